@@ -1,0 +1,427 @@
+//! What the parser makes of the tables: plain data, names as in LANGUAGE.md.
+//!
+//! Rows are already expanded (shapes substituted, attributes merged), in table order. Bodies are a small
+//! syntax tree of our own. Every node that an error may point at has a [`Pos`].
+
+/// Where something stands in the tables.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash, PartialOrd, Ord)]
+pub struct Pos {
+    /// Index into [`Isa::files`].
+    pub file: u16,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column, from 1.
+    pub column: u32,
+}
+
+/// All tables of one instruction set.
+#[derive(Clone, Debug, Default)]
+pub struct Isa {
+    /// Source files: name relative to the table folder, and text.
+    pub files: Vec<(String, String)>,
+    /// Instructions in table order.
+    pub insns: Vec<Insn>,
+    /// Rows of all instructions, in table order; `Row::insn` points back.
+    pub rows: Vec<Row>,
+    /// Helpers in table order; the index is the helper's number.
+    pub helpers: Vec<Helper>,
+}
+
+/// One instruction: semantics written once.
+#[derive(Clone, Debug)]
+pub struct Insn {
+    /// Table name, e.g. `ADD`, `MOV_S`. Unique.
+    pub name: String,
+    /// Doc lines joined.
+    pub doc: String,
+    /// Operand parameter names, in order of the rows' forms.
+    pub params: Vec<String>,
+    /// The flags clause.
+    pub flags: FlagsClause,
+    /// The body.
+    pub body: Vec<Stmt>,
+    /// Test cases.
+    pub cases: Vec<Case>,
+    /// Where it stands.
+    pub pos: Pos,
+}
+
+/// Flags clause; masks are `ir::FlagMask` bits: C=1 P=2 A=4 Z=8 S=16 O=32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlagsClause {
+    /// Written (including constant and undefined ones).
+    pub written: u8,
+    /// Of these, always cleared.
+    pub zero: u8,
+    /// Of these, always set.
+    pub one: u8,
+    /// Of these, architecturally undefined.
+    pub undefined: u8,
+    /// Read.
+    pub read: u8,
+    /// Reads the flags of the row's condition code (`cc`).
+    pub reads_cc: bool,
+    /// Writes flags outside the six (`d`, `i`, `all` …).
+    pub system_written: bool,
+    /// Reads flags outside the six.
+    pub system_read: bool,
+    /// The clause was present.
+    pub present: bool,
+}
+
+/// Mandatory prefix column.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum Mandatory {
+    /// Row does not care.
+    #[default]
+    Any,
+    /// None of 66 F2 F3.
+    Np,
+    /// 66.
+    P66,
+    /// F3.
+    F3,
+    /// F2.
+    F2,
+}
+
+/// Opcode map.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash, PartialOrd, Ord)]
+pub enum Map {
+    /// One-byte opcodes.
+    #[default]
+    One,
+    /// `0F`.
+    M0f,
+    /// `0F 38`.
+    M0f38,
+    /// `0F 3A`.
+    M0f3a,
+}
+
+/// What the ModRM byte must be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum ModRm {
+    /// No ModRM byte.
+    #[default]
+    None,
+    /// `/r`: any.
+    Any,
+    /// `/0`..`/7`.
+    Reg(u8),
+    /// A fixed byte.
+    Fixed(u8),
+    /// `C0+i`-like: a fixed first byte whose low three bits are free.
+    FixedPlus(u8),
+}
+
+/// Immediate columns, in order (`ib iw id iz iv iq cb cz cp ov`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Imm {
+    /// 1 byte.
+    B,
+    /// 2 bytes.
+    W,
+    /// 4 bytes.
+    D,
+    /// 8 bytes.
+    Q,
+    /// 2 or 4 by operand size.
+    Z,
+    /// 2, 4 or 8 by operand size.
+    V,
+    /// Far pointer: offset by operand size, then a 16-bit selector.
+    Ptr,
+    /// Address-size offset (moffs).
+    Moffs,
+}
+
+/// The opcode string, taken apart.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Hash)]
+pub struct Opcode {
+    /// As written, shape parameter substituted.
+    pub text: String,
+    /// Mandatory prefix.
+    pub prefix: Mandatory,
+    /// `REX.W` required.
+    pub rex_w: bool,
+    /// Map.
+    pub map: Map,
+    /// Opcode byte within the map (base value).
+    pub byte: u8,
+    /// How many consecutive opcodes from `byte`: 1, 8 (`+r`) or 16 (`+cc`).
+    pub span: u8,
+    /// `+cc`: the low nibble is a condition.
+    pub has_cc: bool,
+    /// ModRM demand.
+    pub modrm: ModRm,
+    /// Immediates.
+    pub imms: Vec<Imm>,
+}
+
+/// An operand form (LANGUAGE.md).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Form {
+    /// ModRM.rm register or memory.
+    E(Sz),
+    /// ModRM.reg general register.
+    G(Sz),
+    /// Memory only.
+    M(Sz),
+    /// Address only.
+    MAddr,
+    /// Far pointer in memory.
+    Mp,
+    /// BOUND pair in memory.
+    Ma,
+    /// Descriptor-table image in memory.
+    Ms,
+    /// ModRM.rm register only.
+    R(Sz),
+    /// Opcode low bits register.
+    Z(Sz),
+    /// Immediate, sign-extended to the operation.
+    I(Sz),
+    /// Immediate, zero-extended.
+    Iu(Sz),
+    /// Branch displacement.
+    J(Sz),
+    /// moffs.
+    O(Sz),
+    /// Far pointer immediate.
+    Ap,
+    /// Segment register from ModRM.reg.
+    Sw,
+    /// Control register.
+    C,
+    /// Debug register.
+    D,
+    /// String source.
+    X(Sz),
+    /// String destination.
+    Y(Sz),
+    /// Fixed general register: number (16..20 = AH CH DH BH at 8 bits) and size.
+    Reg(u8, Sz),
+    /// Fixed segment register 0..6.
+    Seg(u8),
+    /// Literal.
+    Lit(u32),
+}
+
+/// Operand size letters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Sz {
+    /// 8.
+    B,
+    /// 16.
+    W,
+    /// 32.
+    D,
+    /// 64.
+    Q,
+    /// Operand size 16/32/64.
+    V,
+    /// 16 or 32 (never 64).
+    Z,
+    /// 32, or 64 with REX.W in long mode.
+    Y,
+}
+
+/// Attributes of a row, merged from insn, shape call and row.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attrs {
+    /// Bare flags and their arguments: (`lock`, ""), (`since`, "I386"), (`vm86`, "iopl"), (`att`, "mov%") …
+    pub list: Vec<(String, String)>,
+    /// `with(name = FORM)`.
+    pub with: Vec<(String, Form)>,
+}
+
+impl Attrs {
+    /// Is the attribute present?
+    pub fn has(&self, name: &str) -> bool {
+        self.list.iter().any(|(n, _)| n == name)
+    }
+    /// Argument text of an attribute.
+    pub fn arg(&self, name: &str) -> Option<&str> {
+        self.list.iter().find(|(n, _)| n == name).map(|(_, a)| a.as_str())
+    }
+}
+
+/// One encoding of one instruction.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Index into [`Isa::insns`].
+    pub insn: usize,
+    /// Mnemonic in Intel spelling, lower case.
+    pub mnemonic: String,
+    /// Opcode.
+    pub opcode: Opcode,
+    /// Operand forms, one per insn param.
+    pub forms: Vec<Form>,
+    /// Attributes.
+    pub attrs: Attrs,
+    /// Where it stands.
+    pub pos: Pos,
+}
+
+/// A declared helper.
+#[derive(Clone, Debug)]
+pub struct Helper {
+    /// Method name in the `Helpers` trait.
+    pub name: String,
+    /// Argument names and widths in bits.
+    pub args: Vec<(String, u32)>,
+    /// Return width in bits.
+    pub ret: Option<u32>,
+    /// `faults`, `ends`, `pure`, …
+    pub effects: Vec<String>,
+    /// Where it stands.
+    pub pos: Pos,
+}
+
+/// A test case of an instruction.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// Bytes of the insn.
+    pub bytes: Vec<u8>,
+    /// 16, 32 or 64.
+    pub mode: u32,
+    /// Inputs.
+    pub inputs: Vec<CaseItem>,
+    /// Outputs.
+    pub outputs: Vec<CaseItem>,
+    /// Where it stands.
+    pub pos: Pos,
+}
+
+/// One input or output of a case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CaseItem {
+    /// Register by lower-case name (`eax`, `al`, `ds`, `cr0`, `eip`) = value.
+    Reg(String, u64),
+    /// `m8[..]`/`m16`/`m32`: bits, linear address, value.
+    Mem(u32, u64, u64),
+    /// Set flags, `ir::FlagMask` bits, plus DF as bit 6.
+    Flags(u8),
+    /// `raises`: vector name and error code.
+    Raises(String, Option<u32>),
+}
+
+/// Statement.
+#[derive(Clone, Debug)]
+pub struct Stmt {
+    /// What.
+    pub kind: StmtKind,
+    /// Where.
+    pub pos: Pos,
+}
+
+/// Statement kinds.
+#[derive(Clone, Debug)]
+pub enum StmtKind {
+    /// `let a = e;` or `let (a, b) = e;`
+    Let(Vec<String>, Expr),
+    /// Assignment to operand, register (`Place::Reg`), or flag.
+    Assign(Place, Expr),
+    /// `cc = kind(args);`
+    Cc(String, Vec<Expr>),
+    /// `if c { … } else { … }`
+    If(Expr, Vec<Stmt>, Vec<Stmt>),
+    /// `raise!(V, code)`
+    Raise(String, Option<Expr>),
+    /// `goto!(e)`
+    Goto(Expr),
+    /// `exit!()`, `halt!()`, `shadow!()`
+    Mark(String),
+    /// `store`, `push`, `port_out`, `call!` for effect.
+    Effect(Expr),
+}
+
+/// Left side of an assignment.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// Operand param or `with` name.
+    Operand(String),
+    /// Register at a width: number and width.
+    Reg(u8, ExprWidth),
+    /// `cf` … `of` (FlagMask bit), or DF as 64.
+    Flag(u8),
+}
+
+/// A width in a body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum ExprWidth {
+    /// Fixed bits.
+    Bits(u32),
+    /// Operand size.
+    W,
+    /// Address size.
+    A,
+    /// Stack size.
+    S,
+    /// Twice the operand size.
+    W2,
+}
+
+/// Expression.
+#[derive(Clone, Debug)]
+pub struct Expr {
+    /// What.
+    pub kind: ExprKind,
+    /// Where.
+    pub pos: Pos,
+}
+
+/// Expression kinds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ExprKind {
+    /// Literal.
+    Int(u64),
+    /// `true`/`false`.
+    Bool(bool),
+    /// Operand param, `with` name, or `let` variable.
+    Name(String),
+    /// Fixed register at a width; 16..20 are AH CH DH BH.
+    Reg(u8, ExprWidth),
+    /// Segment register as a value (its selector), 0..6.
+    Seg(u8),
+    /// Flag as bool (FlagMask bit; DF = 64).
+    Flag(u8),
+    /// `W A S` / `OSZ ASZ SSZ` as a number of bits.
+    WidthNum(ExprWidth),
+    /// `next_ip`.
+    NextIp,
+    /// `m.off` …
+    Field(String, String),
+    /// Unary: `!`, `-`.
+    Un(char, Box<Expr>),
+    /// Binary operator as written (`+`, `==`, `&&`, `<<` …).
+    Bin(String, Box<Expr>, Box<Expr>),
+    /// Builtin function: name, width argument if the function takes one (last argument), other arguments.
+    Call(String, Vec<Expr>, Option<ExprWidth>),
+    /// `load(SEG, off, n)` / `store(SEG, off, v)`: segment 0..6, overridable, arguments.
+    Mem {
+        /// `true` = store.
+        store: bool,
+        /// Segment register number.
+        seg: u8,
+        /// `seg(DS)`: a prefix may override it.
+        overridable: bool,
+        /// Offset.
+        off: Box<Expr>,
+        /// Width of a load.
+        width: Option<ExprWidth>,
+        /// Value of a store.
+        value: Option<Box<Expr>>,
+    },
+    /// `call!(helper(args))`: helper index in [`Isa::helpers`].
+    Helper(usize, Vec<Expr>),
+    /// `if c { a } else { b }`
+    If(Box<Expr>, Box<Expr>, Box<Expr>),
+}
+
+impl PartialEq for Expr {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind == other.kind
+    }
+}

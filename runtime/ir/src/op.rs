@@ -1,0 +1,329 @@
+//! One op: code, width, operands. 24 bytes, `Copy`, no heap.
+
+use crate::{Cond, FlagMask};
+
+/// Operation width.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+#[repr(u8)]
+pub enum Width {
+    /// 8 bits.
+    W8,
+    /// 16 bits.
+    W16,
+    /// 32 bits.
+    W32,
+    /// 64 bits.
+    W64,
+}
+
+impl Width {
+    /// Bytes: 1, 2, 4, 8.
+    pub const fn bytes(self) -> u32 {
+        1 << self as u32
+    }
+    /// Bits: 8, 16, 32, 64.
+    pub const fn bits(self) -> u32 {
+        8 << self as u32
+    }
+    /// All value bits set.
+    pub const fn mask(self) -> u64 {
+        u64::MAX >> (64 - self.bits())
+    }
+    /// The width with this many bits (8, 16, 32, else 64).
+    pub const fn from_bits(bits: u32) -> Self {
+        match bits {
+            8 => Self::W8,
+            16 => Self::W16,
+            32 => Self::W32,
+            _ => Self::W64,
+        }
+    }
+}
+
+/// An operand: guest register, high byte register, temporary, constant or nothing.
+///
+/// - A guest register read at width w gives its low w bits; written at 8/16 bits it merges, at 32
+///   bits it zero-extends into 64, at 64 it is replaced. High-byte registers exist at `W8` only.
+/// - A temporary has the width of the op that defines it. It may be read at that width or a smaller one;
+///   bits above are undefined. Temporaries may be assigned more than once (TCG style), and live to the
+///   end of the block (no phi nodes): every path to a use must have assigned it.
+/// - A constant is the low w bits of its pool entry.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Val(pub u16);
+
+impl Val {
+    /// No operand (a discarded result prints as `_`).
+    pub const NONE: Self = Self(0xFFFF);
+    const TEMP0: u16 = 32;
+    const CONST0: u16 = 0x8000;
+
+    /// Guest general register 0..16 (rax rcx rdx rbx rsp rbp rsi rdi r8…).
+    pub const fn gpr(n: u8) -> Self {
+        Self((n & 15) as u16)
+    }
+    /// Guest high-byte register: 0..4 = ah ch dh bh.
+    pub const fn high(n: u8) -> Self {
+        Self(16 + (n & 3) as u16)
+    }
+    /// Temporary `n`.
+    pub const fn temp(n: u16) -> Self {
+        Self(Self::TEMP0 + n)
+    }
+    /// Entry `n` of the block's constant pool.
+    pub const fn pool(n: u16) -> Self {
+        Self(Self::CONST0 + n)
+    }
+    /// Is it absent?
+    pub const fn is_none(self) -> bool {
+        self.0 == 0xFFFF
+    }
+    /// Guest general register number (not for high bytes).
+    pub const fn as_gpr(self) -> Option<u8> {
+        if self.0 < 16 { Some(self.0 as u8) } else { None }
+    }
+    /// High-byte register number 0..4.
+    pub const fn as_high(self) -> Option<u8> {
+        if self.0 >= 16 && self.0 < 20 { Some(self.0 as u8 - 16) } else { None }
+    }
+    /// Temporary number.
+    pub const fn as_temp(self) -> Option<u16> {
+        if self.0 >= Self::TEMP0 && self.0 < Self::CONST0 { Some(self.0 - Self::TEMP0) } else { None }
+    }
+    /// Constant pool index.
+    pub const fn as_pool(self) -> Option<u16> {
+        if self.0 >= Self::CONST0 && self.0 != 0xFFFF { Some(self.0 - Self::CONST0) } else { None }
+    }
+}
+
+/// What a guest memory access wants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[repr(u8)]
+pub enum AccessKind {
+    /// Read.
+    R = 1,
+    /// Write.
+    W = 2,
+    /// Read-modify-write (checked as a write).
+    Rw = 3,
+}
+
+/// Operation codes. Operands are `d` (result), `e` (second result or fifth source), `a b c` (sources),
+/// `x`/`y` (small immediates), `imm` (32-bit immediate). "F" = may define flags: op.fdef says which.
+/// Shift and rotate counts are `W8` operands, masked by the op to 5 bits (6 at W64) as the hardware does;
+/// a masked count of 0 leaves every flag as it was. All flag results are those of the x86 instruction of
+/// that name and width, undefined ones included as "unspecified".
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "one line each in the table below the name")]
+pub enum Code {
+    // ---- structure
+    /// `---- imm`: start of the guest insn at page offset imm (0..4096); x = its length, y = 1 if it may fault.
+    InsnStart,
+    /// `set_label L{imm}`
+    Label,
+    /// `br L{imm}`
+    Br,
+    /// `brcond_w a, b, cond=x, L{imm}`
+    Brcond,
+    /// `jccf cond=x, L{imm}`
+    Jccf,
+    // ---- data movement (never touch flags)
+    /// d = a
+    Mov,
+    /// d(w) = zero-extend a read at width x
+    Extu,
+    /// d(w) = sign-extend a read at width x
+    Exts,
+    /// d = byte-swapped a (w32, w64)
+    Bswap,
+    /// d(W8) = a <cond x> b ? 1 : 0, comparing at width w
+    Setcond,
+    /// d = (a <cond x> b) ? c : e; all at width w
+    Movcond,
+    /// d(W8) = flags satisfy cond x ? 1 : 0
+    Setccf,
+    /// d = flags satisfy cond x ? a : b
+    Cmovf,
+    /// d(W32) = the six arithmetic flags in EFLAGS positions, other bits 0
+    Getf,
+    /// set the flags in mask x (FlagMask bits) from a (W32, EFLAGS positions); others keep
+    Putf,
+    // ---- arithmetic, F: all six unless noted
+    Add,
+    Sub,
+    /// a + b + CF
+    Adc,
+    /// a - b - CF
+    Sbb,
+    And,
+    Or,
+    Xor,
+    /// d = !a, no flags
+    Not,
+    Neg,
+    /// keeps CF
+    Inc,
+    /// keeps CF
+    Dec,
+    Shl,
+    Shr,
+    Sar,
+    /// defines C and O only
+    Rol,
+    Ror,
+    Rcl,
+    Rcr,
+    /// d = a shifted left, filled from the top of b; count c
+    Shld,
+    Shrd,
+    /// d = low half of signed a * b (IMUL with two operands); C and O
+    Imul,
+    /// d = low, e = high half of unsigned a * b; C and O
+    Mulu2,
+    /// d = low, e = high half of signed a * b; C and O
+    Muls2,
+    /// d = quotient, e = remainder of unsigned b:a (b high) / c. The caller has excluded c = 0 and overflow.
+    Divu2,
+    /// signed Divu2
+    Divs2,
+    /// CF = bit b of a (b already < width); no d. C only.
+    Bt,
+    /// d = a with bit b set; CF = old bit
+    Bts,
+    Btr,
+    Btc,
+    /// d = index of lowest set bit of a, or b if a = 0; ZF = (a == 0)
+    Bsf,
+    Bsr,
+    /// d = leading zeros (width if a = 0), no flags
+    Clz,
+    Ctz,
+    Popcnt,
+    // ---- CPU state
+    /// d = state field at byte offset imm, width w
+    LdEnv,
+    /// state field at byte offset imm, width w = a
+    StEnv,
+    /// d(W32 or W64) = instruction pointer value of page offset imm (signed, may lie outside the page) of this block's page
+    ReadPc,
+    // ---- guest memory; x = segment number, `a` = offset within the segment at the address width y (Width as u8, W16 values are already zero-extended to W32)
+    /// d = load at width w
+    Ld,
+    /// store b at width w
+    St,
+    /// d = checked pointer to `imm & 0xff` bytes for access kind `imm >> 8 & 0xff` (AccessKind); bit 16 of imm: LOCK prefix
+    Ptr,
+    /// d = load at width w through pointer a plus displacement imm
+    LdH,
+    /// store b at width w through pointer a plus displacement imm
+    StH,
+    // ---- calls and ends
+    /// d = helper imm (a, b, c, e); arguments are W64 values (temps W32/W64 zero-extended by the caller), NONE = 0. May fault, may change any state.
+    Call,
+    /// raise guest fault imm (opaque to everyone but the guest crate), error code a; instruction pointer = this insn's start
+    Raise,
+    /// end: continue at page offset imm of this same page; x = slot 0/1; y = 1 if the jump goes backward (interrupt check)
+    GotoTb,
+    /// end: continue at instruction pointer a (indirect; interrupt check)
+    GotoPtr,
+    /// end: leave to the run loop with code imm (see `exit`); instruction pointer = a if given, else already in the state
+    ExitTb,
+}
+
+/// Codes of `ExitTb` and of a finished run of generated code.
+pub mod exit {
+    /// Look up the block at the state's instruction pointer and go on.
+    pub const NEXT: u32 = 0;
+    /// An interrupt check found a request.
+    pub const POLL: u32 = 1;
+    /// A guest fault is recorded in the state.
+    pub const FAULT: u32 = 2;
+    /// Mode, mapping or code changed: recompute everything derived, then go on.
+    pub const RESYNC: u32 = 3;
+    /// The guest halted.
+    pub const HALT: u32 = 4;
+    /// Run the one insn at the instruction pointer on the evaluator, then go on.
+    pub const EVAL_ONE: u32 = 5;
+}
+
+/// One op.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Op {
+    /// What it does.
+    pub code: Code,
+    /// At which width.
+    pub w: Width,
+    /// Small immediate (condition, source width, segment …).
+    pub x: u8,
+    /// Second small immediate.
+    pub y: u8,
+    /// Flags this op is asked to define. Set by the builder to all it can define when flags are wanted,
+    /// NONE when not; narrowed by liveness: a flag not in the set may be left as it was or clobbered.
+    pub fdef: FlagMask,
+    /// After liveness: flags that must be exact in *some* recoverable place after this op, because an
+    /// insn that may fault, a check or an exit follows before they are overwritten.
+    pub flive: FlagMask,
+    /// Result.
+    pub d: Val,
+    /// Second result, or fifth source.
+    pub e: Val,
+    /// Source.
+    pub a: Val,
+    /// Source.
+    pub b: Val,
+    /// Source.
+    pub c: Val,
+    /// 32-bit immediate.
+    pub imm: u32,
+}
+
+const _: () = assert!(size_of::<Op>() == 20);
+
+impl Op {
+    /// An op with no operands.
+    pub const fn new(code: Code, w: Width) -> Self {
+        Self {
+            code,
+            w,
+            x: 0,
+            y: 0,
+            fdef: FlagMask::NONE,
+            flive: FlagMask::NONE,
+            d: Val::NONE,
+            e: Val::NONE,
+            a: Val::NONE,
+            b: Val::NONE,
+            c: Val::NONE,
+            imm: 0,
+        }
+    }
+    /// The condition in `x`.
+    pub const fn cond(&self) -> Cond {
+        Cond::from_bits(self.x)
+    }
+}
+
+impl Code {
+    /// The flags this op can define (empty = not a flag producer).
+    pub const fn can_define(self) -> FlagMask {
+        match self {
+            Self::Add | Self::Sub | Self::Adc | Self::Sbb | Self::And | Self::Or | Self::Xor | Self::Neg => FlagMask::ALL,
+            Self::Inc | Self::Dec => FlagMask(63 & !1),
+            Self::Shl | Self::Shr | Self::Sar | Self::Shld | Self::Shrd => FlagMask::ALL,
+            Self::Rol | Self::Ror | Self::Rcl | Self::Rcr => FlagMask(33),
+            Self::Imul | Self::Mulu2 | Self::Muls2 => FlagMask::ALL,
+            Self::Bt | Self::Bts | Self::Btr | Self::Btc => FlagMask(63 & !8),
+            Self::Bsf | Self::Bsr => FlagMask::ALL,
+            Self::Putf => FlagMask::ALL,
+            _ => FlagMask::NONE,
+        }
+    }
+    /// Flags read whatever the operands are (`Jccf`, `Setccf`, `Cmovf` read `cond().flags()` instead).
+    pub const fn always_reads(self) -> FlagMask {
+        match self {
+            Self::Adc | Self::Sbb | Self::Rcl | Self::Rcr => FlagMask::C,
+            Self::Getf => FlagMask::ALL,
+            _ => FlagMask::NONE,
+        }
+    }
+}

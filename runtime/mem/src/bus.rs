@@ -1,0 +1,113 @@
+//! The seams between CPU, chips and memory.
+//!
+//! A chip implements [`PortDevice`] and/or [`MmioDevice`]; it is handed [`IrqLine`]s, [`Timer`]s and
+//! a [`Dma`] when it is built and never learns IRQ numbers, PC addresses or the host's clock.
+
+use crate::{Phys, Port};
+
+/// Virtual time in nanoseconds since power-on.
+pub type Ns = u64;
+
+/// Width of one bus access in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Size {
+    /// 1 byte.
+    B1 = 1,
+    /// 2 bytes.
+    B2 = 2,
+    /// 4 bytes.
+    B4 = 4,
+    /// 8 bytes.
+    B8 = 8,
+}
+
+impl Size {
+    /// The number of bytes.
+    pub const fn bytes(self) -> u64 {
+        self as u64
+    }
+    /// All value bits of this width set.
+    pub const fn mask(self) -> u64 {
+        u64::MAX >> (64 - 8 * self as u32)
+    }
+}
+
+/// What an access wants to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Access {
+    /// Data read.
+    Read = 1,
+    /// Data write.
+    Write = 2,
+    /// Read-modify-write: one check for both, faults as a write.
+    Rmw = 3,
+    /// Instruction fetch.
+    Fetch = 4,
+}
+
+/// What a CPU sees of the machine around it. Implemented by the board.
+///
+/// Addresses are bus addresses (after A20 and paging). Accesses never fault: an unclaimed read
+/// gives all ones, an unclaimed write is dropped, each logged once.
+pub trait Bus {
+    /// Reads `size` bytes, little endian, from an I/O port.
+    fn port_in(&mut self, port: Port, size: Size) -> u64;
+    /// Writes `size` bytes to an I/O port.
+    fn port_out(&mut self, port: Port, size: Size, value: u64);
+    /// Reads from an address that is not plain RAM.
+    fn mmio_read(&mut self, at: Phys, size: Size) -> u64;
+    /// Writes to an address that is not plain RAM.
+    fn mmio_write(&mut self, at: Phys, size: Size, value: u64);
+    /// Is an interrupt request raised to the CPU now?
+    fn intr(&self) -> bool;
+    /// Acknowledges the interrupt (INTA cycle) and returns its vector.
+    fn inta(&mut self) -> u8;
+    /// Is a non-maskable interrupt pending? Reading it clears it.
+    fn take_nmi(&mut self) -> bool {
+        false
+    }
+    /// Time stamp counter value for RDTSC.
+    fn tsc(&mut self) -> u64;
+    /// State of the A20 gate: false masks bit 20 of every physical address.
+    fn a20(&self) -> bool;
+}
+
+/// A chip on the I/O port bus. `offset` counts from the base the board mapped the chip at.
+pub trait PortDevice {
+    /// Reads a register.
+    fn port_read(&mut self, offset: u16, size: Size) -> u64;
+    /// Writes a register.
+    fn port_write(&mut self, offset: u16, size: Size, value: u64);
+}
+
+/// A chip on the memory bus. `offset` counts from the base the board mapped the chip at.
+pub trait MmioDevice {
+    /// Reads `size` bytes.
+    fn mmio_read(&mut self, offset: u64, size: Size) -> u64;
+    /// Writes `size` bytes.
+    fn mmio_write(&mut self, offset: u64, size: Size, value: u64);
+}
+
+/// One interrupt wire out of a chip. Cloneable; level semantics, edges are derived by the receiver.
+pub trait IrqLine {
+    /// Drives the wire high or low.
+    fn set(&self, high: bool);
+}
+
+/// One alarm of a chip, in virtual time.
+pub trait Timer {
+    /// Virtual now.
+    fn now(&self) -> Ns;
+    /// Calls the chip's `expired` at `deadline`; `None` disarms. One deadline at a time.
+    fn arm(&self, deadline: Option<Ns>);
+}
+
+/// Bus-master access to guest RAM. Reaches RAM only, never another chip (no re-entrancy).
+pub trait Dma {
+    /// Fills `buf` from guest memory; bytes that are not RAM read as 0xFF.
+    fn read(&self, at: Phys, buf: &mut [u8]);
+    /// Writes `buf` to guest memory; bytes that are not RAM are dropped.
+    fn write(&self, at: Phys, buf: &[u8]);
+}

@@ -1,0 +1,445 @@
+//! Guest RAM: one memfd mapped shared, reached by bounds-checked copies and never by a reference.
+//!
+//! The guest, generated code and devices all write these bytes at any moment, so a Rust slice of
+//! them would be a lie to the compiler. Every access here is a relaxed atomic of its natural size
+//! (an ordinary `mov` on the host) and every one is checked against the length. Generated code
+//! reaches the same bytes through [`GuestRam::page_ptr`], a number to this crate.
+//!
+//! The same file keeps the *code lines*: for each page one bit per 64-byte line that holds bytes
+//! some translated block was made from. Writers other than generated code report here.
+//!
+//! One offset space covers everything that is memory: RAM first, then firmware, option ROMs and
+//! video memory, as the board lays them out.
+
+// UNSAFETY: raw reads and writes inside one mapping owned by `GuestRam`; the invariant is stated
+// at `GuestRam::map` and kept by `GuestRam::at`, the only place that makes a pointer.
+#![expect(unsafe_code, reason = "guest RAM is shared with generated code; see UNSAFETY above")]
+
+use std::fs::File;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use memmap2::{Advice, MmapOptions, MmapRaw};
+use rustix::fs::{MemfdFlags, SealFlags};
+
+use crate::{PAGE_SIZE, Size};
+
+/// Bytes per line of the code bitmap: 64 lines make a page, one `u64` holds its bits.
+pub const CODE_LINE: u64 = 64;
+
+/// The largest mapping accepted: 1 TiB, far beyond any machine built here.
+const MAX_BYTES: u64 = 1 << 40;
+
+/// Why guest RAM could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RamError {
+    /// The size is zero, not a whole number of pages, or absurd.
+    #[error("guest memory size {0} is not between one page and 1 TiB in whole pages")]
+    BadSize(u64),
+    /// The host refused the memory file.
+    #[error("cannot create the memory file for {bytes} bytes of guest memory")]
+    Create {
+        /// Size asked for.
+        bytes: u64,
+        /// The host's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The host refused the mapping.
+    #[error("cannot map {bytes} bytes of guest memory")]
+    Map {
+        /// Size asked for.
+        bytes: u64,
+        /// The host's answer.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// The guest's memory. Shared by CPU, board and DMA as `Arc<GuestRam>`.
+pub struct GuestRam {
+    /// Invariant: `map` covers exactly `len` readable and writable bytes for the whole life of
+    /// `self`; the file is sealed against resizing, so no access inside can fault.
+    map: MmapRaw,
+    len: u64,
+    file: File,
+    code_lines: Box<[AtomicU64]>,
+    /// Pages written over code since the last `take_dirty_code`, each once.
+    dirty: Mutex<Vec<u64>>,
+    has_dirty: AtomicBool,
+}
+
+impl GuestRam {
+    /// Makes `len` bytes of zeroed memory; `len` is a whole number of pages.
+    pub fn new(len: u64) -> Result<Self, RamError> {
+        if len == 0 || len > MAX_BYTES || !len.is_multiple_of(PAGE_SIZE) {
+            return Err(RamError::BadSize(len));
+        }
+        let file = create_memfd(len).map_err(|source| RamError::Create { bytes: len, source })?;
+        let bytes = usize::try_from(len).map_err(|_| RamError::BadSize(len))?;
+        let map = MmapOptions::new()
+            .len(bytes)
+            .map_raw(&file)
+            .map_err(|source| RamError::Map { bytes: len, source })?;
+        // A hint only: shared memory gets huge pages where the host allows it.
+        let _ = map.advise(Advice::HugePage);
+        let pages = bytes / PAGE_SIZE as usize;
+        Ok(Self {
+            map,
+            len,
+            file,
+            code_lines: (0..pages).map(|_| AtomicU64::new(0)).collect(),
+            dirty: Mutex::new(Vec::new()),
+            has_dirty: AtomicBool::new(false),
+        })
+    }
+
+    /// Bytes in all.
+    #[inline]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Never true: a memory of no bytes cannot be made.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The memory file, for snapshots and for a second view of the same bytes.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Reads `size` bytes, little endian; `None` if any of them lies outside.
+    #[inline]
+    pub fn read(&self, off: u64, size: Size) -> Option<u64> {
+        let p = self.at(off, size.bytes())?;
+        if !off.is_multiple_of(size.bytes()) {
+            return Some(self.read_unaligned(off, size));
+        }
+        // SAFETY: `at` gave `size` bytes inside the mapping, aligned as just checked (the mapping
+        // is page-aligned); all Rust accesses to them are atomic.
+        Some(unsafe { load(p, size) })
+    }
+
+    /// Writes and records a write over code: for DMA and devices. False if outside.
+    pub fn write(&self, off: u64, size: Size, value: u64) -> bool {
+        let done = self.write_cpu(off, size, value);
+        if done {
+            self.note_write(off, size.bytes());
+        }
+        done
+    }
+
+    /// Writes without looking at code lines: for the CPU's slow path, which asks
+    /// [`code_lines`](Self::code_lines) itself. False if outside.
+    #[inline]
+    pub fn write_cpu(&self, off: u64, size: Size, value: u64) -> bool {
+        let Some(p) = self.at(off, size.bytes()) else { return false };
+        if !off.is_multiple_of(size.bytes()) {
+            self.write_unaligned(off, size, value);
+            return true;
+        }
+        // SAFETY: as in `read`.
+        unsafe { store(p, size, value) };
+        true
+    }
+
+    /// Copies `buf.len()` bytes out; false (and `buf` untouched) if any lies outside.
+    pub fn read_bytes(&self, off: u64, buf: &mut [u8]) -> bool {
+        let Some(p) = self.at(off, buf.len() as u64) else { return false };
+        let head = buf.len().min(off.wrapping_neg() as usize & 7);
+        let (head, rest) = buf.split_at_mut(head);
+        let mut p = copy_out(p, head);
+        let (words, tail) = rest.as_chunks_mut::<8>();
+        for word in words {
+            // SAFETY: within the range checked above; the head made `p` 8-byte aligned.
+            *word = unsafe { load(p, Size::B8) }.to_le_bytes();
+            p = p.wrapping_add(8);
+        }
+        copy_out(p, tail);
+        true
+    }
+
+    /// Copies `buf` in and records writes over code; false (and nothing written) if outside.
+    pub fn write_bytes(&self, off: u64, buf: &[u8]) -> bool {
+        let Some(p) = self.at(off, buf.len() as u64) else { return false };
+        let head = buf.len().min(off.wrapping_neg() as usize & 7);
+        let (head, rest) = buf.split_at(head);
+        let mut p = copy_in(p, head);
+        let (words, tail) = rest.as_chunks::<8>();
+        for word in words {
+            // SAFETY: as in `read_bytes`.
+            unsafe { store(p, Size::B8, u64::from_le_bytes(*word)) };
+            p = p.wrapping_add(8);
+        }
+        copy_in(p, tail);
+        self.note_write(off, buf.len() as u64);
+        true
+    }
+
+    /// Fills `len` bytes with `value` and records writes over code; false if outside.
+    pub fn fill(&self, off: u64, len: u64, value: u8) -> bool {
+        if self.at(off, len).is_none() {
+            return false;
+        }
+        let chunk = [value; PAGE_SIZE as usize];
+        let mut done = 0;
+        while done < len {
+            let n = (len - done).min(PAGE_SIZE);
+            self.write_bytes(off + done, &chunk[..n as usize]);
+            done += n;
+        }
+        true
+    }
+
+    /// Host address of the page that holds `off`, for the CPU's TLB. Only a number to this crate:
+    /// valid while `self` lives, and whoever follows it keeps to the page's 4096 bytes.
+    #[inline]
+    pub fn page_ptr(&self, off: u64) -> Option<*mut u8> {
+        self.at(off & !(PAGE_SIZE - 1), PAGE_SIZE)
+    }
+
+    /// The pointer to `n` bytes at `off`, if all of them are inside.
+    #[inline]
+    fn at(&self, off: u64, n: u64) -> Option<*mut u8> {
+        let end = off.checked_add(n)?;
+        (end <= self.len).then(|| self.map.as_mut_ptr().wrapping_add(off as usize))
+    }
+
+    #[cold]
+    fn read_unaligned(&self, off: u64, size: Size) -> u64 {
+        let mut bytes = [0; 8];
+        self.read_bytes(off, &mut bytes[..size.bytes() as usize]);
+        u64::from_le_bytes(bytes)
+    }
+
+    #[cold]
+    fn write_unaligned(&self, off: u64, size: Size, value: u64) {
+        let bytes = value.to_le_bytes();
+        if let Some(p) = self.at(off, size.bytes()) {
+            copy_in(p, &bytes[..size.bytes() as usize]);
+        }
+    }
+}
+
+/// Code-page tracking.
+impl GuestRam {
+    /// The lines of the page at `off` that hold translated code, bit 0 = the first 64 bytes.
+    #[inline]
+    pub fn code_lines(&self, off: u64) -> u64 {
+        self.lines_of(off).map_or(0, |lines| lines.load(Relaxed))
+    }
+
+    /// Adds `mask` to the page's code lines.
+    pub fn set_code_lines(&self, off: u64, mask: u64) {
+        if let Some(lines) = self.lines_of(off) {
+            lines.fetch_or(mask, Relaxed);
+        }
+    }
+
+    /// Forgets the page's code lines: its blocks are gone.
+    pub fn clear_code_lines(&self, off: u64) {
+        if let Some(lines) = self.lines_of(off) {
+            lines.store(0, Relaxed);
+        }
+    }
+
+    /// Has anything but generated code written over code since the last take?
+    #[inline]
+    pub fn has_dirty_code(&self) -> bool {
+        self.has_dirty.load(Relaxed)
+    }
+
+    /// The page offsets so written, each once, and forgets them.
+    pub fn take_dirty_code(&self) -> Vec<u64> {
+        if !self.has_dirty_code() {
+            return Vec::new();
+        }
+        let mut dirty = self.dirty.lock().unwrap_or_else(|e| e.into_inner());
+        self.has_dirty.store(false, Relaxed);
+        std::mem::take(&mut *dirty)
+    }
+
+    fn lines_of(&self, off: u64) -> Option<&AtomicU64> {
+        self.code_lines.get(usize::try_from(off / PAGE_SIZE).ok()?)
+    }
+
+    /// Records the pages of `off..off + n` in which a code line is touched.
+    fn note_write(&self, off: u64, n: u64) {
+        if n == 0 {
+            return;
+        }
+        let (first, last) = (off / PAGE_SIZE, (off + n - 1) / PAGE_SIZE);
+        for page in first..=last {
+            let base = page * PAGE_SIZE;
+            let lines = self.code_lines(base);
+            if lines == 0 {
+                continue;
+            }
+            let from = off.max(base) - base;
+            let to = (off + n).min(base + PAGE_SIZE) - base;
+            if lines & line_mask(from, to - from) != 0 {
+                self.push_dirty(base);
+            }
+        }
+    }
+
+    #[cold]
+    fn push_dirty(&self, page: u64) {
+        let mut dirty = self.dirty.lock().unwrap_or_else(|e| e.into_inner());
+        if !dirty.contains(&page) {
+            dirty.push(page);
+        }
+        self.has_dirty.store(true, Relaxed);
+    }
+}
+
+impl std::fmt::Debug for GuestRam {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GuestRam").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+/// The code-line bits of `n` bytes (at least one) from `page_offset`, clipped to the page.
+pub const fn line_mask(page_offset: u64, n: u64) -> u64 {
+    let first = (page_offset & (PAGE_SIZE - 1)) / CODE_LINE;
+    let last = (page_offset & (PAGE_SIZE - 1)).saturating_add(n).saturating_sub(1) / CODE_LINE;
+    let last = if last > 63 { 63 } else { last };
+    (u64::MAX << first) & (u64::MAX >> (63 - last))
+}
+
+/// A memory file of `len` bytes whose size is sealed.
+fn create_memfd(len: u64) -> std::io::Result<File> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = File::from(rustix::fs::memfd_create("stele-guest-ram", flags)?);
+    file.set_len(len)?;
+    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW)?;
+    Ok(file)
+}
+
+/// Copies bytes out one by one; returns the pointer behind them.
+///
+/// Callers pass a pointer from `GuestRam::at` to at least `buf.len()` bytes.
+fn copy_out(mut p: *mut u8, buf: &mut [u8]) -> *mut u8 {
+    for byte in buf {
+        // SAFETY: the callers' contract above; a byte is always aligned.
+        *byte = unsafe { load(p, Size::B1) } as u8;
+        p = p.wrapping_add(1);
+    }
+    p
+}
+
+/// Copies bytes in one by one; returns the pointer behind them. Contract as for `copy_out`.
+fn copy_in(mut p: *mut u8, buf: &[u8]) -> *mut u8 {
+    for &byte in buf {
+        // SAFETY: as in `copy_out`.
+        unsafe { store(p, Size::B1, u64::from(byte)) };
+        p = p.wrapping_add(1);
+    }
+    p
+}
+
+/// A relaxed atomic load.
+///
+/// # Safety
+/// `p` points to `size` bytes of a live guest mapping, aligned to `size`.
+#[inline]
+unsafe fn load(p: *mut u8, size: Size) -> u64 {
+    match size {
+        // SAFETY: this function's contract, for each width.
+        Size::B1 => u64::from(unsafe { AtomicU8::from_ptr(p) }.load(Relaxed)),
+        // SAFETY: as above.
+        Size::B2 => u64::from(unsafe { AtomicU16::from_ptr(p.cast()) }.load(Relaxed)),
+        // SAFETY: as above.
+        Size::B4 => u64::from(unsafe { AtomicU32::from_ptr(p.cast()) }.load(Relaxed)),
+        // SAFETY: as above.
+        Size::B8 => unsafe { AtomicU64::from_ptr(p.cast()) }.load(Relaxed),
+    }
+}
+
+/// A relaxed atomic store of the low `size` bytes of `value`.
+///
+/// # Safety
+/// As for [`load`].
+#[inline]
+unsafe fn store(p: *mut u8, size: Size, value: u64) {
+    match size {
+        // SAFETY: this function's contract, for each width.
+        Size::B1 => unsafe { AtomicU8::from_ptr(p) }.store(value as u8, Relaxed),
+        // SAFETY: as above.
+        Size::B2 => unsafe { AtomicU16::from_ptr(p.cast()) }.store(value as u16, Relaxed),
+        // SAFETY: as above.
+        Size::B4 => unsafe { AtomicU32::from_ptr(p.cast()) }.store(value as u32, Relaxed),
+        // SAFETY: as above.
+        Size::B8 => unsafe { AtomicU64::from_ptr(p.cast()) }.store(value, Relaxed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scalar_accesses_are_little_endian_and_checked() {
+        let ram = GuestRam::new(2 * PAGE_SIZE).unwrap();
+        assert!(ram.write(0xffe, Size::B4, 0x1122_3344));
+        assert_eq!(ram.read(0xffe, Size::B4), Some(0x1122_3344));
+        assert_eq!(ram.read(0x1000, Size::B2), Some(0x1122));
+        assert_eq!(ram.read(0xfff, Size::B1), Some(0x33));
+        assert_eq!(ram.read(2 * PAGE_SIZE - 4, Size::B8), None);
+        assert_eq!(ram.read(u64::MAX, Size::B2), None);
+        assert!(!ram.write(2 * PAGE_SIZE, Size::B1, 0));
+        assert!(ram.page_ptr(2 * PAGE_SIZE).is_none());
+        assert!(ram.page_ptr(PAGE_SIZE + 5).is_some());
+    }
+
+    #[test]
+    fn bulk_copies_of_every_alignment() {
+        let ram = GuestRam::new(PAGE_SIZE).unwrap();
+        let data: Vec<u8> = (1..=40).collect();
+        for off in 0..9 {
+            for n in 0..40 {
+                ram.fill(0, 64, 0);
+                assert!(ram.write_bytes(off, &data[..n]));
+                let mut back = vec![0; n + 1];
+                assert!(ram.read_bytes(off, &mut back));
+                assert_eq!(back[..n], data[..n]);
+                assert_eq!(back[n], 0);
+            }
+        }
+        assert!(!ram.write_bytes(PAGE_SIZE - 3, &data[..4]));
+    }
+
+    #[test]
+    fn writes_over_code_lines_are_recorded_once() {
+        let ram = GuestRam::new(4 * PAGE_SIZE).unwrap();
+        ram.set_code_lines(0x1000, line_mask(0x40, 0x40));
+        assert!(ram.write(0x103f, Size::B1, 0));
+        assert!(!ram.has_dirty_code());
+        assert!(ram.write_cpu(0x1040, Size::B4, 0));
+        assert!(!ram.has_dirty_code());
+        assert!(ram.write(0x103e, Size::B4, 0));
+        assert!(ram.write_bytes(0xf00, &[0; 0x300]));
+        assert_eq!(ram.take_dirty_code(), vec![0x1000]);
+        assert!(!ram.has_dirty_code());
+        ram.clear_code_lines(0x1000);
+        assert!(ram.write(0x1040, Size::B4, 0));
+        assert!(ram.take_dirty_code().is_empty());
+    }
+
+    #[test]
+    fn line_masks() {
+        assert_eq!(line_mask(0, 1), 1);
+        assert_eq!(line_mask(63, 2), 3);
+        assert_eq!(line_mask(0, 4096), u64::MAX);
+        assert_eq!(line_mask(4095, 100), 1 << 63);
+    }
+
+    #[test]
+    fn bad_sizes_are_refused() {
+        for len in [0, 1, 4095, 1 << 50] {
+            assert!(matches!(GuestRam::new(len), Err(RamError::BadSize(_))));
+        }
+    }
+}
