@@ -15,6 +15,7 @@
 // at `GuestRam::map` and kept by `GuestRam::at`, the only place that makes a pointer.
 #![expect(unsafe_code, reason = "guest RAM is shared with generated code; see UNSAFETY above")]
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -65,7 +66,7 @@ pub struct GuestRam {
     file: File,
     code_lines: Box<[AtomicU64]>,
     /// Pages written over code since the last `take_dirty_code`, each once.
-    dirty: Mutex<Vec<u64>>,
+    dirty: Mutex<BTreeSet<u64>>,
     has_dirty: AtomicBool,
 }
 
@@ -89,7 +90,7 @@ impl GuestRam {
             len,
             file,
             code_lines: (0..pages).map(|_| AtomicU64::new(0)).collect(),
-            dirty: Mutex::new(Vec::new()),
+            dirty: Mutex::new(BTreeSet::new()),
             has_dirty: AtomicBool::new(false),
         })
     }
@@ -258,7 +259,7 @@ impl GuestRam {
         }
         let mut dirty = self.dirty.lock().unwrap_or_else(|e| e.into_inner());
         self.has_dirty.store(false, Relaxed);
-        std::mem::take(&mut *dirty)
+        std::mem::take(&mut *dirty).into_iter().collect()
     }
 
     fn lines_of(&self, off: u64) -> Option<&AtomicU64> {
@@ -288,9 +289,7 @@ impl GuestRam {
     #[cold]
     fn push_dirty(&self, page: u64) {
         let mut dirty = self.dirty.lock().unwrap_or_else(|e| e.into_inner());
-        if !dirty.contains(&page) {
-            dirty.push(page);
-        }
+        dirty.insert(page);
         self.has_dirty.store(true, Relaxed);
     }
 }
