@@ -81,8 +81,18 @@ pub struct CpuState {
     pub leave: u32,
     /// DF as a step: +1 or -1.
     pub df: i32,
-    /// Scratch for slow paths.
+    /// Scratch for slow paths: linear address or offset, value.
     pub scratch: [u64; 2],
+    /// Arguments of a helper call; the result comes back in the first.
+    pub args: [u64; 4],
+    /// What a slow path is to do (segment, width, kind) or the helper's number.
+    pub meta: u32,
+    /// Padding, 0.
+    pub pad: u32,
+    /// Host address of the generated code that left or called out: tells the guest insn.
+    pub host_ret: u64,
+    /// Host address of the current view's TLB, loaded into a host register on entry.
+    pub tlb_base: u64,
     /// General registers rax rcx rdx rbx rsp rbp rsi rdi r8…r15.
     pub gpr: [u64; 16],
     /// Fast windows of ES CS SS DS FS GS.
