@@ -6,11 +6,19 @@
 //! through a checked pointer (`guest_ptr`), and sub-register operands (`al`, `ah`, `ax`).
 //!
 //! This crate knows no guest instruction and no host encoding.
+#![forbid(unsafe_code)]
 
 mod block;
 mod cond;
+mod eval;
 mod op;
+pub mod opt;
+mod scratch;
+mod shape;
 
 pub use block::Block;
 pub use cond::{Cond, FlagMask};
+pub use eval::{Alu, End, Guest, alu, compare, run};
 pub use op::{AccessKind, Code, Op, Val, Width, exit};
+pub use scratch::Scratch;
+pub use shape::{Role, Shape};

@@ -87,7 +87,11 @@ impl Val {
     }
     /// Temporary number.
     pub const fn as_temp(self) -> Option<u16> {
-        if self.0 >= Self::TEMP0 && self.0 < Self::CONST0 { Some(self.0 - Self::TEMP0) } else { None }
+        if self.0 >= Self::TEMP0 && self.0 < Self::CONST0 {
+            Some(self.0 - Self::TEMP0)
+        } else {
+            None
+        }
     }
     /// Constant pool index.
     pub const fn as_pool(self) -> Option<u16> {
@@ -307,7 +311,14 @@ impl Code {
     /// The flags this op can define (empty = not a flag producer).
     pub const fn can_define(self) -> FlagMask {
         match self {
-            Self::Add | Self::Sub | Self::Adc | Self::Sbb | Self::And | Self::Or | Self::Xor | Self::Neg => FlagMask::ALL,
+            Self::Add
+            | Self::Sub
+            | Self::Adc
+            | Self::Sbb
+            | Self::And
+            | Self::Or
+            | Self::Xor
+            | Self::Neg => FlagMask::ALL,
             Self::Inc | Self::Dec => FlagMask(63 & !1),
             Self::Shl | Self::Shr | Self::Sar | Self::Shld | Self::Shrd => FlagMask::ALL,
             Self::Rol | Self::Ror | Self::Rcl | Self::Rcr => FlagMask(33),

@@ -1,0 +1,3 @@
+//! passes
+#[derive(Default, Debug)]
+pub(crate) struct PassScratch {}
