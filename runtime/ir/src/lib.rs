@@ -15,6 +15,7 @@ mod op;
 pub mod opt;
 mod scratch;
 mod shape;
+pub mod text;
 
 pub use block::Block;
 pub use cond::{Cond, FlagMask};

@@ -116,6 +116,19 @@ pub enum AccessKind {
 /// Shift and rotate counts are `W8` operands, masked by the op to 5 bits (6 at W64) as the hardware does;
 /// a masked count of 0 leaves every flag as it was. All flag results are those of the x86 instruction of
 /// that name and width, undefined ones included as "unspecified".
+///
+/// Choices where the table below leaves room (`shape.rs` has the operand widths as data):
+/// - All sources are read before the first result is written, `d` before `e`. Any source may be a
+///   constant or a guest register, except the pointer of `LdH`/`StH`, which is a temporary.
+/// - An op keeps every flag it is not asked to define (`fdef`), as far as that flag is live behind it
+///   (`Scratch::flags_after`): a plain `add` between `cmp` and `jccf` keeps the flags, as LEA does.
+/// - `Putf` sets exactly the flags in `x`; `fdef` repeats them after liveness, which narrows both.
+/// - Unspecified flags: a multiply's SF ZF AF PF and a bit test's others are left as they were by the
+///   evaluator and by AMD hosts, so liveness keeps earlier producers of these alive (`Op::flags_kept`).
+/// - `Bt` reads `b` at the op's width; bit tests and `Bsf`/`Bsr`, double shifts and `Imul` exist from 16 bits up.
+/// - `Ld`/`St`/`Ptr` read `a` at 32 bits unless `y` says 64 (a 16-bit `y` only tells the address size).
+/// - `Call` arguments and `d`: temporaries at their own width zero-extended, registers and constants
+///   at 64 bits; `d` takes the low `w` bits. `Raise`, `GotoPtr`, `ExitTb` read `a` at width w.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "one line each in the table below the name")]

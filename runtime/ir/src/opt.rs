@@ -1,3 +1,156 @@
-//! passes
+//! The optimiser: linear passes over a block, each of which can be switched off.
+//!
+//! A pass never changes what a block does to the guest: values, memory, faults and every flag that can
+//! be observed stay; flags nobody can observe need not. Passes allocate nothing once their `Scratch` has
+//! grown to the largest block seen.
+
+mod copy;
+mod dead;
+mod flags;
+mod fold;
+
+pub use copy::copies;
+pub use dead::dead_code;
+pub use flags::flag_liveness;
+pub use fold::fold_constants;
+
+use crate::{Block, FlagMask, Scratch, Val, Width};
+
+/// A set of passes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Passes(u8);
+
+impl Passes {
+    /// None: the ops as lowered.
+    pub const NONE: Self = Self(0);
+    /// Flag liveness.
+    pub const FLAGS: Self = Self(1);
+    /// Constant folding.
+    pub const FOLD: Self = Self(2);
+    /// Copy forwarding and result retargeting.
+    pub const COPY: Self = Self(4);
+    /// Dead code.
+    pub const DEAD: Self = Self(8);
+    /// All.
+    pub const ALL: Self = Self(15);
+    /// Each pass with the name `parse` takes.
+    pub const NAMES: [(&'static str, Self); 4] =
+        [("flags", Self::FLAGS), ("fold", Self::FOLD), ("copy", Self::COPY), ("dead", Self::DEAD)];
+
+    /// Is every pass of `other` in this set?
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+    /// Union.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+    /// This set without `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Reads a comma-separated list: `all`, `none`, a pass's name to add it, `-name` to take it out. A list
+    /// that begins with `-` starts from all.
+    pub fn parse(text: &str) -> Result<Self, UnknownPass> {
+        let mut set = if text.starts_with('-') { Self::ALL } else { Self::NONE };
+        for word in text.split(',').map(str::trim).filter(|w| !w.is_empty()) {
+            let (name, adds) = word.strip_prefix('-').map_or((word, true), |name| (name, false));
+            let pass = match name {
+                "all" => Self::ALL,
+                "none" => {
+                    set = Self::NONE;
+                    continue;
+                }
+                _ => Self::NAMES
+                    .iter()
+                    .find(|(n, _)| *n == name)
+                    .map(|&(_, pass)| pass)
+                    .ok_or_else(|| UnknownPass(name.to_owned()))?,
+            };
+            set = if adds { set.with(pass) } else { set.without(pass) };
+        }
+        Ok(set)
+    }
+}
+
+/// A name `Passes::parse` does not know.
+#[derive(thiserror::Error, Clone, PartialEq, Eq, Debug)]
+#[error("unknown optimiser pass `{0}`; there are flags, fold, copy and dead, all and none")]
+pub struct UnknownPass(pub String);
+
+/// Flags live where a block continues through `goto_tb` slots 0 and 1. `ALL_LIVE` unless the translator knows that
+/// the successor overwrites a flag before anything there can read it, fault or leave.
+pub type LiveAtExit = [FlagMask; 2];
+
+/// Everything live at both slots.
+pub const ALL_LIVE: LiveAtExit = [FlagMask::ALL; 2];
+
+/// Runs the chosen passes in their order. With `FLAGS`, `Scratch::flags_after` speaks about the result.
+pub fn optimize(block: &mut Block, scratch: &mut Scratch, passes: Passes, live: LiveAtExit) {
+    scratch.pass.flags_are_current = false;
+    if passes.has(Passes::FLAGS) {
+        flag_liveness(block, scratch, live);
+    }
+    if passes.has(Passes::FOLD) {
+        fold_constants(block, scratch);
+    }
+    if passes.has(Passes::COPY) {
+        copies(block, scratch);
+    }
+    if passes.has(Passes::DEAD) {
+        dead_code(block, scratch);
+    }
+    if passes.has(Passes::FLAGS) && !scratch.pass.flags_are_current {
+        flag_liveness(block, scratch, live);
+    }
+}
+
+/// What the passes keep between blocks.
 #[derive(Default, Debug)]
-pub(crate) struct PassScratch {}
+pub(crate) struct PassScratch {
+    /// Flags live after each op, from the last flag liveness.
+    pub(crate) flags_after: Vec<FlagMask>,
+    /// Does `flags_after` match the block's ops, and would another run find nothing new?
+    pub(crate) flags_are_current: bool,
+    /// Flag state at each label.
+    labels: Vec<flags::State>,
+    /// Uses of each temporary, then references to each label.
+    uses: Vec<u16>,
+    label_uses: Vec<u16>,
+    /// Region in which a later op overwrites the temporary.
+    overwritten: Vec<u32>,
+    /// What each temporary is a copy of.
+    copies: Vec<copy::Copied>,
+    /// Op that defined each temporary last.
+    defs: Vec<copy::Definition>,
+    /// Known value of each temporary.
+    known: Vec<fold::Known>,
+}
+
+impl Scratch {
+    /// Flags live after each op (consumed later or observable later), from the last `flag_liveness`. An op
+    /// that defines no flags must leave these as they are, one that defines some the rest of them. Parallel
+    /// to the block's ops as `optimize` left them; empty if the pass did not run.
+    pub fn flags_after(&self) -> &[FlagMask] {
+        if self.pass.flags_are_current { &self.pass.flags_after } else { &[] }
+    }
+}
+
+/// Resets a per-temporary vector to `n` default entries.
+fn reset<T: Clone + Default>(v: &mut Vec<T>, n: usize) {
+    v.clear();
+    v.resize(n, T::default());
+}
+
+/// The general register a register operand is part of.
+fn register_of(v: Val) -> Option<usize> {
+    v.as_gpr().or_else(|| v.as_high()).map(usize::from)
+}
+
+/// Does writing `v` at `w` replace all 64 bits?
+fn replaces_register(v: Val, w: Width) -> bool {
+    v.as_gpr().is_some() && w >= Width::W32
+}
