@@ -4,4 +4,13 @@
 //! crate's manifest is the language's reference.
 #![forbid(unsafe_code)]
 
+pub mod builtins;
+pub mod check;
+pub mod error;
 pub mod model;
+mod parse;
+mod width;
+
+pub use error::{Diag, Errors};
+pub use parse::form::form_name;
+pub use parse::{load, load_unchecked, parse_files};

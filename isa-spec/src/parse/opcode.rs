@@ -1,0 +1,155 @@
+//! The opcode column: text as in the manual to [`Opcode`].
+
+use crate::model::{Imm, Mandatory, Map, ModRm, Opcode};
+
+/// Puts a shape's parameter values into an opcode string: `+8n` and `/n`.
+pub(crate) fn substitute(text: &str, params: &[(String, u64)]) -> Result<String, String> {
+    let mut words = Vec::new();
+    for word in text.split_whitespace() {
+        words.push(substitute_word(word, params)?);
+    }
+    Ok(words.join(" "))
+}
+
+fn substitute_word(word: &str, params: &[(String, u64)]) -> Result<String, String> {
+    for (name, value) in params {
+        if word.strip_prefix('/') == Some(name) {
+            if *value > 7 {
+                return Err(format!("`{word}`: {name} = {value} is no ModRM.reg value (0..7)"));
+            }
+            return Ok(format!("/{value}"));
+        }
+        if let Some((byte, rest)) = word.split_once("+8")
+            && rest == name
+        {
+            let base = u64::from(hex_byte(byte)?);
+            let sum = base + 8 * value;
+            if sum > 0xFF {
+                return Err(format!("`{word}` with {name} = {value} leaves one byte"));
+            }
+            return Ok(format!("{sum:02X}"));
+        }
+    }
+    Ok(word.to_string())
+}
+
+fn hex_byte(word: &str) -> Result<u8, String> {
+    let hex = word.len() == 2 && word.bytes().all(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F'));
+    let bad = || format!("`{word}` is no opcode byte (two upper-case hex digits)");
+    if hex { u8::from_str_radix(word, 16).map_err(|_| bad()) } else { Err(bad()) }
+}
+
+fn is_byte(word: &str) -> bool {
+    let head = word.split('+').next().unwrap_or("");
+    hex_byte(head).is_ok()
+}
+
+/// Takes an opcode string apart; `fixed_modrm` = the row has attribute `modrm`.
+pub(crate) fn parse_opcode(text: &str, fixed_modrm: bool) -> Result<Opcode, String> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let mut op = Opcode { text: words.join(" "), span: 1, ..Opcode::default() };
+    let mut rest = prefixes(&words, &mut op);
+    rest = map(rest, &mut op);
+    let Some((first, mut rest)) = rest.split_first() else {
+        return Err("an opcode byte is missing".to_string());
+    };
+    opcode_byte(first, &mut op)?;
+    let fpu = op.map == Map::One && (0xD8..=0xDF).contains(&op.byte);
+    if let Some((word, after)) = rest.split_first()
+        && is_byte(word)
+    {
+        op.modrm = fixed(word, fpu, fixed_modrm)?;
+        rest = after;
+    } else if fixed_modrm {
+        return Err("attribute `modrm` needs a ModRM byte after the opcode".to_string());
+    }
+    if let Some((word, after)) = rest.split_first()
+        && let Some(slash) = word.strip_prefix('/')
+    {
+        if op.modrm != ModRm::None {
+            return Err(format!("`{word}` after a fixed ModRM byte"));
+        }
+        op.modrm = match slash {
+            "r" => ModRm::Any,
+            "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" => ModRm::Reg(slash.as_bytes()[0] - b'0'),
+            _ => return Err(format!("`{word}`: expected `/r` or `/0`..`/7`")),
+        };
+        rest = after;
+    }
+    op.imms = rest.iter().map(|w| immediate(w)).collect::<Result<_, _>>()?;
+    Ok(op)
+}
+
+fn prefixes<'a, 'b>(mut words: &'a [&'b str], op: &mut Opcode) -> &'a [&'b str] {
+    while let Some((word, rest)) = words.split_first() {
+        let followed = rest.first().is_some_and(|w| is_byte(w) || *w == "REX.W");
+        match *word {
+            "NP" => op.prefix = Mandatory::Np,
+            "66" if followed => op.prefix = Mandatory::P66,
+            "F3" if followed => op.prefix = Mandatory::F3,
+            "F2" if followed => op.prefix = Mandatory::F2,
+            "REX.W" => op.rex_w = true,
+            _ => break,
+        }
+        words = rest;
+    }
+    words
+}
+
+fn map<'a, 'b>(words: &'a [&'b str], op: &mut Opcode) -> &'a [&'b str] {
+    let more = |n: usize| words.get(n).is_some_and(|w| is_byte(w));
+    let (map, skip) = match (words.first().copied(), words.get(1).copied()) {
+        (Some("0F"), Some("38")) if more(2) => (Map::M0f38, 2),
+        (Some("0F"), Some("3A")) if more(2) => (Map::M0f3a, 2),
+        (Some("0F"), Some(_)) if more(1) => (Map::M0f, 1),
+        _ => (Map::One, 0),
+    };
+    op.map = map;
+    &words[skip..]
+}
+
+fn opcode_byte(word: &str, op: &mut Opcode) -> Result<(), String> {
+    let (byte, plus) = word.split_once('+').unwrap_or((word, ""));
+    op.byte = hex_byte(byte)?;
+    match plus {
+        "" if word.contains('+') => return Err(format!("`{word}`: nothing after `+`")),
+        "" => {}
+        "r" => op.span = 8,
+        "cc" => (op.span, op.has_cc) = (16, true),
+        _ => return Err(format!("`{word}`: expected `+r`, `+cc` or, in a shape, `+8n`")),
+    }
+    if !op.byte.is_multiple_of(op.span) {
+        let bits = if op.span == 8 { "three" } else { "four" };
+        return Err(format!("`{word}`: the low {bits} bits of the byte must be clear"));
+    }
+    Ok(())
+}
+
+fn fixed(word: &str, fpu: bool, fixed_modrm: bool) -> Result<ModRm, String> {
+    let (byte, plus) = word.split_once('+').unwrap_or((word, ""));
+    let byte = hex_byte(byte)?;
+    match plus {
+        "i" if fpu && byte % 8 == 0 => Ok(ModRm::FixedPlus(byte)),
+        "" if fixed_modrm || fpu => Ok(ModRm::Fixed(byte)),
+        "" => Err(format!("second opcode byte `{word}` needs attribute `modrm`")),
+        _ => Err(format!("`{word}`: only `D8`..`DF` rows may use `+i`, on a multiple of 8")),
+    }
+}
+
+fn immediate(word: &str) -> Result<Imm, String> {
+    Ok(match word {
+        "ib" | "cb" => Imm::B,
+        "iw" | "cw" => Imm::W,
+        "id" | "cd" => Imm::D,
+        "iq" => Imm::Q,
+        "iz" | "cz" => Imm::Z,
+        "iv" => Imm::V,
+        "cp" => Imm::Ptr,
+        "ob" | "ov" => Imm::Moffs,
+        _ => {
+            return Err(format!(
+                "`{word}` is no immediate column (ib iw id iz iv iq cb cz cp ob ov)"
+            ));
+        }
+    })
+}

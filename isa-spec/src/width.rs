@@ -1,0 +1,86 @@
+//! Widths of operand forms and rows: what `W` means in a body.
+
+use crate::model::{Form, Row, Sz};
+
+impl Sz {
+    /// Bits at operand size `osz`.
+    pub fn bits(self, osz: u32) -> u32 {
+        match self {
+            Sz::B => 8,
+            Sz::W => 16,
+            Sz::D => 32,
+            Sz::Q => 64,
+            Sz::V => osz,
+            Sz::Z => osz.min(32),
+            Sz::Y => osz.max(32),
+        }
+    }
+
+    /// Does the width follow the operand size?
+    pub fn follows_operand_size(self) -> bool {
+        matches!(self, Sz::V | Sz::Z)
+    }
+}
+
+impl Form {
+    /// Width of the operand when it is a register or memory form with a size; `None` for immediates,
+    /// jumps, addresses, segment and system registers and literals.
+    pub fn width(self, osz: u32) -> Option<u32> {
+        self.size().map(|s| s.bits(osz))
+    }
+
+    /// Size letter of a register or memory form.
+    pub fn size(self) -> Option<Sz> {
+        match self {
+            Form::E(s) | Form::G(s) | Form::M(s) | Form::R(s) | Form::Z(s) | Form::O(s) => Some(s),
+            Form::X(s) | Form::Y(s) | Form::Reg(_, s) => Some(s),
+            Form::MAddr | Form::Mp | Form::Ma | Form::Ms | Form::I(_) | Form::Iu(_) => None,
+            Form::J(_) | Form::Ap | Form::Sw | Form::C | Form::D | Form::Seg(_) | Form::Lit(_) => {
+                None
+            }
+        }
+    }
+
+    /// Can the operand be memory?
+    pub fn may_be_memory(self) -> bool {
+        self.is_memory_only() || matches!(self, Form::E(_))
+    }
+
+    /// Is the operand memory in every encoding?
+    pub fn is_memory_only(self) -> bool {
+        match self {
+            Form::M(_) | Form::MAddr | Form::Mp | Form::Ma | Form::Ms => true,
+            Form::O(_) | Form::X(_) | Form::Y(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Does the operand come from ModRM.rm?
+    pub fn uses_rm(self) -> bool {
+        match self {
+            Form::E(_) | Form::M(_) | Form::MAddr | Form::Mp | Form::Ma | Form::Ms => true,
+            Form::R(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Does the operand come from ModRM.reg?
+    pub fn uses_reg(self) -> bool {
+        matches!(self, Form::G(_) | Form::Sw | Form::C | Form::D)
+    }
+}
+
+impl Row {
+    /// `W` of the row's body at operand size `osz`: the width of the first operand that is a register or
+    /// memory form with a size, else the operand size. `with` operands do not count.
+    pub fn width(&self, osz: u32) -> u32 {
+        self.forms.iter().find_map(|f| f.width(osz)).unwrap_or(osz)
+    }
+
+    /// Does `W`, or any operand, follow the operand size?
+    pub fn follows_operand_size(&self) -> bool {
+        let own = self.forms.iter().chain(self.attrs.with.iter().map(|(_, f)| f));
+        let sized: Vec<Sz> = own.filter_map(|f| f.size()).collect();
+        sized.is_empty() || sized.iter().any(|s| s.follows_operand_size())
+    }
+}
