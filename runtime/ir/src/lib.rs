@@ -16,6 +16,7 @@ pub mod opt;
 mod scratch;
 mod shape;
 pub mod text;
+mod verify;
 
 pub use block::Block;
 pub use cond::{Cond, FlagMask};
@@ -23,3 +24,4 @@ pub use eval::{Alu, End, Guest, alu, compare, run};
 pub use op::{AccessKind, Code, Op, Val, Width, exit};
 pub use scratch::Scratch;
 pub use shape::{Role, Shape};
+pub use verify::{VerifyError, verify};
