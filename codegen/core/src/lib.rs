@@ -1,1 +1,77 @@
-//! Placeholder.
+//! The generators: the tables' model in, Rust source out.
+//!
+//! Pure and deterministic: the same tables give the same tokens. Everything is an ordinary library, so
+//! that it is tested outside the compiler; crate `codegen` is the proc-macro shell around [`expand`].
+//! No generator knows an instruction by its name: what is special about one stands in the tables.
+#![forbid(unsafe_code)]
+
+pub mod decoder;
+pub mod disasm;
+pub mod rows;
+mod track;
+
+use isa_spec::model::Isa;
+use proc_macro2::TokenStream;
+use quote::quote;
+use std::path::PathBuf;
+
+/// Which source to generate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Output {
+    /// Decode tables, rows, attribute bits.
+    Decoder,
+    /// Mnemonic templates.
+    Disasm,
+}
+
+/// The folder of the tables.
+pub fn tables_dir() -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "..", "..", "isa-spec", "x86"].iter().collect()
+}
+
+/// Reads the tables and generates. Wrong tables become a `compile_error!` with every message, beside
+/// tables without rows, so that the rest of the crate does not add errors of its own.
+///
+/// The result is text: tokens made here have no place in the caller's source, and re-parsing gives them one.
+pub fn expand(output: Output) -> String {
+    let folder = tables_dir();
+    let loaded = load_existing(&folder);
+    // The loader goes back to the compiler's tokens; the two kinds do not mix.
+    proc_macro2::fallback::force();
+    let tracked = track::include_all(&folder);
+    let generated = match loaded {
+        Ok(isa) => generate(output, &isa),
+        Err(errors) => Err(errors.to_string()),
+    };
+    let body = generated.unwrap_or_else(|message| {
+        let message = format!("the tables are wrong\n{message}");
+        let empty = generate(output, &Isa::default()).unwrap_or_default();
+        quote! { ::core::compile_error!(#message); #empty }
+    });
+    quote! { #tracked #body }.to_string()
+}
+
+/// Until every listed table exists: reads those that do.
+fn load_existing(folder: &std::path::Path) -> Result<Isa, isa_spec::Errors> {
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
+    let root = read("x86.isa").unwrap_or_default();
+    let name_of = |line: &str| line.strip_prefix("use ").map(|rest| rest.trim_end_matches(';').to_owned() + ".isa");
+    let exists = |line: &&str| name_of(line).is_none_or(|name| read(&name).is_some());
+    let kept: Vec<&str> = root.lines().filter(exists).collect();
+    let mut files = vec![("x86.isa".to_owned(), kept.join("\n"))];
+    for line in &kept {
+        if let Some(name) = name_of(line) {
+            let text = read(&name).unwrap_or_default();
+            files.push((name, text));
+        }
+    }
+    isa_spec::parse_files(files)
+}
+
+/// Generates from a model.
+pub fn generate(output: Output, isa: &Isa) -> Result<TokenStream, String> {
+    match output {
+        Output::Decoder => decoder::generate(isa),
+        Output::Disasm => disasm::generate(isa),
+    }
+}

@@ -14,6 +14,10 @@ pub mod prefix {
     pub const ADSIZE: u16 = 16;
     /// A segment override is present (`Insn::seg`).
     pub const SEG: u16 = 32;
+    /// The 66 byte is this row's mandatory prefix, not an operand-size prefix.
+    pub const MANDATORY: u16 = 64;
+    /// Decoded in 64-bit mode.
+    pub const CODE64: u16 = 128;
 }
 
 /// Code mode the bytes are decoded in.
@@ -100,6 +104,8 @@ pub struct RowInfo {
     pub undefined: u8,
     /// May fault, exit, or touch memory (anything after which flags must be recoverable).
     pub may_fault: bool,
+    /// Likewise, when ModRM selects a register (see [`Insn::may_fault`]).
+    pub may_fault_reg: bool,
 }
 
 /// Operand forms at run time: mirrors `isa_spec::model::Form`.

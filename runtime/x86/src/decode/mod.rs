@@ -1,0 +1,382 @@
+//! The decoder: bytes to [`Insn`] through dense tables generated from `isa-spec/x86`.
+//!
+//! Prefixes are scanned by a class table, the opcode selects an entry of its map, and nodes refine the
+//! entry by mode, prefix, ModRM or processor until a row is left (`codegen/core/src/decoder` builds and
+//! describes them). The row then says which fields follow. Nothing here knows an instruction by name.
+//! Rules of SDM Vol. 2A, "Instruction Format", and Vol. 2A, "LOCK—Assert LOCK# Signal Prefix".
+
+mod operand;
+pub mod tables;
+
+pub use operand::{MemOperand, Operand};
+pub use tables::{ROWS, attr, feature};
+
+use crate::insn::{CodeSize, DecodeError, Insn, prefix};
+use tables::{GATES, MAPS, NODES, ROW_BITS, SLOTS, node, row_bit};
+
+/// An instruction has at most this many bytes.
+pub const MAX_LEN: usize = 15;
+
+/// What the modelled processor has: decides rows with `since` or `cpuid`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct Features {
+    /// Processor generation.
+    pub level: Level,
+    /// Bits of module [`feature`].
+    pub cpuid: u64,
+}
+
+impl Features {
+    /// A Pentium Pro with every feature that the tables know of.
+    pub const ALL: Self = Self { level: Level::P6, cpuid: u64::MAX };
+    /// A processor of this generation without CPUID-gated extensions.
+    pub const fn plain(level: Level) -> Self {
+        Self { level, cpuid: 0 }
+    }
+}
+
+/// Processor generations, as in the `since` attribute.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+#[repr(u8)]
+pub enum Level {
+    /// 8086 and 8088.
+    I8086,
+    /// 80186 and 80188.
+    I186,
+    /// 80286.
+    I286,
+    /// 80386.
+    I386,
+    /// 80486.
+    I486,
+    /// Pentium.
+    P5,
+    /// Pentium Pro and later.
+    P6,
+}
+
+/// Decodes the instruction at the start of `bytes` (which may be longer; 15 bytes are always enough).
+pub fn decode(bytes: &[u8], size: CodeSize, features: &Features) -> Result<Insn, DecodeError> {
+    let mut cursor = Cursor { bytes: &bytes[..bytes.len().min(MAX_LEN)], pos: 0 };
+    let mut insn = empty_insn();
+    let mut opcode = scan_prefixes(&mut cursor, &mut insn, size)?;
+    let mut map = 0;
+    if opcode == 0x0F {
+        opcode = cursor.byte()?;
+        map = 1;
+        if opcode == 0x38 || opcode == 0x3A {
+            map = 2 + usize::from(opcode >> 1 & 1);
+            opcode = cursor.byte()?;
+        }
+    }
+    insn.opcode = opcode;
+    let row = select_row(MAPS[map * 256 + usize::from(opcode)], &cursor, &insn, features)?;
+    insn.row = row;
+    let bits = ROW_BITS[usize::from(row)];
+    set_sizes(&mut insn, bits, size);
+    if bits & row_bit::MODRM != 0 {
+        insn.modrm = cursor.byte()?;
+        if insn.modrm < 0xC0 && bits & row_bit::NOMOD == 0 {
+            read_address(&mut cursor, &mut insn)?;
+        }
+    }
+    read_immediates(&mut cursor, &mut insn, bits)?;
+    insn.len = cursor.pos as u8; // at most 15
+    check_legal(&insn, bits)?;
+    Ok(insn)
+}
+
+const fn empty_insn() -> Insn {
+    Insn {
+        row: 0,
+        len: 0,
+        opcode: 0,
+        modrm: 0,
+        sib: 0,
+        has_sib: false,
+        rex: 0,
+        seg: 0,
+        osz: 0,
+        asz: 0,
+        prefixes: 0,
+        disp: 0,
+        imm: 0,
+        imm2: 0,
+    }
+}
+
+/// Reading position in at most 15 bytes.
+struct Cursor<'a> {
+    bytes: &'a [u8],
+    pos: usize,
+}
+
+impl Cursor<'_> {
+    #[inline]
+    fn peek(&self) -> Result<u8, DecodeError> {
+        self.bytes.get(self.pos).copied().ok_or_else(|| self.end_error())
+    }
+
+    #[inline]
+    fn byte(&mut self) -> Result<u8, DecodeError> {
+        let byte = self.peek()?;
+        self.pos += 1;
+        Ok(byte)
+    }
+
+    /// The next `N` bytes.
+    #[inline]
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let rest = self.bytes.get(self.pos..).unwrap_or_default();
+        let Some(taken) = rest.first_chunk::<N>() else { return Err(self.end_error()) };
+        self.pos += N;
+        Ok(*taken)
+    }
+
+    /// A little-endian number of 0, 1, 2, 4 or 8 bytes.
+    #[inline]
+    fn number(&mut self, len: u8) -> Result<u64, DecodeError> {
+        Ok(match len {
+            0 => 0,
+            1 => u64::from(self.byte()?),
+            2 => u64::from(u16::from_le_bytes(self.take()?)),
+            4 => u64::from(u32::from_le_bytes(self.take()?)),
+            _ => u64::from_le_bytes(self.take()?),
+        })
+    }
+
+    /// Out of bytes: either the instruction is too long, or the caller gave too few.
+    #[cold]
+    fn end_error(&self) -> DecodeError {
+        if self.bytes.len() == MAX_LEN { DecodeError::TooLong } else { DecodeError::Truncated }
+    }
+}
+
+/// Prefix classes of a byte; 0 is no prefix.
+mod class {
+    pub(super) const OPSIZE: u8 = 1;
+    pub(super) const ADSIZE: u8 = 2;
+    pub(super) const LOCK: u8 = 3;
+    pub(super) const REPNE: u8 = 4;
+    pub(super) const REP: u8 = 5;
+    pub(super) const REX: u8 = 6;
+    /// Plus the segment register's number.
+    pub(super) const SEG: u8 = 8;
+}
+
+static PREFIX_CLASS: [u8; 256] = prefix_classes();
+
+const fn prefix_classes() -> [u8; 256] {
+    let mut table = [0; 256];
+    table[0x66] = class::OPSIZE;
+    table[0x67] = class::ADSIZE;
+    table[0xF0] = class::LOCK;
+    table[0xF2] = class::REPNE;
+    table[0xF3] = class::REP;
+    table[0x26] = class::SEG;
+    table[0x2E] = class::SEG + 1;
+    table[0x36] = class::SEG + 2;
+    table[0x3E] = class::SEG + 3;
+    table[0x64] = class::SEG + 4;
+    table[0x65] = class::SEG + 5;
+    let mut rex = 0x40;
+    while rex < 0x50 {
+        table[rex] = class::REX;
+        rex += 1;
+    }
+    table
+}
+
+/// Reads prefixes into `insn` and returns the first opcode byte. Of each group the last prefix wins; a REX
+/// byte counts only right before the opcode.
+#[inline]
+fn scan_prefixes(cursor: &mut Cursor, insn: &mut Insn, size: CodeSize) -> Result<u8, DecodeError> {
+    let is_code64 = size == CodeSize::Bits64;
+    if is_code64 {
+        insn.prefixes = prefix::CODE64;
+    }
+    loop {
+        let byte = cursor.byte()?;
+        let class = PREFIX_CLASS[usize::from(byte)];
+        if class == 0 || (class == class::REX && !is_code64) {
+            return Ok(byte);
+        }
+        insn.rex = 0;
+        match class {
+            class::OPSIZE => insn.prefixes |= prefix::OPSIZE,
+            class::ADSIZE => insn.prefixes |= prefix::ADSIZE,
+            class::LOCK => insn.prefixes |= prefix::LOCK,
+            class::REPNE => insn.prefixes = insn.prefixes & !prefix::REP | prefix::REPNE,
+            class::REP => insn.prefixes = insn.prefixes & !prefix::REPNE | prefix::REP,
+            class::REX => insn.rex = byte,
+            // In 64-bit mode the overrides of the four flat segments are ignored.
+            segment if !is_code64 || segment >= class::SEG + 4 => {
+                insn.prefixes |= prefix::SEG;
+                insn.seg = segment - class::SEG;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Follows nodes from a map's entry to a row.
+#[inline]
+fn select_row(
+    entry: u16,
+    cursor: &Cursor,
+    insn: &Insn,
+    features: &Features,
+) -> Result<u16, DecodeError> {
+    let mut entry = entry;
+    while entry & node::FLAG != 0 {
+        let node = NODES[usize::from(entry & !node::FLAG)];
+        let base = (node & 0xFFFF) as usize;
+        let slot = match node >> 16 {
+            node::MODREG => {
+                let modrm = cursor.peek()?;
+                usize::from(modrm >> 3 & 7) + if modrm >= 0xC0 { 8 } else { 0 }
+            }
+            node::PREFIX => prefix_slot(insn.prefixes),
+            node::RM => usize::from(cursor.peek()? & 7),
+            node::MODE => usize::from(insn.prefixes & prefix::CODE64 != 0),
+            node::REX_W => usize::from(insn.rex >> 3 & 1),
+            // node::GATE: a gate number, then the entries for open and closed
+            _ => 1 + usize::from(!is_open(SLOTS[base], features)),
+        };
+        entry = SLOTS[base + slot];
+    }
+    if entry == 0 {
+        return Err(DecodeError::Undefined { len: cursor.pos as u8 }); // at most 15
+    }
+    Ok(entry - 1)
+}
+
+/// None, 66, F3, F2: a repeat prefix outranks 66 as a mandatory prefix.
+#[inline]
+const fn prefix_slot(prefixes: u16) -> usize {
+    if prefixes & prefix::REPNE != 0 {
+        3
+    } else if prefixes & prefix::REP != 0 {
+        2
+    } else {
+        (prefixes & prefix::OPSIZE != 0) as usize
+    }
+}
+
+/// Does the modelled processor have what this gate asks for?
+fn is_open(gate: u16, features: &Features) -> bool {
+    let gate = GATES[usize::from(gate)];
+    let (level, feature) = ((gate >> 8) as u8, (gate & 0xFF) as u8);
+    features.level as u8 >= level && (feature == 0xFF || features.cpuid >> feature & 1 != 0)
+}
+
+/// Effective operand and address size, by the size policy of the row's attributes.
+#[inline]
+fn set_sizes(insn: &mut Insn, bits: u32, size: CodeSize) {
+    if bits & row_bit::MANDATORY != 0 {
+        insn.prefixes |= prefix::MANDATORY;
+    }
+    let toggled = insn.prefixes & prefix::OPSIZE != 0 && bits & row_bit::NO_OPSIZE == 0;
+    let ad_toggled = insn.prefixes & prefix::ADSIZE != 0;
+    (insn.osz, insn.asz) = match size {
+        CodeSize::Bits16 => (if toggled { 32 } else { 16 }, if ad_toggled { 32 } else { 16 }),
+        CodeSize::Bits32 => (if toggled { 16 } else { 32 }, if ad_toggled { 16 } else { 32 }),
+        CodeSize::Bits64 => {
+            let osz = if insn.rex & 8 != 0 || bits & row_bit::F64 != 0 {
+                64
+            } else if toggled {
+                16
+            } else if bits & row_bit::D64 != 0 {
+                64
+            } else {
+                32
+            };
+            (osz, if ad_toggled { 32 } else { 64 })
+        }
+    };
+}
+
+/// SIB and displacement of a memory form.
+#[inline]
+fn read_address(cursor: &mut Cursor, insn: &mut Insn) -> Result<(), DecodeError> {
+    let (modrm_mod, rm) = (insn.modrm >> 6, insn.modrm & 7);
+    let (absolute, wide) = if insn.asz == 16 {
+        (rm == 6, false)
+    } else if rm == 4 {
+        insn.sib = cursor.byte()?;
+        insn.has_sib = true;
+        (insn.sib & 7 == 5, true)
+    } else {
+        (rm == 5, true)
+    };
+    insn.disp = match modrm_mod {
+        0 if !absolute => 0,
+        1 => i32::from(cursor.byte()?.cast_signed()),
+        _ if wide => i32::from_le_bytes(cursor.take()?),
+        _ => i32::from(i16::from_le_bytes(cursor.take()?)),
+    };
+    Ok(())
+}
+
+/// Both immediate columns.
+#[inline]
+fn read_immediates(cursor: &mut Cursor, insn: &mut Insn, bits: u32) -> Result<(), DecodeError> {
+    let first = bits & 15;
+    if first == 0 {
+        return Ok(());
+    }
+    insn.imm = cursor.number(immediate_len(first, insn))?;
+    if first == row_bit::IMM_PTR {
+        insn.imm2 = cursor.number(2)? as u32; // 16 bits
+        return Ok(());
+    }
+    let second = bits >> 4 & 15;
+    if second != 0 {
+        // The generator admits only kinds of at most 32 bits here.
+        insn.imm2 = cursor.number(immediate_len(second, insn))? as u32;
+    }
+    Ok(())
+}
+
+/// Length in bytes of an immediate column.
+#[inline]
+const fn immediate_len(kind: u32, insn: &Insn) -> u8 {
+    match kind {
+        row_bit::IMM_B => 1,
+        row_bit::IMM_W => 2,
+        row_bit::IMM_D => 4,
+        row_bit::IMM_Q => 8,
+        row_bit::IMM_V => insn.osz / 8,
+        row_bit::IMM_MOFFS => insn.asz / 8,
+        // row_bit::IMM_Z and row_bit::IMM_PTR
+        _ => {
+            if insn.osz == 16 {
+                2
+            } else {
+                4
+            }
+        }
+    }
+}
+
+/// #UD rules that need the whole instruction: LOCK, and registers that do not exist.
+#[inline]
+fn check_legal(insn: &Insn, bits: u32) -> Result<(), DecodeError> {
+    let lock_is_wrong =
+        insn.prefixes & prefix::LOCK != 0 && (bits & row_bit::LOCK == 0 || insn.modrm >= 0xC0);
+    let reg = insn.modrm_reg();
+    let register_exists = match bits & row_bit::CHECK_MASK {
+        0 => true,
+        row_bit::CHECK_SEG_WRITTEN => 0b11_1101 >> (reg & 7) & 1 != 0, // CS is not loaded this way
+        row_bit::CHECK_SEG_READ => 0b11_1111 >> (reg & 7) & 1 != 0,
+        row_bit::CHECK_CR => 0b1_0001_1101 >> reg & 1 != 0,
+        _ => reg < 8, // row_bit::CHECK_DR
+    };
+    if lock_is_wrong || !register_exists {
+        return Err(DecodeError::Undefined { len: insn.len });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

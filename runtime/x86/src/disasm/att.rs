@@ -1,0 +1,66 @@
+//! Operands in AT&T spelling: sources first, `%` before registers, `$` before immediates.
+
+use super::{
+    branch_target, high_name, immediate, number, register_name, segment_name, signed, truncate,
+};
+use crate::decode::{MemOperand, Operand};
+use crate::insn::{Form, Insn, prefix};
+
+/// All operands, last first.
+pub(super) fn operands(insn: &Insn, pc: u64, is_indirect: bool) -> String {
+    let forms = insn.info().forms;
+    let mut texts: Vec<String> =
+        (0..forms.len()).map(|i| operand(insn, pc, forms[i], insn.operand(i))).collect();
+    // The two columns of an instruction with two immediates (ENTER) keep the manual's order.
+    if !forms.iter().all(|form| matches!(form, Form::I(_) | Form::Iu(_))) {
+        texts.reverse();
+    }
+    let star = if is_indirect { "*" } else { "" };
+    format!("{star}{}", texts.join(", "))
+}
+
+fn operand(insn: &Insn, pc: u64, form: Form, operand: Operand) -> String {
+    match operand {
+        Operand::Reg { num, bits } => format!("%{}", register_name(num, bits)),
+        Operand::High { num } => format!("%{}", high_name(num)),
+        Operand::Mem(m) => memory(insn, &m),
+        Operand::Imm { value, bits } => format!("${}", immediate(insn, form, value, bits)),
+        Operand::Rel { disp } => branch_target(insn, pc, disp),
+        Operand::Far { sel, off } => format!("${}:${}", number(u64::from(sel)), number(off)),
+        Operand::Seg(n) => format!("%{}", segment_name(n)),
+        Operand::Cr(n) => format!("%cr{n}"),
+        Operand::Dr(n) => format!("%dr{n}"),
+        Operand::Str { seg, reg, .. } => {
+            let is_shown = reg == 7 || insn.prefixes & prefix::SEG != 0;
+            let segment = if is_shown { format!("%{}:", segment_name(seg)) } else { String::new() };
+            format!("{segment}(%{})", register_name(reg, insn.asz))
+        }
+    }
+}
+
+fn memory(insn: &Insn, m: &MemOperand) -> String {
+    let mut text = String::new();
+    if insn.prefixes & prefix::SEG != 0 {
+        text = format!("%{}:", segment_name(m.seg));
+    }
+    if m.base.is_none() && m.index.is_none() && !m.rip {
+        return text + &number(truncate(m.disp.cast_unsigned(), m.asz));
+    }
+    if m.disp != 0 {
+        text += &signed(m.disp);
+    }
+    text.push('(');
+    if m.rip {
+        text += "%rip";
+    }
+    if let Some(base) = m.base {
+        text += &format!("%{}", register_name(base, m.asz));
+    }
+    if let Some(index) = m.index {
+        text += &format!(", %{}", register_name(index, m.asz));
+        if m.scale != 0 {
+            text += &format!(", {}", 1 << m.scale);
+        }
+    }
+    text + ")"
+}

@@ -1,0 +1,70 @@
+//! Operands in Intel spelling: destination first, memory with its size.
+
+use super::{branch_target, high_name, immediate, number, register_name, segment_name, truncate};
+use crate::decode::{MemOperand, Operand};
+use crate::insn::{Form, Insn, prefix};
+
+/// All operands.
+pub(super) fn operands(insn: &Insn, pc: u64) -> String {
+    let forms = insn.info().forms;
+    let texts: Vec<String> =
+        (0..forms.len()).map(|i| operand(insn, pc, forms[i], insn.operand(i))).collect();
+    texts.join(", ")
+}
+
+fn operand(insn: &Insn, pc: u64, form: Form, operand: Operand) -> String {
+    match operand {
+        Operand::Reg { num, bits } => register_name(num, bits),
+        Operand::High { num } => high_name(num).to_owned(),
+        Operand::Mem(m) => format!("{}{}", size_name(m.bits), memory(insn, &m)),
+        Operand::Imm { value, bits } => immediate(insn, form, value, bits),
+        Operand::Rel { disp } => branch_target(insn, pc, disp),
+        Operand::Far { sel, off } => format!("{}:{}", number(u64::from(sel)), number(off)),
+        Operand::Seg(n) => segment_name(n).to_owned(),
+        Operand::Cr(n) => format!("cr{n}"),
+        Operand::Dr(n) => format!("dr{n}"),
+        Operand::Str { seg, reg, bits } => {
+            let is_shown = reg == 7 || insn.prefixes & prefix::SEG != 0;
+            let segment = if is_shown { format!("{}:", segment_name(seg)) } else { String::new() };
+            format!("{}{segment}[{}]", size_name(bits), register_name(reg, insn.asz))
+        }
+    }
+}
+
+const fn size_name(bits: u8) -> &'static str {
+    match bits {
+        8 => "byte ptr ",
+        16 => "word ptr ",
+        32 => "dword ptr ",
+        48 => "fword ptr ",
+        64 => "qword ptr ",
+        80 => "tbyte ptr ",
+        _ => "",
+    }
+}
+
+fn memory(insn: &Insn, m: &MemOperand) -> String {
+    let mut text = String::new();
+    if insn.prefixes & prefix::SEG != 0 {
+        text = format!("{}:", segment_name(m.seg));
+    }
+    let mut terms: Vec<String> = Vec::new();
+    if m.rip {
+        terms.push("rip".to_owned());
+    }
+    terms.extend(m.base.map(|base| register_name(base, m.asz)));
+    if let Some(index) = m.index {
+        let scale = if m.scale == 0 { String::new() } else { format!("*{}", 1 << m.scale) };
+        terms.push(format!("{}{scale}", register_name(index, m.asz)));
+    }
+    if terms.is_empty() {
+        return format!("{text}[{}]", number(truncate(m.disp.cast_unsigned(), m.asz)));
+    }
+    let sign = if m.disp < 0 { "-" } else { "+" };
+    let disp = if m.disp == 0 {
+        String::new()
+    } else {
+        format!(" {sign} {}", number(m.disp.unsigned_abs()))
+    };
+    format!("{text}[{}{disp}]", terms.join(" + "))
+}

@@ -1,0 +1,3 @@
+//! Mnemonic templates, generated from `isa-spec/x86`.
+
+codegen::disasm!();
