@@ -1,1 +1,25 @@
-//! Placeholder.
+//! The JIT: compiles an IR block to x86-64 host code in one pass.
+//!
+//! It knows no guest instruction: it sees the IR, a state-layout table ([`StateLayout`]) and two entry points
+//! of the runtime ([`Calls`]). Guest registers sit in host registers through all chained code ([`abi`]); the guest's arithmetic
+//! flags are the host's flags from producer to consumer; guest memory goes through a software TLB whose base is pinned.
+
+pub mod abi;
+mod alu;
+mod asm;
+mod code_buf;
+mod compile;
+mod control;
+mod flags;
+mod layout;
+mod memory;
+mod muldiv;
+mod regs;
+mod shift;
+mod thunks;
+mod trampoline;
+
+pub use code_buf::{CodeBuf, CodeBufError};
+pub use compile::{CompileError, Compiled, Exit, Jit, Request};
+pub use layout::{Calls, SegPolicy, StateLayout, WindowLayout};
+pub use memory::{SlowKind, meta_kind, meta_seg, meta_size};

@@ -1,0 +1,53 @@
+//! The register map: one table. Which host register holds what while generated code runs.
+//!
+//! Guest registers keep their own numbers so that implicit operands (MUL, DIV, shifts by CL, AH–BH) copy
+//! one to one; the guest's stack pointer is the exception, because the host's is the host stack.
+
+/// Host register numbers as encoded.
+pub mod reg {
+    #![allow(missing_docs, reason = "the architecture's names")]
+    pub const RAX: u8 = 0;
+    pub const RCX: u8 = 1;
+    pub const RDX: u8 = 2;
+    pub const RBX: u8 = 3;
+    pub const RSP: u8 = 4;
+    pub const RBP: u8 = 5;
+    pub const RSI: u8 = 6;
+    pub const RDI: u8 = 7;
+    pub const R8: u8 = 8;
+    pub const R9: u8 = 9;
+    pub const R10: u8 = 10;
+    pub const R11: u8 = 11;
+    pub const R12: u8 = 12;
+    pub const R13: u8 = 13;
+    pub const R14: u8 = 14;
+    pub const R15: u8 = 15;
+}
+
+/// Holds the address of the guest CPU's state throughout.
+pub const STATE: u8 = reg::R14;
+/// Holds the address of the current view's TLB (tags, addends, jump cache).
+pub const TLB: u8 = reg::R13;
+/// Host register of each guest register 0..8 (32-bit guests: all are pinned).
+pub const PINNED: [u8; 8] =
+    [reg::RAX, reg::RCX, reg::RDX, reg::RBX, reg::R15, reg::RBP, reg::RSI, reg::RDI];
+/// Scratch registers, in order of preference.
+pub const SCRATCH: [u8; 5] = [reg::R8, reg::R9, reg::R10, reg::R11, reg::R12];
+/// All scratch registers as a bit mask.
+pub const SCRATCH_MASK: u16 = 0b0001_1111_0000_0000;
+/// Carries the instruction pointer across an indirect jump.
+pub const PC: u8 = reg::R8;
+
+/// Bytes of stack frame for spilled temporaries (also keeps the stack aligned for calls).
+pub const FRAME: i32 = 0x108;
+/// Spill slots of 8 bytes in the frame.
+pub const SLOTS: usize = 32;
+
+/// Byte offset of the read addends behind the read tags, and so on: tags and addends of reads, then of writes.
+pub const TLB_READ_ADDEND: i32 = 0x2000;
+/// Byte offset of the write tags.
+pub const TLB_WRITE: i32 = 0x4000;
+/// Byte offset of the jump cache: pairs {tag, host address}.
+pub const JUMP_CACHE: i32 = 0x8000;
+/// Entries of the jump cache.
+pub const JUMP_ENTRIES: usize = 1024;

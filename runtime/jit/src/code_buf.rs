@@ -1,0 +1,91 @@
+//! The code cache: one memfd mapped twice, writable here and executable there (never both).
+//!
+// UNSAFETY: maps memory that is executed; the RX view is reached by address only.
+#![expect(unsafe_code, reason = "maps the code cache")]
+
+use std::sync::Arc;
+
+use memmap2::{Mmap, MmapMut, MmapOptions};
+use thiserror::Error;
+
+/// Why the code cache could not be made.
+#[derive(Debug, Error)]
+pub enum CodeBufError {
+    /// The kernel refused memory or an executable mapping.
+    #[error("cannot map the code cache of {size} bytes")]
+    Map {
+        /// Bytes asked for.
+        size: usize,
+        /// The kernel's reason.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Bump-allocated code memory with a writable and an executable view.
+pub struct CodeBuf {
+    rw: MmapMut,
+    rx: Arc<Mmap>,
+    used: usize,
+}
+
+impl CodeBuf {
+    /// Maps `size` bytes.
+    ///
+    /// # Errors
+    /// When memfd or the executable mapping is refused (hardened hosts).
+    pub fn new(size: usize) -> Result<Self, CodeBufError> {
+        let wrap = |source: std::io::Error| CodeBufError::Map { size, source };
+        let fd = rustix::fs::memfd_create("stele-code", rustix::fs::MemfdFlags::CLOEXEC)
+            .map_err(|e| wrap(e.into()))?;
+        rustix::fs::ftruncate(&fd, size as u64).map_err(|e| wrap(e.into()))?;
+        let file = std::fs::File::from(fd);
+        // SAFETY: the memfd is private to this process and never truncated; the RX view is only executed
+        // or read through raw addresses, the RW view is only written through `&mut self`.
+        let rw = unsafe { MmapOptions::new().len(size).map_mut(&file) }.map_err(wrap)?;
+        // SAFETY: as above.
+        let rx = unsafe { MmapOptions::new().len(size).map_exec(&file) }.map_err(wrap)?;
+        Ok(Self { rw, rx: Arc::new(rx), used: 0 })
+    }
+
+    /// Bytes handed out so far.
+    pub fn used(&self) -> usize {
+        self.used
+    }
+    /// Capacity in bytes.
+    pub fn capacity(&self) -> usize {
+        self.rw.len()
+    }
+    /// The writable rest of the cache.
+    pub(crate) fn free_space(&mut self) -> &mut [u8] {
+        &mut self.rw[self.used..]
+    }
+    /// Takes `n` bytes off the free space.
+    pub(crate) fn advance(&mut self, n: usize) {
+        self.used = (self.used + n).min(self.rw.len());
+    }
+    /// Forgets everything behind `mark`.
+    pub(crate) fn truncate(&mut self, mark: usize) {
+        self.used = mark.min(self.used);
+    }
+    /// Executable address of offset `at`.
+    pub fn address(&self, at: usize) -> u64 {
+        self.rx.as_ptr() as u64 + at as u64
+    }
+    /// Offset of an executable address, if it lies in the cache.
+    pub fn offset_of(&self, address: u64) -> Option<usize> {
+        let at = address.wrapping_sub(self.rx.as_ptr() as u64) as usize;
+        (at <= self.used).then_some(at)
+    }
+    /// Code bytes for logs.
+    pub fn bytes(&self, at: usize, len: usize) -> &[u8] {
+        self.rw.get(at..at + len).unwrap_or(&[])
+    }
+    /// Overwrites the rel32 at offset `at` so that the jump it ends goes to offset `target`.
+    pub(crate) fn patch_rel32(&mut self, at: usize, target: usize) {
+        let rel = (target as i64 - (at as i64 + 4)) as i32;
+        if let Some(slot) = self.rw.get_mut(at..at + 4) {
+            slot.copy_from_slice(&rel.to_le_bytes());
+        }
+    }
+}

@@ -1,0 +1,432 @@
+//! The driver: one block of IR in, one stretch of host code out.
+
+use ir::{Block, Code, FlagMask, Op, Val, Width};
+use thiserror::Error;
+
+use crate::abi::{self, STATE};
+use crate::asm::{Asm, Mem};
+use crate::flags::FlagFacts;
+use crate::layout::{Calls, SegPolicy, StateLayout};
+use crate::memory::{Fused, SlowSite};
+use crate::regs::{Loc, Regs, slot_mem};
+use crate::thunks::Thunks;
+use crate::{CodeBuf, CodeBufError};
+
+/// Why a block was not compiled.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+pub enum CompileError {
+    /// The code cache is full: flush it and try again.
+    #[error("code cache full")]
+    Full,
+    /// The block needs more scratch registers than there are: evaluate it.
+    #[error("out of scratch registers")]
+    Registers,
+    /// An operand combination the emitter has no form for: evaluate the block.
+    #[error("no host form for op {0}")]
+    Form(usize),
+}
+
+/// One direct exit of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Page offset it goes to.
+    pub page_offset: u32,
+    /// Cache offset of the rel32 that links it.
+    pub rel32: usize,
+    /// Cache offset of its own stub, where the rel32 points while unlinked.
+    pub stub: usize,
+    /// `host_ret` value with which the stub leaves (exit code [`Jit::LINK`]).
+    pub stub_ret: u64,
+    /// `host_ret` value with which its interrupt check leaves, 0 if it has none.
+    pub poll_ret: u64,
+}
+
+/// What came out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Compiled {
+    /// Cache offset of the entry that expects the instruction pointer in [`abi::PC`] (indirect jumps, run loop).
+    pub far: usize,
+    /// Cache offset of the entry for direct jumps within the page.
+    pub near: usize,
+    /// Cache offset of the end.
+    pub end: usize,
+    /// Direct exits by slot.
+    pub exits: [Option<Exit>; 2],
+    /// (host offset from `far`, page offset) of every guest insn, ascending; cold code is marked the same way.
+    pub insns: Vec<(u32, u16)>,
+}
+
+/// What to compile.
+pub struct Request<'a> {
+    /// The ops.
+    pub block: &'a Block,
+    /// Segment access forms, by segment number.
+    pub seg: [SegPolicy; 6],
+    /// Page offset of the block's first insn.
+    pub page_offset: u32,
+    /// `pc_base` when the block's key fixes it.
+    pub fixed_pc_base: Option<u64>,
+    /// Flags live at the two direct exits.
+    pub exit_flags: [FlagMask; 2],
+}
+
+/// The compiler with its code cache and reusable scratch memory.
+pub struct Jit {
+    buf: CodeBuf,
+    pub(crate) layout: StateLayout,
+    pub(crate) thunks: Thunks,
+    facts: FlagFacts,
+    regs: Regs,
+    pristine: usize,
+}
+
+/// Bytes a block may need at most; a block that does not fit in the rest of the cache counts as full.
+const BLOCK_ROOM: usize = 64 << 10;
+
+impl Jit {
+    /// Exit code: a direct exit is not linked yet; `host_ret` says which.
+    pub const LINK: u32 = 16;
+    /// Exit code: the jump cache has no entry; the state's pc is set.
+    pub const MISS: u32 = 17;
+    /// Exit code: a direct exit's interrupt check found a request; `host_ret` says which.
+    pub const POLL_DIRECT: u32 = 18;
+
+    /// Maps a code cache of `size` bytes and emits the fixed code.
+    ///
+    /// # Errors
+    /// When the cache cannot be mapped.
+    pub fn new(size: usize, layout: StateLayout, calls: Calls) -> Result<Self, CodeBufError> {
+        let mut buf = CodeBuf::new(size.max(1 << 20))?;
+        let thunks = Thunks::emit(&mut buf, &layout, calls);
+        let pristine = buf.used();
+        Ok(Self {
+            buf,
+            layout,
+            thunks,
+            facts: FlagFacts::default(),
+            regs: Regs::default(),
+            pristine,
+        })
+    }
+    /// The code cache.
+    pub fn buf(&self) -> &CodeBuf {
+        &self.buf
+    }
+    /// Prologue and epilogue, for `-d out_asm`.
+    pub fn prologue(&self) -> &[u8] {
+        self.buf.bytes(0, self.thunks.prologue_len)
+    }
+    /// Drops all blocks.
+    pub fn flush(&mut self) {
+        self.thunks.forget_memory();
+        self.buf.truncate(self.pristine);
+    }
+    /// Points a direct exit at code offset `target` (a near entry), or back at its stub.
+    pub fn link(&mut self, rel32: usize, target: usize) {
+        self.buf.patch_rel32(rel32, target);
+    }
+    /// Runs generated code from cache offset `far`; the state's `pc` is the entry's instruction pointer.
+    ///
+    /// Returns an `ir::exit` code or one of this type's.
+    ///
+    /// # Safety
+    /// `state` points to the guest state this JIT's layout describes, its `tlb_base` to a live TLB whose filled
+    /// entries lead to guest RAM, and `far` is an entry that [`Jit::compile`] returned since the last flush.
+    #[expect(unsafe_code, reason = "enters generated code")]
+    pub unsafe fn enter(&self, state: *mut u8, far: usize) -> u32 {
+        // SAFETY: passed on from this function's contract.
+        unsafe { self.thunks.enter(&self.buf, state, self.buf.address(far)) }
+    }
+
+    /// Compiles a block.
+    ///
+    /// # Errors
+    /// See [`CompileError`]; nothing is kept then.
+    pub fn compile(&mut self, request: &Request<'_>) -> Result<Compiled, CompileError> {
+        if self.buf.capacity() - self.buf.used() < BLOCK_ROOM {
+            return Err(CompileError::Full);
+        }
+        self.facts.compute(request.block, request.exit_flags);
+        self.regs.prepare(request.block);
+        let start = self.buf.used();
+        let base = self.buf.address(start);
+        let mut emit = Emit {
+            asm: Asm::new(self.buf.free_space()),
+            block: request.block,
+            layout: &self.layout,
+            thunks: &mut self.thunks,
+            facts: &self.facts,
+            regs: &mut self.regs,
+            seg: request.seg,
+            exit_flags: request.exit_flags,
+            start,
+            base,
+            at: 0,
+            flags_home: true,
+            flags_host: false,
+            out: Compiled { far: start, ..Compiled::default() },
+            labels: Vec::new(),
+            holes: Vec::new(),
+            slow: Vec::new(),
+            page_offset: request.page_offset as u16,
+            fused: None,
+        };
+        emit.entry(request);
+        let done = emit.body().and_then(|()| emit.finish());
+        let len = emit.asm.pos();
+        let full = emit.asm.overflowed();
+        let mut out = std::mem::take(&mut emit.out);
+        if full || done.is_err() {
+            self.thunks.forget_behind(start);
+            done?;
+            return Err(CompileError::Full);
+        }
+        out.end = start + len;
+        self.buf.advance(len);
+        Ok(out)
+    }
+}
+
+/// A rel32 to be filled when its label is known.
+pub(crate) struct Hole {
+    pub(crate) at: usize,
+    pub(crate) label: u32,
+}
+
+/// One compilation under way.
+pub(crate) struct Emit<'a> {
+    pub(crate) asm: Asm<'a>,
+    pub(crate) block: &'a Block,
+    pub(crate) layout: &'a StateLayout,
+    pub(crate) thunks: &'a mut Thunks,
+    pub(crate) facts: &'a FlagFacts,
+    pub(crate) regs: &'a mut Regs,
+    pub(crate) seg: [SegPolicy; 6],
+    pub(crate) exit_flags: [FlagMask; 2],
+    /// Cache offset of the first byte.
+    pub(crate) start: usize,
+    /// Executable address of the first byte.
+    pub(crate) base: u64,
+    /// Index of the current op.
+    pub(crate) at: usize,
+    /// The state's copy of the flags is current.
+    pub(crate) flags_home: bool,
+    /// EFLAGS hold the current flags.
+    pub(crate) flags_host: bool,
+    pub(crate) out: Compiled,
+    pub(crate) labels: Vec<usize>,
+    pub(crate) holes: Vec<Hole>,
+    pub(crate) slow: Vec<SlowSite>,
+    pub(crate) page_offset: u16,
+    /// A load whose memory operand the next op takes directly.
+    pub(crate) fused: Option<Fused>,
+}
+
+/// Where an operand is, ready for an instruction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Src {
+    /// Host register, or 16..20 for AH CH DH BH.
+    Reg(u8),
+    /// Constant, sign-extended from the op's width.
+    Imm(i64),
+}
+
+impl Emit<'_> {
+    fn entry(&mut self, request: &Request<'_>) {
+        let slot = Mem::base(STATE, self.layout.pc_base);
+        match request.fixed_pc_base {
+            Some(base) if i32::try_from(base as i64).is_ok() => {
+                self.asm.store_i(Width::W64, slot, base as i32);
+            }
+            _ => {
+                if request.page_offset != 0 {
+                    let off = request.page_offset as i32;
+                    self.asm.lea(Width::W32, abi::PC, Mem::base(abi::PC, off.wrapping_neg()));
+                }
+                self.asm.store(Width::W64, slot, abi::PC);
+            }
+        }
+        self.out.near = self.start + self.asm.pos();
+    }
+    fn body(&mut self) -> Result<(), CompileError> {
+        self.labels.resize(self.block.labels as usize, usize::MAX);
+        for i in 0..self.block.ops.len() {
+            self.at = i;
+            let op = self.block.ops[i];
+            self.op(&op)?;
+            self.regs.end_op(i, &op);
+        }
+        Ok(())
+    }
+    fn finish(&mut self) -> Result<(), CompileError> {
+        self.slow_paths();
+        for hole in &self.holes {
+            let target = self.labels.get(hole.label as usize).copied().unwrap_or(usize::MAX);
+            if target == usize::MAX {
+                return Err(CompileError::Form(self.at));
+            }
+            self.asm.fix32(hole.at, target);
+        }
+        Ok(())
+    }
+    /// Notes which guest insn the code from here on belongs to.
+    pub(crate) fn mark(&mut self, page_offset: u16) {
+        let at = self.asm.pos() as u32;
+        match self.out.insns.last_mut() {
+            Some(last) if last.1 == page_offset => {}
+            Some(last) if last.0 == at => last.1 = page_offset,
+            _ => self.out.insns.push((at, page_offset)),
+        }
+    }
+    fn op(&mut self, op: &Op) -> Result<(), CompileError> {
+        match op.code {
+            Code::InsnStart => {
+                self.page_offset = op.imm as u16;
+                self.mark(self.page_offset);
+                Ok(())
+            }
+            Code::Label | Code::Br | Code::Brcond | Code::Jccf => self.branch(op),
+            Code::GotoTb | Code::GotoPtr | Code::ExitTb | Code::Raise | Code::Call => {
+                self.control(op)
+            }
+            Code::Ld | Code::St | Code::Ptr | Code::LdH | Code::StH => self.memory(op),
+            Code::LdEnv | Code::StEnv | Code::ReadPc => self.env(op),
+            Code::Shl
+            | Code::Shr
+            | Code::Sar
+            | Code::Rol
+            | Code::Ror
+            | Code::Rcl
+            | Code::Rcr
+            | Code::Shld
+            | Code::Shrd => self.shift(op),
+            Code::Mulu2 | Code::Muls2 | Code::Divu2 | Code::Divs2 => self.muldiv(op),
+            _ => self.alu(op),
+        }
+    }
+
+    /// A scratch register of the op's own.
+    pub(crate) fn take(&mut self) -> Result<u8, CompileError> {
+        let (r, spill) = self.regs.take()?;
+        if let Some((slot, from)) = spill {
+            self.asm.store(Width::W64, slot_mem(slot), from);
+        }
+        Ok(r)
+    }
+    /// Where operand `v` is, read at width `w`. Slots are brought into registers.
+    pub(crate) fn src(&mut self, v: Val, w: Width) -> Result<Src, CompileError> {
+        if let Some(n) = v.as_gpr() {
+            return abi::PINNED
+                .get(usize::from(n))
+                .map(|&r| Src::Reg(r))
+                .ok_or(CompileError::Form(self.at));
+        }
+        if let Some(n) = v.as_high() {
+            return Ok(Src::Reg(16 + n));
+        }
+        if let Some(value) = self.block.const_of(v) {
+            let bits = 64 - w.bits();
+            return Ok(Src::Imm((value << bits).cast_signed() >> bits));
+        }
+        let Some(t) = v.as_temp() else { return Err(CompileError::Form(self.at)) };
+        match self.regs.loc(t) {
+            Loc::Reg(r) => {
+                self.regs.lock(r);
+                Ok(Src::Reg(r))
+            }
+            Loc::Slot(slot) => {
+                let r = self.take()?;
+                self.asm.load(Width::W64, r, slot_mem(slot));
+                self.regs.bind(t, r);
+                Ok(Src::Reg(r))
+            }
+            Loc::None => Err(CompileError::Form(self.at)),
+        }
+    }
+    /// Operand `v` in a register (a constant is loaded; high bytes are copied down).
+    pub(crate) fn src_reg(&mut self, v: Val, w: Width) -> Result<u8, CompileError> {
+        match self.src(v, w)? {
+            Src::Reg(r) if r < 16 => Ok(r),
+            Src::Reg(high) => {
+                let t = self.take()?;
+                self.asm.rorx(t, high - 16, 8);
+                Ok(t)
+            }
+            Src::Imm(n) => {
+                let t = self.take()?;
+                self.asm.mov_ri(
+                    if w == Width::W64 { w } else { Width::W32 },
+                    t,
+                    n as u64 & w.mask(),
+                );
+                Ok(t)
+            }
+        }
+    }
+    /// Operand `v` copied into a scratch register that the op may change.
+    pub(crate) fn copy_of(&mut self, v: Val, w: Width) -> Result<u8, CompileError> {
+        let src = self.src(v, w)?;
+        let t = self.take()?;
+        self.move_to(t, src, w);
+        Ok(t)
+    }
+    /// Copies `src` into scratch register `t`; upper bits are unspecified.
+    pub(crate) fn move_to(&mut self, t: u8, src: Src, w: Width) {
+        let wide = if w == Width::W64 { w } else { Width::W32 };
+        match src {
+            Src::Reg(r) if r == t => {}
+            Src::Reg(r) if r < 16 => self.asm.mov_rr(wide, t, r),
+            Src::Reg(high) => self.asm.rorx(t, high - 16, 8),
+            Src::Imm(n) => self.asm.mov_ri(wide, t, n as u64 & w.mask()),
+        }
+    }
+    /// The host register a result of `d` may be computed in directly: the pinned register, the temporary's, or a new one.
+    /// High-byte destinations come back as 16..20.
+    pub(crate) fn dst(&mut self, d: Val) -> Result<u8, CompileError> {
+        if let Some(n) = d.as_gpr() {
+            return abi::PINNED.get(usize::from(n)).copied().ok_or(CompileError::Form(self.at));
+        }
+        if let Some(n) = d.as_high() {
+            return Ok(16 + n);
+        }
+        let Some(t) = d.as_temp() else { return self.take() };
+        if let Loc::Reg(r) = self.regs.loc(t) {
+            self.regs.lock(r);
+            return Ok(r);
+        }
+        let r = self.take()?;
+        self.regs.bind(t, r);
+        Ok(r)
+    }
+    /// Puts the value in scratch register `from` into destination `d` at width `w`, flags untouched.
+    pub(crate) fn write_back(&mut self, d: Val, w: Width, from: u8) -> Result<(), CompileError> {
+        if d.is_none() {
+            return Ok(());
+        }
+        if let Some(n) = d.as_high() {
+            self.write_high(n, from);
+            return Ok(());
+        }
+        if d.as_temp().is_some() {
+            let r = self.dst(d)?;
+            self.move_to(r, Src::Reg(from), w);
+            return Ok(());
+        }
+        let r = self.dst(d)?;
+        if r != from {
+            self.asm.mov_rr(w, r, from);
+        }
+        Ok(())
+    }
+    /// AH CH DH BH = low byte of scratch register `from`, by way of the low byte's place.
+    pub(crate) fn write_high(&mut self, n: u8, from: u8) {
+        self.asm.xchg(Width::W8, n, 16 + n);
+        self.asm.mov_rr(Width::W8, n, from);
+        self.asm.xchg(Width::W8, n, 16 + n);
+    }
+}
+
+/// Can 8-bit register operands `a` and `b` meet in one instruction without REX?
+pub(crate) fn legacy_byte(r: u8) -> bool {
+    r < 4 || r >= 16
+}

@@ -1,0 +1,172 @@
+//! Branches, exits, calls and raises.
+
+use ir::{Code, Cond, Op, Val, Width};
+
+use crate::abi::{self, STATE, TLB, reg};
+use crate::asm::{Alu, Mem, Rm};
+use crate::compile::{CompileError, Emit, Exit, Hole, Src};
+
+impl Emit<'_> {
+    pub(crate) fn branch(&mut self, op: &Op) -> Result<(), CompileError> {
+        match op.code {
+            Code::Label => {
+                self.flags_home_if(self.facts.label[op.imm as usize].0)?;
+                self.flags_host = false;
+                self.flags_home = true;
+                let here = self.asm.pos();
+                self.labels[op.imm as usize] = here;
+                return Ok(());
+            }
+            Code::Jccf => {
+                self.need_flags()?;
+                self.flags_home_if(self.facts.label[op.imm as usize].0)?;
+                let at = self.asm.jcc(op.cond());
+                self.holes.push(Hole { at, label: op.imm });
+                return Ok(());
+            }
+            _ => {}
+        }
+        self.flags_home_if(self.facts.label[op.imm as usize].0)?;
+        let at = if op.code == Code::Br {
+            self.asm.jmp()
+        } else {
+            self.clobber()?;
+            self.compare(op.w, op.a, op.b)?;
+            self.asm.jcc(op.cond())
+        };
+        self.holes.push(Hole { at, label: op.imm });
+        Ok(())
+    }
+    /// Makes the state's copy of the flags current if any of `live` matters.
+    fn flags_home_if(&mut self, live: u8) -> Result<(), CompileError> {
+        if live != 0 && self.flags_host && !self.flags_home { self.save_flags() } else { Ok(()) }
+    }
+
+    pub(crate) fn control(&mut self, op: &Op) -> Result<(), CompileError> {
+        if op.code != Code::GotoTb {
+            self.flags_home_if(63)?;
+        }
+        match op.code {
+            Code::GotoTb => self.goto_tb(op)?,
+            Code::GotoPtr => self.goto_ptr(op)?,
+            Code::ExitTb => self.exit_tb(op)?,
+            Code::Raise => self.raise(op)?,
+            _ => self.call(op)?,
+        }
+        self.flags_host = false;
+        Ok(())
+    }
+
+    fn goto_tb(&mut self, op: &Op) -> Result<(), CompileError> {
+        self.flags_home_if(self.facts.after[self.at] & self.exit_live(op))?;
+        let mut poll_ret = 0;
+        if op.y == 1 {
+            self.asm.alu_mi(Alu::Cmp, Width::W32, Mem::base(STATE, self.layout.poll), 0);
+            let quiet = self.asm.jcc8(Cond::E);
+            let hole = self.asm.call();
+            self.asm.fix_cache(hole, self.start, self.thunks.exit_poll_direct);
+            poll_ret = self.here();
+            let here = self.asm.pos();
+            self.asm.fix8(quiet, here);
+        }
+        let rel32 = self.start + self.asm.jmp();
+        let stub = self.start + self.asm.pos();
+        let hole = self.asm.call();
+        self.asm.fix_cache(hole, self.start, self.thunks.exit_link);
+        let exit = Exit { page_offset: op.imm, rel32, stub, stub_ret: self.here(), poll_ret };
+        self.out.exits[usize::from(op.x & 1)] = Some(exit);
+        Ok(())
+    }
+    /// Flags the direct exit of `op` must leave home.
+    fn exit_live(&self, op: &Op) -> u8 {
+        self.exit_flags[usize::from(op.x & 1)].0
+    }
+    /// Executable address of the cursor.
+    fn here(&self) -> u64 {
+        self.base + self.asm.pos() as u64
+    }
+
+    fn goto_ptr(&mut self, op: &Op) -> Result<(), CompileError> {
+        let target = self.src(op.a, Width::W32)?;
+        self.move_to(abi::PC, target, Width::W32);
+        if target == Src::Reg(abi::PC) {
+            self.asm.mov_rr(Width::W32, abi::PC, abi::PC);
+        }
+        let index = reg::R9;
+        self.asm.alu_mi(Alu::Cmp, Width::W32, Mem::base(STATE, self.layout.poll), 0);
+        let hole = self.asm.jcc(Cond::Ne);
+        self.asm.fix_cache(hole, self.start, self.thunks.exit_poll);
+        self.asm.mov_rr(Width::W32, index, abi::PC);
+        self.asm.shift_ri(4, Width::W32, Rm::R(index), 4);
+        self.asm.alu_ri(Alu::And, Width::W32, index, (abi::JUMP_ENTRIES as i32 - 1) << 4);
+        self.asm.alu_rm(Alu::Or, Width::W64, abi::PC, Mem::base(STATE, self.layout.jump_ctx));
+        let entry = |half| Mem::index(TLB, index, 0, abi::JUMP_CACHE + half);
+        self.asm.alu_mr(Alu::Cmp, Width::W64, entry(0), abi::PC);
+        let hole = self.asm.jcc(Cond::Ne);
+        self.asm.fix_cache(hole, self.start, self.thunks.exit_miss);
+        self.asm.jmp_m(entry(8));
+        Ok(())
+    }
+
+    fn exit_tb(&mut self, op: &Op) -> Result<(), CompileError> {
+        if !op.a.is_none() {
+            let pc = self.src(op.a, Width::W32)?;
+            let t = self.take()?;
+            self.move_to(t, pc, Width::W32);
+            self.asm.store(Width::W64, Mem::base(STATE, self.layout.pc), t);
+        }
+        self.asm.mov_ri(Width::W32, abi::PC, u64::from(op.imm));
+        let hole = self.asm.jmp();
+        self.asm.fix_cache(hole, self.start, self.thunks.exit_tb);
+        Ok(())
+    }
+
+    fn raise(&mut self, op: &Op) -> Result<(), CompileError> {
+        self.mark(self.page_offset);
+        self.asm.store_i(Width::W32, Mem::base(STATE, self.layout.fault), op.imm as i32);
+        if !op.a.is_none() {
+            let code = self.src_reg(op.a, Width::W32)?;
+            self.asm.store(Width::W32, Mem::base(STATE, self.layout.fault_code), code);
+        }
+        let hole = self.asm.call();
+        self.asm.fix_cache(hole, self.start, self.thunks.exit_raise);
+        Ok(())
+    }
+
+    fn call(&mut self, op: &Op) -> Result<(), CompileError> {
+        self.flags_host = false;
+        for (i, v) in [op.a, op.b, op.c, op.e].into_iter().enumerate() {
+            if v.is_none() {
+                continue;
+            }
+            let slot = Mem::base(STATE, self.layout.args + 8 * i as i32);
+            match self.block.const_of(v) {
+                Some(n) if n <= i32::MAX as u64 => self.asm.store_i(Width::W64, slot, n as i32),
+                _ => {
+                    let r = self.argument(v)?;
+                    self.asm.store(Width::W64, slot, r);
+                }
+            }
+        }
+        self.asm.store_i(Width::W32, Mem::base(STATE, self.layout.meta), op.imm as i32);
+        let hole = self.asm.call();
+        self.asm.fix_cache(hole, self.start, self.thunks.helper);
+        if op.d.is_none() {
+            return Ok(());
+        }
+        let d = self.dst(op.d)?;
+        self.asm.load(Width::W64, d, Mem::base(STATE, self.layout.args));
+        Ok(())
+    }
+    /// An argument as a 64-bit register.
+    fn argument(&mut self, v: Val) -> Result<u8, CompileError> {
+        match self.src(v, Width::W64)? {
+            Src::Reg(r) if r < 16 => Ok(r),
+            other => {
+                let t = self.take()?;
+                self.move_to(t, other, Width::W64);
+                Ok(t)
+            }
+        }
+    }
+}

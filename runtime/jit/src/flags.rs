@@ -1,0 +1,172 @@
+//! The guest's arithmetic flags in the host's EFLAGS: liveness, and moves between EFLAGS and the state ("home").
+//!
+//! Between producer and consumer the flags stay in EFLAGS. Where an insn that may fault, a check or an exit follows
+//! before they are overwritten, they are also saved home right after the producer (`lahf; seto`), so that they are exact there.
+
+use ir::{Block, Code, FlagMask, Op, Val, Width};
+
+use crate::abi::{STATE, reg};
+use crate::asm::{Alu, Mem};
+use crate::compile::{CompileError, Emit};
+
+/// Flag facts per op.
+#[derive(Default)]
+pub(crate) struct FlagFacts {
+    /// Live after the op: consumed or exposed later, before being overwritten.
+    pub(crate) after: Vec<u8>,
+    /// Exposed after the op: a fault, check or exit comes before they are overwritten.
+    pub(crate) exposed: Vec<u8>,
+    /// Live at each label.
+    pub(crate) label: Vec<(u8, u8)>,
+}
+
+/// Is the op's flag result certain (not a shift that may have a zero count)?
+fn kills(block: &Block, op: &Op) -> u8 {
+    let count = match op.code {
+        Code::Shl | Code::Shr | Code::Sar | Code::Rol | Code::Ror | Code::Rcl | Code::Rcr => op.b,
+        Code::Shld | Code::Shrd => op.c,
+        _ => return op.fdef.0,
+    };
+    if is_nonzero_count(block, op.w, count) { op.fdef.0 } else { 0 }
+}
+
+/// Is a shift count a constant that is not 0 after masking?
+pub(crate) fn is_nonzero_count(block: &Block, w: Width, count: Val) -> bool {
+    block.const_of(count).is_some_and(|n| n & if w == Width::W64 { 63 } else { 31 } != 0)
+}
+
+impl FlagFacts {
+    /// One backward scan. `exits` are the flags live at the two direct exits.
+    pub(crate) fn compute(&mut self, block: &Block, exits: [FlagMask; 2]) {
+        let n = block.ops.len();
+        self.after.clear();
+        self.after.resize(n, 0);
+        self.exposed.clear();
+        self.exposed.resize(n, 0);
+        self.label.clear();
+        self.label.resize(block.labels as usize, (63, 63));
+        let (mut live, mut exposed) = (63u8, 63u8);
+        for (i, op) in block.ops.iter().enumerate().rev() {
+            self.after[i] = live;
+            self.exposed[i] = exposed;
+            match op.code {
+                Code::GotoTb => {
+                    live = exits[usize::from(op.x & 1)].0;
+                    exposed = live;
+                }
+                Code::GotoPtr
+                | Code::ExitTb
+                | Code::Raise
+                | Code::Ld
+                | Code::St
+                | Code::Ptr
+                | Code::Call => {
+                    (live, exposed) = (63, 63);
+                }
+                Code::Label => {
+                    if let Some(l) = self.label.get_mut(op.imm as usize) {
+                        *l = (live, exposed);
+                    }
+                }
+                Code::Br => (live, exposed) = self.at_label(op.imm),
+                Code::Brcond | Code::Jccf => {
+                    let (l, e) = self.at_label(op.imm);
+                    live |= l;
+                    exposed |= e;
+                    if op.code == Code::Jccf {
+                        live |= op.cond().flags().0;
+                    }
+                }
+                Code::Setccf | Code::Cmovf => live |= op.cond().flags().0,
+                _ => {
+                    let k = kills(block, op);
+                    live = live & !k | op.code.always_reads().0;
+                    exposed &= !k;
+                }
+            }
+        }
+    }
+    fn at_label(&self, label: u32) -> (u8, u8) {
+        self.label.get(label as usize).copied().unwrap_or((63, 63))
+    }
+}
+
+impl Emit<'_> {
+    /// Saves EFLAGS home, leaving EFLAGS and all registers as they are.
+    pub(crate) fn save_flags(&mut self) -> Result<(), CompileError> {
+        let t = self.take()?;
+        self.asm.mov_rr(Width::W64, t, reg::RAX);
+        self.asm.lahf();
+        self.asm.setcc(ir::Cond::O, reg::RAX);
+        self.asm.store(Width::W32, Mem::base(STATE, self.layout.cc), reg::RAX);
+        self.asm.mov_rr(Width::W64, reg::RAX, t);
+        self.regs.release(t);
+        self.flags_home = true;
+        Ok(())
+    }
+    /// Loads EFLAGS from home.
+    pub(crate) fn restore_flags(&mut self) -> Result<(), CompileError> {
+        let t = self.take()?;
+        self.asm.mov_rr(Width::W64, t, reg::RAX);
+        self.asm.load(Width::W32, reg::RAX, Mem::base(STATE, self.layout.cc));
+        self.asm.alu_ri(Alu::Add, Width::W8, reg::RAX, 0x7F);
+        self.asm.sahf();
+        self.asm.mov_rr(Width::W64, reg::RAX, t);
+        self.regs.release(t);
+        self.flags_host = true;
+        Ok(())
+    }
+    /// Flags live after the current op.
+    pub(crate) fn live_after(&self) -> u8 {
+        self.facts.after[self.at]
+    }
+    /// Before host code that destroys EFLAGS: makes sure live flags are home.
+    pub(crate) fn clobber(&mut self) -> Result<(), CompileError> {
+        if self.flags_host && !self.flags_home && self.flags_wanted() {
+            self.save_flags()?;
+        }
+        self.flags_host = false;
+        Ok(())
+    }
+    /// Does the current op or anything later want the flags as they are before the op?
+    fn flags_wanted(&self) -> bool {
+        let op = &self.block.ops[self.at];
+        self.live_after() != 0 || !op.code.always_reads().is_empty()
+    }
+    /// Before a consumer: EFLAGS hold the flags.
+    pub(crate) fn need_flags(&mut self) -> Result<(), CompileError> {
+        if !self.flags_host { self.restore_flags() } else { Ok(()) }
+    }
+    /// The flags of this producer that anyone wants.
+    fn wanted_of(&self, op: &Op) -> u8 {
+        op.fdef.0 & self.live_after()
+    }
+    /// Before a producer: loads the flags it keeps or reads, if anyone wants them.
+    pub(crate) fn before_producer(&mut self, op: &Op) -> Result<(), CompileError> {
+        let kept = self.live_after() & !kills(self.block, op);
+        if !op.code.always_reads().is_empty() || (self.wanted_of(op) != 0 && kept != 0) {
+            self.need_flags()?;
+        }
+        if self.wanted_of(op) == 0 && !self.keeps_live(op) {
+            self.clobber()?;
+        }
+        Ok(())
+    }
+    /// Does the host op leave all live flags as they are, with EFLAGS holding them?
+    fn keeps_live(&self, op: &Op) -> bool {
+        self.flags_host && self.live_after() & op.code.can_define().0 == 0
+    }
+    /// After a producer: EFLAGS are the flags; saves them where they are exposed.
+    pub(crate) fn after_producer(&mut self, op: &Op) -> Result<(), CompileError> {
+        if self.wanted_of(op) == 0 {
+            self.flags_host = self.keeps_live(op) && self.live_after() != 0;
+            return Ok(());
+        }
+        self.flags_host = true;
+        self.flags_home = false;
+        if self.facts.exposed[self.at] != 0 {
+            self.save_flags()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! Where the guest state's fields are: filled in by the runtime from the guest crate's `offset_of!`.
+
+/// Offsets of one segment window.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WindowLayout {
+    /// Linear base (u64).
+    pub base: i32,
+    /// Exclusive end for reads (u64).
+    pub read_end: i32,
+    /// Exclusive end for writes (u64).
+    pub write_end: i32,
+}
+
+/// Byte offsets of the state fields that generated code touches.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StateLayout {
+    /// Arithmetic flags as `lahf; seto al` leaves them (u32).
+    pub cc: i32,
+    /// Interrupt-check word (u32).
+    pub poll: i32,
+    /// Instruction pointer of the page's first byte (u64).
+    pub pc_base: i32,
+    /// Instruction pointer (u64).
+    pub pc: i32,
+    /// Jump-cache context (u64).
+    pub jump_ctx: i32,
+    /// pext mask: linear address to TLB index (u64).
+    pub tlb_mask: i32,
+    /// Leave request: exit code + 1 (u32).
+    pub leave: i32,
+    /// Slow-path scratch, two u64.
+    pub scratch: i32,
+    /// Helper arguments, four u64.
+    pub args: i32,
+    /// Slow-path descriptor or helper number (u32).
+    pub meta: i32,
+    /// Host address that left or called out (u64).
+    pub host_ret: i32,
+    /// TLB base (u64).
+    pub tlb_base: i32,
+    /// General registers, sixteen u64.
+    pub gpr: i32,
+    /// Fault word (u32), error code follows (u32).
+    pub fault: i32,
+    /// Error code (u32).
+    pub fault_code: i32,
+    /// Windows of the six segments.
+    pub window: [WindowLayout; 6],
+}
+
+/// How accesses through a segment are formed in a block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SegPolicy {
+    /// Base 0, no limit: the offset is the linear address.
+    Flat,
+    /// Base from the state, limit 0xFFFF known: only accesses that wrap are checked.
+    Wrap64K,
+    /// Base and limits from the state.
+    Window,
+}
+
+/// Entry points of the runtime, called with the state's address. See `thunks`.
+#[derive(Clone, Copy, Debug)]
+pub struct Calls {
+    /// `extern "C" fn(state)`: memory slow path described by `meta` and `scratch`.
+    pub slow_memory: usize,
+    /// `extern "C" fn(state)`: helper number in `meta`, arguments in `args`.
+    pub helper: usize,
+}

@@ -1,0 +1,379 @@
+//! Guest memory: the inline TLB check, the access, and the calls out for what the check does not admit.
+//!
+//! One unsigned compare decides tag match, page crossing and validity (jit-cost-model, "Recommended inline sequence").
+//! Addends are host address minus linear address, so the linear address stays intact for the slow path.
+
+use ir::{AccessKind, Code, Cond, Op, Val, Width};
+
+use crate::abi::{self, STATE, TLB};
+use crate::asm::{Alu, Asm, Mem, Rm};
+use crate::compile::{CompileError, Emit, Src};
+use crate::layout::SegPolicy;
+use crate::thunks::{NO_VALUE, ThunkKey};
+
+/// A load left to its consumer.
+#[derive(Clone, Copy)]
+pub(crate) struct Fused {
+    pub(crate) temp: u16,
+    pub(crate) mem: Mem,
+}
+
+/// Cold code to be emitted for one access.
+pub(crate) struct SlowSite {
+    holes: [usize; 2],
+    back: usize,
+    key: ThunkKey,
+    /// Constant to be stored.
+    imm: Option<i64>,
+    page_offset: u16,
+}
+
+/// Kinds in the `meta` word of a slow path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[repr(u8)]
+pub enum SlowKind {
+    /// Load into `scratch[1]`.
+    Load = 0,
+    /// Store `scratch[1]`.
+    Store = 1,
+    /// Pointer for reading.
+    PtrRead = 2,
+    /// Pointer for writing.
+    PtrWrite = 3,
+    /// Pointer for read-modify-write.
+    PtrRw = 4,
+}
+
+/// The access kind in a `meta` word: 0 load, 1 store, 2..5 pointer for read, write, read-modify-write.
+pub const fn meta_kind(meta: u32) -> u8 {
+    meta as u8
+}
+/// Bytes accessed.
+pub const fn meta_size(meta: u32) -> u32 {
+    meta >> 8 & 0xFF
+}
+/// Segment number.
+pub const fn meta_seg(meta: u32) -> u8 {
+    (meta >> 16) as u8
+}
+
+/// A checked address: linear in one register, addend in another.
+struct Checked {
+    lin: u8,
+    addend: u8,
+    holes: [usize; 2],
+}
+
+const NO_HOLE: usize = usize::MAX;
+
+impl Emit<'_> {
+    pub(crate) fn memory(&mut self, op: &Op) -> Result<(), CompileError> {
+        match op.code {
+            Code::Ld => self.ld(op),
+            Code::St => self.st(op),
+            Code::Ptr => self.ptr(op),
+            Code::LdH => {
+                let p = self.src_reg(op.a, Width::W64)?;
+                self.load_result(op.d, op.w, Mem::base(p, op.imm as i32))
+            }
+            _ => {
+                let p = self.src_reg(op.a, Width::W64)?;
+                let mem = Mem::base(p, op.imm as i32);
+                let value = self.src(op.b, op.w)?;
+                self.store_value(op.w, mem, value)
+            }
+        }
+    }
+
+    fn ld(&mut self, op: &Op) -> Result<(), CompileError> {
+        let c = self.check(op, op.w.bytes(), false)?;
+        let mem = Mem::index(c.addend, c.lin, 0, 0);
+        let site =
+            |key, back, page_offset| SlowSite { holes: c.holes, back, key, imm: None, page_offset };
+        if let Some(temp) = self.fusible(op) {
+            // The slow path loads the value to a state slot and points the pair (addend, linear) at it.
+            let key = ThunkKey {
+                kind: SlowKind::Load,
+                w: op.w,
+                seg: op.x,
+                lin: c.lin,
+                value: 32 + c.addend,
+                merge: false,
+            };
+            let back = self.asm.pos();
+            self.slow.push(site(key, back, self.page_offset));
+            self.regs.hold(c.lin, self.at);
+            self.regs.hold(c.addend, self.at);
+            self.fused = Some(Fused { temp, mem });
+            return Ok(());
+        }
+        let d = self.dst(op.d)?;
+        let merge = op.d.as_temp().is_none();
+        load_to(&mut self.asm, op.w, d, merge, mem);
+        let key =
+            ThunkKey { kind: SlowKind::Load, w: op.w, seg: op.x, lin: c.lin, value: d, merge };
+        let back = self.asm.pos();
+        self.slow.push(site(key, back, self.page_offset));
+        Ok(())
+    }
+
+    /// May the next op take this load as its memory operand?
+    fn fusible(&self, op: &Op) -> Option<u16> {
+        let t = op.d.as_temp()?;
+        let next = self.block.ops.get(self.at + 1)?;
+        let k = crate::alu::alu_of(next.code)?;
+        let sole =
+            self.regs.only_use_is(t, self.at + 1) && next.w == op.w && next.d.as_high().is_none();
+        let other = if next.b == op.d { next.a } else { next.b };
+        let compare = next.d.is_none() && matches!(k, Alu::Sub | Alu::And);
+        let fits = i32::try_from(self.block.const_of(other).unwrap_or(0)).is_ok();
+        let place = if next.b == op.d { next.a != op.d } else { compare && next.a == op.d && fits };
+        (sole && place && other.as_high().is_none()).then_some(t)
+    }
+
+    /// `d = a k [mem]`, or a comparison with memory on either side.
+    pub(crate) fn binary_fused(&mut self, k: Alu, op: &Op, f: Fused) -> Result<(), CompileError> {
+        let loaded = Val::temp(f.temp);
+        let (w, mem) = (op.w, f.mem);
+        let other = self.src(if op.b == loaded { op.a } else { op.b }, w)?;
+        self.before_producer(op)?;
+        if op.d.is_none() && matches!(k, Alu::Sub | Alu::And) {
+            self.compare_fused(k, w, other, mem, op.a == loaded)?;
+        } else {
+            let d = if op.d.is_none() { self.take()? } else { self.dst(op.d)? };
+            if Src::Reg(d) == other {
+                self.asm.alu_rm(k, w, d, mem);
+            } else if d == mem.base
+                || mem.index == Some(d)
+                || op.d.as_gpr().is_some() && w < Width::W32
+            {
+                let t = self.take()?;
+                self.move_to(t, other, w);
+                self.asm.alu_rm(k, w, t, mem);
+                self.write_back(op.d, w, t)?;
+            } else {
+                self.move_into(op.d, d, other, w);
+                self.asm.alu_rm(k, w, d, mem);
+            }
+        }
+        self.regs.unhold(mem.base);
+        if let Some(i) = mem.index {
+            self.regs.unhold(i);
+        }
+        self.after_producer(op)
+    }
+    fn compare_fused(
+        &mut self,
+        k: Alu,
+        w: Width,
+        other: Src,
+        mem: Mem,
+        memory_first: bool,
+    ) -> Result<(), CompileError> {
+        let k = if k == Alu::Sub { Alu::Cmp } else { k };
+        let other = match other {
+            Src::Imm(n) if memory_first && k == Alu::Cmp => {
+                let n = i32::try_from(n).map_err(|_| CompileError::Form(self.at))?;
+                self.asm.alu_mi(k, w, mem, n);
+                return Ok(());
+            }
+            Src::Imm(_) => {
+                let t = self.take()?;
+                self.move_to(t, other, w);
+                t
+            }
+            Src::Reg(r) => r,
+        };
+        match (k, memory_first) {
+            (Alu::Cmp, true) => self.asm.alu_mr(k, w, mem, other),
+            (Alu::Cmp, false) => self.asm.alu_rm(k, w, other, mem),
+            _ => self.asm.test_mr(w, mem, other),
+        }
+        Ok(())
+    }
+
+    fn st(&mut self, op: &Op) -> Result<(), CompileError> {
+        let mut value = self.src(op.b, op.w)?;
+        if let Src::Reg(high @ 16..) = value {
+            let t = self.take()?;
+            self.asm.rorx(t, high - 16, 8);
+            value = Src::Reg(t);
+        }
+        if let Src::Imm(n) = value
+            && i32::try_from(n).is_err()
+        {
+            value = Src::Reg(self.copy_of(op.b, op.w)?);
+        }
+        let c = self.check(op, op.w.bytes(), true)?;
+        self.store_value(op.w, Mem::index(c.addend, c.lin, 0, 0), value)?;
+        let (value, imm) = match value {
+            Src::Reg(r) => (r, None),
+            Src::Imm(n) => (NO_VALUE, Some(n)),
+        };
+        let key =
+            ThunkKey { kind: SlowKind::Store, w: op.w, seg: op.x, lin: c.lin, value, merge: false };
+        let back = self.asm.pos();
+        self.slow.push(SlowSite { holes: c.holes, back, key, imm, page_offset: self.page_offset });
+        Ok(())
+    }
+
+    fn ptr(&mut self, op: &Op) -> Result<(), CompileError> {
+        let size = op.imm & 0xFF;
+        let access = op.imm >> 8 & 0xFF;
+        let write = access != AccessKind::R as u32;
+        let c = self.check(op, size, write)?;
+        let d = self.dst(op.d)?;
+        self.asm.lea(Width::W64, d, Mem::index(c.addend, c.lin, 0, 0));
+        let kind = match access {
+            1 => SlowKind::PtrRead,
+            2 => SlowKind::PtrWrite,
+            _ => SlowKind::PtrRw,
+        };
+        let w = match size {
+            1 => Width::W8,
+            2 => Width::W16,
+            4 => Width::W32,
+            8 => Width::W64,
+            _ => return Err(CompileError::Form(self.at)),
+        };
+        let key = ThunkKey { kind, w, seg: op.x, lin: c.lin, value: d, merge: false };
+        let back = self.asm.pos();
+        self.slow.push(SlowSite {
+            holes: c.holes,
+            back,
+            key,
+            imm: None,
+            page_offset: self.page_offset,
+        });
+        Ok(())
+    }
+
+    /// The inline check. Flags are home already, because the access may fault.
+    fn check(&mut self, op: &Op, size: u32, write: bool) -> Result<Checked, CompileError> {
+        if !self.flags_home {
+            self.save_flags()?;
+        }
+        self.flags_host = false;
+        let (lin, limit) = self.linear(op, size, write)?;
+        let table = if write { abi::TLB_WRITE } else { 0 };
+        let index = self.take()?;
+        let tag = self.take()?;
+        self.asm.pext_m(index, lin, Mem::base(STATE, self.layout.tlb_mask));
+        self.asm.load(Width::W64, tag, Mem::index(TLB, index, 3, table));
+        self.asm.alu_rr(Alu::Xor, Width::W64, tag, lin);
+        self.asm.alu_ri(Alu::Cmp, Width::W64, tag, 0x1000 - size as i32);
+        let miss = self.asm.jcc(Cond::A);
+        self.asm.load(Width::W64, index, Mem::index(TLB, index, 3, table + abi::TLB_READ_ADDEND));
+        self.regs.release(tag);
+        Ok(Checked { lin, addend: index, holes: [limit, miss] })
+    }
+
+    /// The linear address, after the segment's base and limit as its policy demands.
+    fn linear(&mut self, op: &Op, size: u32, write: bool) -> Result<(u8, usize), CompileError> {
+        let policy = self.seg.get(usize::from(op.x)).copied().unwrap_or(SegPolicy::Flat);
+        if policy == SegPolicy::Flat {
+            return Ok((self.src_reg(op.a, Width::W32)?, NO_HOLE));
+        }
+        let window = self.layout.window[usize::from(op.x)];
+        let off = self.src_reg(op.a, Width::W32)?;
+        let lin = self.take()?;
+        self.asm.load(Width::W64, lin, Mem::base(STATE, window.base));
+        self.asm.alu_rr(Alu::Add, Width::W32, lin, off);
+        let hole = match policy {
+            SegPolicy::Wrap64K if size == 1 => NO_HOLE,
+            SegPolicy::Wrap64K => {
+                self.asm.alu_ri(Alu::Cmp, Width::W32, off, 0x1_0000 - size as i32);
+                self.asm.jcc(Cond::A)
+            }
+            _ => {
+                let t = self.take()?;
+                let end = if write { window.write_end } else { window.read_end };
+                self.asm.lea(Width::W64, t, Mem::base(off, size as i32));
+                self.asm.alu_rm(Alu::Cmp, Width::W64, t, Mem::base(STATE, end));
+                self.regs.release(t);
+                self.asm.jcc(Cond::A)
+            }
+        };
+        Ok((lin, hole))
+    }
+
+    fn load_result(&mut self, d: Val, w: Width, mem: Mem) -> Result<(), CompileError> {
+        let merge = d.as_temp().is_none();
+        let r = self.dst(d)?;
+        load_to(&mut self.asm, w, r, merge, mem);
+        Ok(())
+    }
+    fn store_value(&mut self, w: Width, mem: Mem, value: Src) -> Result<(), CompileError> {
+        match value {
+            Src::Imm(n) => match i32::try_from(n) {
+                Ok(n) => self.asm.store_i(w, mem, n),
+                Err(_) => {
+                    let t = self.take()?;
+                    self.asm.mov_ri(Width::W64, t, n as u64);
+                    self.asm.store(w, mem, t);
+                }
+            },
+            Src::Reg(r) if r < 16 => self.asm.store(w, mem, r),
+            Src::Reg(high) => {
+                let t = self.take()?;
+                self.asm.rorx(t, high - 16, 8);
+                self.asm.store(w, mem, t);
+            }
+        }
+        Ok(())
+    }
+
+    /// State fields and the instruction pointer.
+    pub(crate) fn env(&mut self, op: &Op) -> Result<(), CompileError> {
+        let field = Mem::base(STATE, op.imm as i32);
+        match op.code {
+            Code::LdEnv => self.load_result(op.d, op.w, field),
+            Code::StEnv => {
+                let value = self.src(op.a, op.w)?;
+                self.store_value(op.w, field, value)
+            }
+            _ => {
+                let d = self.dst(op.d)?;
+                self.asm.load(op.w, d, Mem::base(STATE, self.layout.pc_base));
+                if op.imm != 0 {
+                    self.asm.lea(op.w, d, Mem::base(d, op.imm as i32));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Emits the cold code of all accesses, and the thunks it needs that do not exist yet.
+    pub(crate) fn slow_paths(&mut self) {
+        for site in std::mem::take(&mut self.slow) {
+            self.mark(site.page_offset);
+            let here = self.asm.pos();
+            for hole in site.holes {
+                if hole != NO_HOLE {
+                    self.asm.fix32(hole, here);
+                }
+            }
+            if let Some(n) = site.imm {
+                self.asm.store_i(Width::W64, Mem::base(STATE, self.layout.scratch + 8), n as i32);
+            }
+            let hole = self.asm.call();
+            self.thunks.want(site.key, self.start + hole);
+            self.asm.jmp_back(site.back);
+        }
+        self.thunks.emit_wanted(&mut self.asm, self.start, self.layout);
+    }
+}
+
+/// Loads a result of width `w` into place `d` (16..20 = high byte); `merge` = a guest register that keeps its upper part.
+pub(crate) fn load_to(asm: &mut Asm<'_>, w: Width, d: u8, merge: bool, mem: Mem) {
+    if d >= 16 {
+        let n = d - 16;
+        asm.xchg(Width::W8, n, d);
+        asm.load(Width::W8, n, mem);
+        asm.xchg(Width::W8, n, d);
+    } else if w >= Width::W32 || merge {
+        asm.load(w, d, mem);
+    } else {
+        asm.movzx(w, d, Rm::M(mem));
+    }
+}

@@ -1,0 +1,184 @@
+//! Where temporaries live: scratch registers while they last, frame slots beyond.
+//!
+//! One forward pass. A temporary gets a register at its first definition and loses it after its last use. When
+//! registers run out, one that no branch or label separates from its uses is spilled to the frame.
+
+use ir::{Block, Code, Op};
+
+use crate::abi;
+use crate::asm::Mem;
+use crate::compile::CompileError;
+
+/// Place of a temporary.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Loc {
+    None,
+    Reg(u8),
+    Slot(u8),
+}
+
+/// Per-temporary facts and the free registers.
+#[derive(Default)]
+pub(crate) struct Regs {
+    loc: Vec<Loc>,
+    last_use: Vec<u32>,
+    uses: Vec<u16>,
+    crosses: Vec<bool>,
+    first: Vec<u32>,
+    structure: Vec<u32>,
+    owner: [u16; 16],
+    free: u16,
+    locked: u16,
+    slots: u32,
+}
+
+const NOBODY: u16 = u16::MAX;
+/// Kept for the next op (address of a fused load).
+const HELD: u16 = u16::MAX - 1;
+
+impl Regs {
+    /// Computes life times for a block.
+    pub(crate) fn prepare(&mut self, block: &Block) {
+        let n = block.temps.len();
+        self.loc.clear();
+        self.loc.resize(n, Loc::None);
+        self.last_use.clear();
+        self.last_use.resize(n, 0);
+        self.uses.clear();
+        self.uses.resize(n, 0);
+        self.first.clear();
+        self.first.resize(n, u32::MAX);
+        self.crosses.clear();
+        self.crosses.resize(n, false);
+        self.structure.clear();
+        let mut seen = 0;
+        for (i, op) in block.ops.iter().enumerate() {
+            let i = i as u32;
+            seen +=
+                u32::from(matches!(op.code, Code::Label | Code::Br | Code::Brcond | Code::Jccf));
+            self.structure.push(seen);
+            for v in [op.d, op.e, op.a, op.b, op.c] {
+                if let Some(t) = v.as_temp().map(usize::from) {
+                    self.last_use[t] = i;
+                    self.first[t] = self.first[t].min(i);
+                    self.uses[t] += 1;
+                }
+            }
+        }
+        for t in 0..n {
+            if self.first[t] != u32::MAX {
+                let (from, to) = (self.first[t] as usize, self.last_use[t] as usize);
+                self.crosses[t] = self.structure[from] != self.structure[to];
+            }
+        }
+        self.owner = [NOBODY; 16];
+        self.free = abi::SCRATCH_MASK;
+        self.locked = 0;
+        self.slots = 0;
+    }
+
+    pub(crate) fn loc(&self, t: u16) -> Loc {
+        self.loc[usize::from(t)]
+    }
+    /// Is `t` mentioned exactly twice (defined once, used once), the use being op `at`?
+    pub(crate) fn only_use_is(&self, t: u16, at: usize) -> bool {
+        let t = usize::from(t);
+        self.uses[t] == 2 && self.last_use[t] as usize == at
+    }
+    /// Keeps a register from being given away until [`Regs::end_op`].
+    pub(crate) fn lock(&mut self, r: u8) {
+        self.locked |= 1 << r;
+    }
+
+    /// A free scratch register, locked until the op's end. May spill: (slot, register) to store comes back.
+    pub(crate) fn take(&mut self) -> Result<(u8, Option<(u8, u8)>), CompileError> {
+        for r in abi::SCRATCH {
+            if self.free & !self.locked & 1 << r != 0 {
+                self.free &= !(1 << r);
+                self.locked |= 1 << r;
+                self.owner[usize::from(r)] = NOBODY;
+                return Ok((r, None));
+            }
+        }
+        for r in abi::SCRATCH {
+            let t = self.owner[usize::from(r)];
+            if self.locked & 1 << r == 0 && t < HELD && !self.crosses[usize::from(t)] {
+                let slot = self.new_slot()?;
+                self.loc[usize::from(t)] = Loc::Slot(slot);
+                self.owner[usize::from(r)] = NOBODY;
+                self.locked |= 1 << r;
+                return Ok((r, Some((slot, r))));
+            }
+        }
+        Err(CompileError::Registers)
+    }
+    fn new_slot(&mut self) -> Result<u8, CompileError> {
+        if self.slots as usize >= abi::SLOTS {
+            return Err(CompileError::Registers);
+        }
+        self.slots += 1;
+        Ok(self.slots as u8 - 1)
+    }
+    /// Gives register `r` (taken before) to temporary `t`.
+    pub(crate) fn bind(&mut self, t: u16, r: u8) {
+        if let Loc::Reg(old) = self.loc[usize::from(t)]
+            && old != r
+        {
+            self.release(old);
+        }
+        self.loc[usize::from(t)] = Loc::Reg(r);
+        self.owner[usize::from(r)] = t;
+        self.free &= !(1 << r);
+    }
+    /// Returns a register taken for the op's own use.
+    pub(crate) fn release(&mut self, r: u8) {
+        if abi::SCRATCH_MASK & 1 << r != 0 {
+            self.free |= 1 << r;
+            self.locked &= !(1 << r);
+            self.owner[usize::from(r)] = NOBODY;
+        }
+    }
+    /// Keeps scratch register `r` beyond this op, until [`Regs::release`]. A live temporary's register needs no keeping.
+    pub(crate) fn hold(&mut self, r: u8, at: usize) {
+        if abi::SCRATCH_MASK & 1 << r == 0 {
+            return;
+        }
+        let owner = self.owner[usize::from(r)];
+        if owner < HELD && self.last_use[usize::from(owner)] as usize > at {
+            return;
+        }
+        self.owner[usize::from(r)] = HELD;
+        self.free &= !(1 << r);
+    }
+    /// Ends a hold.
+    pub(crate) fn unhold(&mut self, r: u8) {
+        if abi::SCRATCH_MASK & 1 << r != 0 && self.owner[usize::from(r)] == HELD {
+            self.release(r);
+        }
+    }
+    /// After op `at`: unlock, and free the registers of temporaries that are done.
+    pub(crate) fn end_op(&mut self, at: usize, op: &Op) {
+        self.locked = 0;
+        for v in [op.d, op.e, op.a, op.b, op.c] {
+            if let Some(t) = v.as_temp()
+                && self.last_use[usize::from(t)] as usize <= at
+                && let Loc::Reg(r) = self.loc[usize::from(t)]
+            {
+                if self.owner[usize::from(r)] != HELD {
+                    self.release(r);
+                }
+                self.loc[usize::from(t)] = Loc::None;
+            }
+        }
+        for r in abi::SCRATCH {
+            if self.owner[usize::from(r)] == NOBODY {
+                self.free |= 1 << r;
+            }
+        }
+    }
+}
+
+/// Frame slot as a memory operand.
+pub(crate) fn slot_mem(slot: u8) -> Mem {
+    Mem::base(abi::reg::RSP, i32::from(slot) * 8)
+}
