@@ -1,6 +1,6 @@
 //! Dead code: ops whose results nothing reads.
 //!
-//! One walk forward counts uses of temporaries and labels, one walk backward removes. A temporary's value is
+//! One walk forward counts uses of temporaries, one walk backward removes. A temporary's value is
 //! dead if nothing in the block reads it or the same straight-line stretch overwrites it first; a guest
 //! register's only if it is overwritten whole before any read and before any point where the guest's state
 //! can be observed. An op that is still wanted for its flags loses its result instead (`sub` becomes a
@@ -9,7 +9,7 @@
 use super::{register_of, replaces_register};
 use crate::{Block, Code, Op, Role, Scratch, Val, Width};
 
-/// Removes dead ops, unused labels and moves to self. Flag requests count as wanted: run `flag_liveness` first.
+/// Removes dead ops and moves to self. Flag requests count as wanted: run `flag_liveness` first.
 pub fn dead_code(block: &mut Block, scratch: &mut Scratch) {
     count_uses(block, scratch);
     let pass = &mut scratch.pass;
@@ -17,7 +17,6 @@ pub fn dead_code(block: &mut Block, scratch: &mut Scratch) {
     let keeps_after = pass.flags_after.len() == block.ops.len();
     let mut walk = Walk {
         uses: &mut pass.uses,
-        label_uses: &mut pass.label_uses,
         overwritten: &mut pass.overwritten,
         region: 1,
         dead_registers: 0,
@@ -70,7 +69,6 @@ fn add(counts: &mut [u16], n: usize, by: i16) {
 
 struct Walk<'a> {
     uses: &'a mut [u16],
-    label_uses: &'a mut [u16],
     /// Region in which an op further on overwrites the temporary before any read.
     overwritten: &'a mut [u32],
     /// Counts straight-line stretches, from 1.
@@ -88,8 +86,6 @@ impl Walk<'_> {
                 self.forget(op);
                 return true;
             }
-        } else if op.code == Code::Label && self.label_uses.get(op.imm as usize) == Some(&0) {
-            return true;
         }
         self.keep(op);
         false

@@ -4,6 +4,7 @@
 //! defines flags is left alone: run `flag_liveness` first, so that few do. Constants go second in
 //! commutative ops, and what follows a jump up to the next label is dropped.
 
+use super::dead::count_uses;
 use crate::{Block, Code, Op, Scratch, Val, Width, alu, compare};
 
 /// A temporary's value, if known.
@@ -14,8 +15,9 @@ pub(super) struct Known {
     stretch: u32,
 }
 
-/// Folds constants and drops unreachable ops.
+/// Folds constants and drops unreachable ops and unused labels.
 pub fn fold_constants(block: &mut Block, scratch: &mut Scratch) {
+    count_uses(block, scratch);
     let pass = &mut scratch.pass;
     super::reset(&mut pass.known, block.temps.len());
     let keeps_after = pass.flags_after.len() == block.ops.len();
@@ -26,18 +28,27 @@ pub fn fold_constants(block: &mut Block, scratch: &mut Scratch) {
     for n in 0..block.ops.len() {
         let mut op = block.ops[n];
         if op.code == Code::Label {
+            if pass.label_uses.get(op.imm as usize) == Some(&0) {
+                continue;
+            }
             reachable = true;
             fold.stretch += 1;
             if let Some(last) = kept.checked_sub(1)
                 && block.ops[last].code == Code::Br
                 && block.ops[last].imm == op.imm
             {
+                // The label stays: another jump may want it.
                 kept -= 1;
             }
         }
         let before = op;
         if !reachable || fold.step(block, &mut op) == Outcome::Remove {
             flags_changed |= before.code.is_branch() || !before.flags_read().is_empty();
+            if before.code.is_branch()
+                && let Some(uses) = pass.label_uses.get_mut(before.imm as usize)
+            {
+                *uses = uses.saturating_sub(1);
+            }
             continue;
         }
         flags_changed |= op.code != before.code && before.code.is_branch()
