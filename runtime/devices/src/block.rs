@@ -1,0 +1,68 @@
+//! Block devices behind disk controllers.
+
+use std::io;
+
+/// Bytes per sector.
+pub const SECTOR: usize = 512;
+
+/// A disk of 512-byte sectors. Whole sectors only; an error becomes the guest's I/O error.
+pub trait BlockDev: Send {
+    /// Sectors there are.
+    fn sectors(&self) -> u64;
+    /// Reads whole sectors from `lba` on.
+    fn read(&mut self, lba: u64, buf: &mut [u8]) -> io::Result<()>;
+    /// Writes whole sectors from `lba` on.
+    fn write(&mut self, lba: u64, buf: &[u8]) -> io::Result<()>;
+    /// Makes everything written durable.
+    fn flush(&mut self) -> io::Result<()>;
+    /// Must writes be refused?
+    fn is_read_only(&self) -> bool {
+        false
+    }
+}
+
+/// A disk in memory: for tests, demos and embedding.
+#[derive(Debug, Clone, Default)]
+pub struct MemDisk {
+    bytes: Vec<u8>,
+}
+
+impl MemDisk {
+    /// A disk with these contents, padded with zeros to whole sectors.
+    pub fn new(mut bytes: Vec<u8>) -> Self {
+        bytes.resize(bytes.len().next_multiple_of(SECTOR), 0);
+        Self { bytes }
+    }
+
+    /// The contents.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn range(&self, lba: u64, len: usize) -> io::Result<std::ops::Range<usize>> {
+        let start = lba.checked_mul(SECTOR as u64).and_then(|at| usize::try_from(at).ok());
+        start
+            .and_then(|start| Some(start..start.checked_add(len)?))
+            .filter(|range| range.end <= self.bytes.len())
+            .ok_or_else(|| io::ErrorKind::InvalidInput.into())
+    }
+}
+
+impl BlockDev for MemDisk {
+    fn sectors(&self) -> u64 {
+        (self.bytes.len() / SECTOR) as u64
+    }
+    fn read(&mut self, lba: u64, buf: &mut [u8]) -> io::Result<()> {
+        let range = self.range(lba, buf.len())?;
+        buf.copy_from_slice(&self.bytes[range]);
+        Ok(())
+    }
+    fn write(&mut self, lba: u64, buf: &[u8]) -> io::Result<()> {
+        let range = self.range(lba, buf.len())?;
+        self.bytes[range].copy_from_slice(buf);
+        Ok(())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,186 @@
+//! Two 8237A DMA controllers and their page registers, as a register file.
+//!
+//! Source: Intel 8237A datasheet (order 231466). No chip here uses ISA DMA yet; the registers
+//! behave so that firmware and kernels can program and test them.
+
+use mem::{PortDevice, Size};
+
+use crate::state::StateError;
+use crate::state_fields;
+
+/// One controller of four channels. The board shifts offsets of the 16-bit one right by one.
+#[derive(Debug, Default)]
+pub struct Dma8237 {
+    base_address: [u16; 4],
+    base_count: [u16; 4],
+    address: [u16; 4],
+    count: [u16; 4],
+    mode: [u8; 4],
+    command: u8,
+    status: u8,
+    request: u8,
+    mask: u8,
+    temporary: u8,
+    /// The next access of an address or count is its high byte.
+    high_next: bool,
+}
+
+state_fields!(
+    Dma8237,
+    1,
+    [
+        base_address,
+        base_count,
+        address,
+        count,
+        mode,
+        command,
+        status,
+        request,
+        mask,
+        temporary,
+        high_next,
+    ]
+);
+
+impl Dma8237 {
+    /// A controller after power-on: all channels masked.
+    pub fn new() -> Self {
+        Self { mask: 15, ..Self::default() }
+    }
+
+    /// The reset pin, which is the master clear command.
+    pub fn reset(&mut self) {
+        *self = Self::new();
+    }
+
+    fn check_state(&mut self) -> Result<(), StateError> {
+        Ok(())
+    }
+
+    fn flip(&mut self) -> bool {
+        self.high_next = !self.high_next;
+        !self.high_next
+    }
+
+    fn master_clear(&mut self) {
+        (self.command, self.status, self.request, self.temporary) = (0, 0, 0, 0);
+        self.mask = 15;
+        self.high_next = false;
+    }
+}
+
+impl PortDevice for Dma8237 {
+    fn port_read(&mut self, offset: u16, _size: Size) -> u64 {
+        let offset = offset & 15;
+        let channel = usize::from(offset >> 1 & 3);
+        let value = match offset {
+            0..8 => {
+                let word =
+                    if offset & 1 == 0 { self.address[channel] } else { self.count[channel] };
+                let [low, high] = word.to_le_bytes();
+                if self.flip() { high } else { low }
+            }
+            8 => {
+                // Reading the status clears the terminal count bits.
+                let status = self.status | self.request << 4;
+                self.status &= 0xf0;
+                status
+            }
+            0xd => self.temporary,
+            0xf => self.mask | 0xf0,
+            _ => 0xff,
+        };
+        u64::from(value)
+    }
+
+    fn port_write(&mut self, offset: u16, _size: Size, value: u64) {
+        let value = value as u8;
+        let channel = usize::from(value & 3);
+        let bit = 1 << channel;
+        let put = |set: u8| if value & 4 != 0 { set | bit } else { set & !bit };
+        match offset & 15 {
+            offset @ 0..8 => {
+                let high = self.flip();
+                let channel = usize::from(offset >> 1 & 3);
+                let base = match offset & 1 {
+                    0 => &mut self.base_address[channel],
+                    _ => &mut self.base_count[channel],
+                };
+                *base = match high {
+                    true => *base & 0x00ff | u16::from(value) << 8,
+                    false => *base & 0xff00 | u16::from(value),
+                };
+                let loaded = *base;
+                match offset & 1 {
+                    0 => self.address[channel] = loaded,
+                    _ => self.count[channel] = loaded,
+                }
+            }
+            8 => self.command = value,
+            9 => self.request = put(self.request),
+            0xa => self.mask = put(self.mask),
+            0xb => self.mode[channel] = value,
+            0xc => self.high_next = false,
+            0xd => self.master_clear(),
+            0xe => self.mask = 0,
+            _ => self.mask = value & 15,
+        }
+    }
+}
+
+/// The page registers at 80h–8Fh: sixteen bytes that hold what was written.
+#[derive(Debug, Default)]
+pub struct DmaPages {
+    pages: [u8; 16],
+}
+
+state_fields!(DmaPages, 1, [pages]);
+
+impl DmaPages {
+    /// Back to power-on.
+    pub fn reset(&mut self) {
+        self.pages = [0; 16];
+    }
+
+    /// The last byte written to offset 0, where firmware reports its progress (POST code).
+    pub fn post_code(&self) -> u8 {
+        self.pages[0]
+    }
+
+    fn check_state(&mut self) -> Result<(), StateError> {
+        Ok(())
+    }
+}
+
+impl PortDevice for DmaPages {
+    fn port_read(&mut self, offset: u16, _size: Size) -> u64 {
+        u64::from(self.pages[usize::from(offset & 15)])
+    }
+
+    fn port_write(&mut self, offset: u16, _size: Size, value: u64) {
+        self.pages[usize::from(offset & 15)] = value as u8;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flip_flop_masks_and_clear() {
+        let mut dma = Dma8237::new();
+        assert_eq!(dma.port_read(15, Size::B1), 0xff);
+        dma.port_write(12, Size::B1, 0);
+        dma.port_write(2, Size::B1, 0x34);
+        dma.port_write(2, Size::B1, 0x12);
+        assert_eq!(dma.port_read(2, Size::B1), 0x34);
+        dma.port_write(12, Size::B1, 0);
+        assert_eq!(dma.port_read(2, Size::B1), 0x34);
+        assert_eq!(dma.port_read(2, Size::B1), 0x12);
+        dma.port_write(10, Size::B1, 2);
+        assert_eq!(dma.port_read(15, Size::B1), 0xfb);
+        dma.port_write(13, Size::B1, 0);
+        assert_eq!(dma.port_read(15, Size::B1), 0xff);
+    }
+}

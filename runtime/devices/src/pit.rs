@@ -1,0 +1,577 @@
+//! The 8254 programmable interval timer: three counters, six modes, latch and read-back.
+//!
+//! Source: Intel 8254 datasheet (order 231164). Nothing counts here: a counter remembers when its
+//! current run began and derives value and output from the virtual time. Counter 0's output is a
+//! wire, with an alarm at each rising edge; counter 1 (refresh) and 2 (speaker) are asked. Edges
+//! missed while virtual time jumped are merged into one.
+
+use mem::{Ns, PortDevice, Size};
+
+use crate::state::{StateError, ensure};
+use crate::{Alarm, Wire, state_fields};
+
+/// Input clock in hertz: 14.318 MHz / 12.
+pub const PIT_HZ: u64 = 1_193_182;
+
+/// Input clock ticks until `ns`.
+fn ticks_at(ns: Ns) -> u64 {
+    (u128::from(ns) * u128::from(PIT_HZ) / 1_000_000_000) as u64
+}
+
+/// The first nanosecond at which `ticks` ticks have passed.
+fn ns_of(ticks: u64) -> Ns {
+    (u128::from(ticks) * 1_000_000_000).div_ceil(u128::from(PIT_HZ)) as Ns
+}
+
+/// One counter. Times are in ticks.
+#[derive(Debug, Default)]
+struct Counter {
+    mode: u8,
+    bcd: bool,
+    /// 1 low byte, 2 high byte, 3 low then high.
+    access: u8,
+    /// Count register: 1..=0x10000 (BCD 10,000). Takes effect at load, trigger or reload.
+    reload: u64,
+    /// The count of the current run.
+    count: u64,
+    /// When the current run began; `None` before the first load or trigger.
+    start: Option<u64>,
+    /// Ticks already run when the gate fell, in modes whose gate pauses.
+    paused: Option<u64>,
+    /// A count was written and not yet taken (status bit NULL COUNT).
+    null_count: bool,
+    gate: bool,
+    /// The low byte of a two-byte write.
+    write_low: Option<u8>,
+    /// The next read of a two-byte pair gives the high byte.
+    read_high: bool,
+    latch: Option<u16>,
+    status: Option<u8>,
+}
+
+state_fields!(
+    Counter,
+    1,
+    [
+        mode, bcd, access, reload, count, start, paused, null_count, gate, write_low, read_high,
+        latch, status,
+    ]
+);
+
+impl Counter {
+    fn new(gate: bool) -> Self {
+        Self { access: 3, reload: 0x10000, count: 0x10000, gate, ..Self::default() }
+    }
+
+    fn check_state(&mut self) -> Result<(), StateError> {
+        let counts = 1..=0x10000;
+        ensure(self.mode < 6 && (1..4).contains(&self.access), "timer mode")?;
+        ensure(counts.contains(&self.reload) && counts.contains(&self.count), "timer count")
+    }
+
+    /// Does the mode repeat by itself?
+    fn is_periodic(&self) -> bool {
+        matches!(self.mode, 2 | 3)
+    }
+
+    /// Is the mode started by the gate's rising edge?
+    fn is_triggered(&self) -> bool {
+        matches!(self.mode, 1 | 5)
+    }
+
+    fn set_mode(&mut self, control: u8) {
+        self.access = control >> 4 & 3;
+        // Modes 6 and 7 are modes 2 and 3: the top bit is "don't care" there.
+        let mode = control >> 1 & 7;
+        self.mode = if mode > 5 { mode & 3 } else { mode };
+        self.bcd = control & 1 != 0;
+        self.start = None;
+        self.paused = None;
+        self.null_count = true;
+        self.write_low = None;
+        self.read_high = false;
+        self.latch = None;
+        self.status = None;
+    }
+
+    /// Takes a new count that was written while running, at the end of the period it waits for.
+    fn sync(&mut self, now: u64) {
+        let Some(start) = self.start else { return };
+        if self.null_count && self.is_periodic() && self.paused.is_none() && now >= start {
+            let end = start + self.count * ((now - start) / self.count);
+            if end > start {
+                self.start = Some(end);
+                self.count = self.reload;
+                self.null_count = false;
+            }
+        }
+    }
+
+    /// A complete count was written.
+    fn load(&mut self, written: u16, now: u64) {
+        self.reload = match (written, self.bcd) {
+            (0, false) => 0x10000,
+            (0, true) => 10_000,
+            (n, false) => u64::from(n),
+            (n, true) => from_bcd(n),
+        };
+        self.null_count = true;
+        if self.is_triggered() || (self.is_periodic() && self.start.is_some()) {
+            return;
+        }
+        self.begin(now);
+        if !self.gate {
+            self.paused = Some(0);
+        }
+    }
+
+    /// Starts a run on the next tick.
+    fn begin(&mut self, now: u64) {
+        self.count = self.reload;
+        self.start = Some(now + 1);
+        self.null_count = false;
+        self.paused = None;
+    }
+
+    fn set_gate(&mut self, gate: bool, now: u64) {
+        if self.gate == gate {
+            return;
+        }
+        self.sync(now);
+        let rises = gate;
+        match (self.mode, rises) {
+            (0 | 4, true) => {
+                if let Some(done) = self.paused.take() {
+                    self.start = Some(now.saturating_sub(done));
+                }
+            }
+            (1 | 5, true) | (2 | 3, true) if self.start.is_some() || self.null_count => {
+                self.begin(now);
+            }
+            (0 | 2 | 3 | 4, false) => self.paused = Some(self.elapsed(now)),
+            _ => {}
+        }
+        self.gate = gate;
+    }
+
+    /// Ticks the current run has counted.
+    fn elapsed(&self, now: u64) -> u64 {
+        self.paused.unwrap_or_else(|| now.saturating_sub(self.start.unwrap_or(now)))
+    }
+
+    fn out(&self, now: u64) -> bool {
+        if self.start.is_none() {
+            return self.mode != 0;
+        }
+        let done = self.elapsed(now);
+        match self.mode {
+            0 => done >= self.count,
+            1 => done >= self.count || now < self.start.unwrap_or(0),
+            2 => self.paused.is_some() || done % self.count != self.count - 1,
+            3 => self.paused.is_some() || done % self.count < self.count.div_ceil(2),
+            _ => done != self.count,
+        }
+    }
+
+    /// How often OUT rose in the current run up to `now`.
+    fn rises(&self, now: u64) -> u64 {
+        if self.start.is_none() || (self.paused.is_some() && self.is_periodic()) {
+            return 0;
+        }
+        let done = self.elapsed(now);
+        match self.mode {
+            0 | 1 => u64::from(done >= self.count),
+            2 | 3 => done / self.count,
+            _ => u64::from(done > self.count),
+        }
+    }
+
+    /// The tick of the next rising edge of OUT after `now`.
+    fn next_rise(&self, now: u64) -> Option<u64> {
+        let start = self.start?;
+        if self.paused.is_some() {
+            return None;
+        }
+        let done = now.saturating_sub(start);
+        let at = match self.mode {
+            0 | 1 => (done < self.count).then_some(self.count)?,
+            2 | 3 => (done / self.count + 1) * self.count,
+            _ => (done <= self.count).then_some(self.count + 1)?,
+        };
+        Some(start + at)
+    }
+
+    /// The counting element as read: binary or BCD.
+    fn value(&self, now: u64) -> u16 {
+        let done = self.elapsed(now);
+        let modulus = if self.bcd { 10_000 } else { 0x10000 };
+        let value = match (self.start, self.mode) {
+            (None, _) => self.reload,
+            (_, 2) => self.count - done % self.count,
+            // Mode 3 counts down by two, twice per period.
+            (_, 3) => self.count - 2 * (done % self.count) % self.count,
+            _ => (self.count + modulus - done % modulus) % modulus,
+        };
+        let value = (value % modulus) as u16;
+        if self.bcd { to_bcd(value) } else { value }
+    }
+
+    fn latch_count(&mut self, now: u64) {
+        if self.latch.is_none() {
+            self.latch = Some(self.value(now));
+        }
+    }
+
+    fn latch_status(&mut self, now: u64) {
+        if self.status.is_none() {
+            let out = u8::from(self.out(now)) << 7;
+            let null = u8::from(self.null_count) << 6;
+            self.status = Some(out | null | self.access << 4 | self.mode << 1 | u8::from(self.bcd));
+        }
+    }
+
+    fn read(&mut self, now: u64) -> u8 {
+        if let Some(status) = self.status.take() {
+            return status;
+        }
+        let value = self.latch.unwrap_or_else(|| self.value(now));
+        let [low, high] = value.to_le_bytes();
+        let first_of_two = self.access == 3 && !self.read_high;
+        if self.access == 3 {
+            self.read_high = !self.read_high;
+        }
+        if !first_of_two {
+            self.latch = None;
+        }
+        if self.access == 2 || (self.access == 3 && !first_of_two) { high } else { low }
+    }
+
+    fn write(&mut self, value: u8, now: u64) {
+        match (self.access, self.write_low.take()) {
+            (1, _) => self.load(u16::from(value), now),
+            (2, _) => self.load(u16::from(value) << 8, now),
+            (_, Some(low)) => self.load(u16::from_le_bytes([low, value]), now),
+            (_, None) => {
+                self.write_low = Some(value);
+                // Mode 0 stops at the first byte of a new count.
+                if self.mode == 0 {
+                    self.start = None;
+                }
+            }
+        }
+    }
+}
+
+/// The chip. Port offsets 0–2 are the counters, 3 the control word.
+pub struct Pit {
+    counters: [Counter; 3],
+    /// Rising edges of OUT 0 already given to the wire in the current run.
+    seen_rises: u64,
+    timer: Alarm,
+    out0: Wire,
+}
+
+state_fields!(Pit, 1, [counters, seen_rises]);
+
+impl Pit {
+    /// A timer whose counter 0 drives `out0`; `timer` must call [`expired`](Self::expired).
+    pub fn new(timer: Alarm, out0: Wire) -> Self {
+        let mut pit = Self { counters: Default::default(), seen_rises: 0, timer, out0 };
+        pit.reset();
+        pit
+    }
+
+    /// Back to power-on. The datasheet leaves the state undefined; all counters stand still.
+    pub fn reset(&mut self) {
+        self.counters = [Counter::new(true), Counter::new(true), Counter::new(false)];
+        self.seen_rises = 0;
+        self.out0.set(false);
+        self.timer.arm(None);
+    }
+
+    fn check_state(&mut self) -> Result<(), StateError> {
+        self.arm();
+        Ok(())
+    }
+
+    /// The gate input of counter 2.
+    pub fn set_gate2(&mut self, gate: bool) {
+        let now = self.now();
+        self.counters[2].set_gate(gate, now);
+    }
+
+    /// The level of counter 2's output.
+    pub fn out2(&mut self) -> bool {
+        let now = self.now();
+        self.counters[2].sync(now);
+        self.counters[2].out(now)
+    }
+
+    /// The alarm: OUT 0 has risen.
+    pub fn expired(&mut self) {
+        self.update0();
+    }
+
+    fn now(&self) -> u64 {
+        ticks_at(self.timer.now())
+    }
+
+    /// Gives counter 0's edges up to now to the wire, and arms the alarm for the next.
+    fn update0(&mut self) {
+        let now = self.now();
+        let counter = &mut self.counters[0];
+        let rises = counter.rises(now);
+        if rises > self.seen_rises {
+            self.out0.set(false);
+            self.out0.set(true);
+            self.seen_rises = rises;
+        }
+        if counter.null_count && rises > 0 {
+            counter.sync(now);
+            self.seen_rises = counter.rises(now);
+        }
+        self.arm();
+    }
+
+    fn arm(&mut self) {
+        let next = self.counters[0].next_rise(self.now());
+        self.timer.arm(next.map(ns_of));
+    }
+
+    fn write_control(&mut self, value: u8, now: u64) {
+        let select = usize::from(value >> 6);
+        if select == 3 {
+            for (i, counter) in self.counters.iter_mut().enumerate() {
+                if value & (2 << i) != 0 {
+                    // Active low: bit 5 latches the count, bit 4 the status.
+                    if value & 0x20 == 0 {
+                        counter.latch_count(now);
+                    }
+                    if value & 0x10 == 0 {
+                        counter.latch_status(now);
+                    }
+                }
+            }
+        } else if value & 0x30 == 0 {
+            self.counters[select].latch_count(now);
+        } else {
+            self.counters[select].set_mode(value);
+            if select == 0 {
+                self.restarted0();
+            }
+        }
+    }
+
+    /// Counter 0 was given a mode or its first count: its output jumps.
+    fn restarted0(&mut self) {
+        let now = self.now();
+        self.seen_rises = self.counters[0].rises(now);
+        self.out0.set(self.counters[0].out(now));
+        self.arm();
+    }
+}
+
+impl PortDevice for Pit {
+    fn port_read(&mut self, offset: u16, _size: Size) -> u64 {
+        let now = self.now();
+        match self.counters.get_mut(usize::from(offset)) {
+            Some(counter) => {
+                counter.sync(now);
+                u64::from(counter.read(now))
+            }
+            None => 0xff,
+        }
+    }
+
+    fn port_write(&mut self, offset: u16, _size: Size, value: u64) {
+        let now = self.now();
+        self.update0();
+        self.counters.iter_mut().for_each(|counter| counter.sync(now));
+        let Some(counter) = self.counters.get_mut(usize::from(offset)) else {
+            return self.write_control(value as u8, now);
+        };
+        let run = (counter.start, counter.count);
+        counter.write(value as u8, now);
+        if offset == 0 && run != (counter.start, counter.count) {
+            self.restarted0();
+        }
+    }
+}
+
+fn from_bcd(n: u16) -> u64 {
+    let digit = |shift: u16| u64::from(n >> shift & 15);
+    let value = digit(0) + 10 * digit(4) + 100 * digit(8) + 1000 * digit(12);
+    value.clamp(1, 10_000)
+}
+
+fn to_bcd(n: u16) -> u16 {
+    n % 10 | (n / 10 % 10) << 4 | (n / 100 % 10) << 8 | (n / 1000 % 10) << 12
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::State;
+    use crate::testing::{FakeTimer, FakeWire};
+
+    struct Bench {
+        pit: Pit,
+        timer: FakeTimer,
+        irq: FakeWire,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let (timer, irq) = (FakeTimer::default(), FakeWire::default());
+            Self { pit: Pit::new(timer.boxed(), irq.boxed()), timer, irq }
+        }
+        fn out(&mut self, offset: u16, value: u64) {
+            self.pit.port_write(offset, Size::B1, value);
+        }
+        fn read16(&mut self, offset: u16) -> u64 {
+            let low = self.pit.port_read(offset, Size::B1);
+            self.pit.port_read(offset, Size::B1) << 8 | low
+        }
+        fn tick_to(&mut self, ticks: u64) {
+            let pit = &mut self.pit;
+            self.timer.run_to(ns_of(ticks), || pit.expired());
+        }
+    }
+
+    #[test]
+    fn mode_2_ticks_at_its_rate() {
+        let mut b = Bench::new();
+        b.out(3, 0x34);
+        b.out(0, 0);
+        b.out(0, 0);
+        let before = b.irq.rises();
+        b.tick_to(10 * 0x10000 + 10);
+        assert_eq!(b.irq.rises() - before, 10);
+        b.out(3, 0);
+        assert_eq!(b.read16(0), 0x10000 - 9);
+    }
+
+    #[test]
+    fn jumps_merge_ticks() {
+        let mut b = Bench::new();
+        b.out(3, 0x34);
+        b.out(0, 2);
+        b.out(0, 0);
+        let before = b.irq.rises();
+        b.timer.set_now(1_000_000_000);
+        b.pit.expired();
+        assert_eq!(b.irq.rises() - before, 1);
+        assert!(b.timer.deadline().unwrap() > 1_000_000_000);
+    }
+
+    #[test]
+    fn mode_0_interrupts_once() {
+        let mut b = Bench::new();
+        b.out(3, 0x30);
+        assert!(!b.irq.level());
+        b.out(0, 100);
+        b.out(0, 0);
+        b.tick_to(100);
+        assert!(!b.irq.level());
+        b.tick_to(101);
+        assert!(b.irq.level());
+        b.tick_to(200_000);
+        assert_eq!(b.irq.rises(), 1);
+        b.out(3, 0xc2);
+        assert_eq!(b.pit.port_read(0, Size::B1), 0xb0, "status: OUT high, access 3, mode 0");
+    }
+
+    #[test]
+    fn counter_2_gate_and_out() {
+        let mut b = Bench::new();
+        b.out(3, 0xb0);
+        b.out(2, 0x10);
+        b.out(2, 0);
+        b.tick_to(50);
+        assert!(!b.pit.out2(), "the gate is low: it does not count");
+        b.pit.set_gate2(true);
+        b.tick_to(65);
+        assert!(!b.pit.out2());
+        b.tick_to(66);
+        assert!(b.pit.out2());
+        b.out(3, 0x80);
+        b.tick_to(70);
+        assert_eq!(b.read16(2), 0, "latched at terminal count");
+        assert_eq!(b.read16(2), 0xfffc, "mode 0 counts on");
+    }
+
+    #[test]
+    fn mode_3_square_and_mode_1_one_shot() {
+        let mut b = Bench::new();
+        b.pit.set_gate2(true);
+        b.out(3, 0xb6);
+        b.out(2, 10);
+        b.out(2, 0);
+        let levels: Vec<bool> = (1..=12)
+            .map(|t| {
+                b.tick_to(t);
+                b.pit.out2()
+            })
+            .collect();
+        let expect = [1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 1, 1].map(|x| x == 1);
+        assert_eq!(levels, expect);
+        b.out(3, 0xb2);
+        b.out(2, 5);
+        b.out(2, 0);
+        assert!(b.pit.out2());
+        b.pit.set_gate2(false);
+        b.pit.set_gate2(true);
+        b.tick_to(14);
+        assert!(!b.pit.out2());
+        b.tick_to(18);
+        assert!(b.pit.out2());
+    }
+
+    #[test]
+    fn a_new_period_starts_after_the_old_one() {
+        let mut b = Bench::new();
+        b.out(3, 0x34);
+        b.out(0, 100);
+        b.out(0, 0);
+        b.tick_to(50);
+        b.out(0, 10);
+        b.out(0, 0);
+        b.tick_to(100);
+        assert_eq!(b.irq.rises(), 1, "high since the control word");
+        b.tick_to(101);
+        assert_eq!(b.irq.rises(), 2);
+        b.tick_to(121);
+        assert_eq!(b.irq.rises(), 4);
+    }
+
+    #[test]
+    fn bcd_counts() {
+        let mut b = Bench::new();
+        b.pit.set_gate2(true);
+        b.out(3, 0xb1);
+        b.out(2, 0x00);
+        b.out(2, 0x10);
+        b.tick_to(2);
+        assert_eq!(b.read16(2), 0x0999);
+    }
+
+    #[test]
+    fn hostile_writes_do_no_harm() {
+        let mut b = Bench::new();
+        let mut seed = 1u64;
+        for i in 0..20_000u64 {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let (port, value) = ((seed >> 33) as u16 % 4, seed >> 40 & 0xff);
+            match seed >> 60 {
+                0..4 => drop(b.pit.port_read(port, Size::B1)),
+                4 => b.pit.set_gate2(value & 1 != 0),
+                5 => b.timer.set_now(i * 10_000),
+                6 => b.pit.expired(),
+                _ => b.out(port, value),
+            }
+        }
+        let saved = b.pit.save();
+        b.pit.load(&saved).unwrap();
+        assert_eq!(b.pit.save(), saved);
+    }
+}

@@ -1,0 +1,168 @@
+use std::sync::Arc;
+
+use mem::{GuestRam, MmioDevice, PortDevice, RamWindow, Size};
+
+use super::Vga;
+use crate::State;
+use crate::testing::FakeTimer;
+
+fn vga() -> Vga {
+    let ram = Arc::new(GuestRam::new(1 << 20).unwrap());
+    Vga::new(RamWindow::new(ram, 0, 1 << 20), FakeTimer::default().boxed(), 0x9c00)
+}
+
+fn set(vga: &mut Vga, index_port: u16, index: u64, value: u64) {
+    vga.port_write(index_port, Size::B1, index);
+    vga.port_write(index_port + 1, Size::B1, value);
+}
+
+const SEQ: u16 = 0x14;
+const GFX: u16 = 0x1e;
+const CRTC: u16 = 0x24;
+
+/// The registers of mode 3 that the memory path and the snapshot look at.
+fn text_mode(vga: &mut Vga) {
+    vga.port_write(0x12, Size::B1, 0x67);
+    for (index, value) in [(2, 3), (4, 2)] {
+        set(vga, SEQ, index, value);
+    }
+    for (index, value) in [(5, 0x10), (6, 0x0e), (8, 0xff)] {
+        set(vga, GFX, index, value);
+    }
+    for (index, value) in
+        [(1, 79), (7, 0x1f), (9, 0x4f), (0x0a, 13), (0x0b, 14), (0x12, 0x8f), (0x13, 40)]
+    {
+        set(vga, CRTC, index, value);
+    }
+}
+
+#[test]
+fn text_reaches_the_snapshot() {
+    let mut v = vga();
+    assert!(v.text_screen().is_none());
+    text_mode(&mut v);
+    for (i, ch) in b"Hi".iter().enumerate() {
+        v.mmio_write(0x18000 + 160 + 2 * i as u64, Size::B2, 0x0700 | u64::from(*ch));
+    }
+    set(&mut v, CRTC, 0x0e, 0);
+    set(&mut v, CRTC, 0x0f, 82);
+    let screen = v.text_screen().unwrap();
+    assert_eq!((screen.cols, screen.rows), (80, 25));
+    assert_eq!(screen.line(1), "Hi");
+    assert_eq!(screen.cells[80].attr, 7);
+    assert_eq!(screen.cursor, Some((2, 1)));
+    assert_eq!(v.mmio_read(0x18000 + 160, Size::B2), 0x0748);
+    assert_eq!(v.mmio_read(0, Size::B1), 0xff, "outside the window");
+}
+
+#[test]
+fn planar_write_and_read_modes() {
+    let mut v = vga();
+    v.port_write(0x12, Size::B1, 0x63);
+    set(&mut v, SEQ, 4, 6);
+    set(&mut v, SEQ, 2, 0x0f);
+    set(&mut v, GFX, 6, 5);
+    set(&mut v, GFX, 8, 0xff);
+    // Write mode 0 with set/reset in planes 0 and 2.
+    set(&mut v, GFX, 0, 0x01);
+    set(&mut v, GFX, 1, 0x05);
+    v.mmio_write(0, Size::B1, 0xa5);
+    let planes = |v: &mut Vga, at| {
+        [0, 1, 2, 3].map(|plane| {
+            set(v, GFX, 4, plane);
+            v.mmio_read(at, Size::B1)
+        })
+    };
+    assert_eq!(planes(&mut v, 0), [0xff, 0xa5, 0x00, 0xa5]);
+    // Mode 1 copies the latches.
+    set(&mut v, GFX, 5, 1);
+    v.mmio_write(5, Size::B1, 0);
+    set(&mut v, GFX, 5, 0);
+    assert_eq!(planes(&mut v, 5), [0xff, 0xa5, 0x00, 0xa5]);
+    // Mode 2: colour 9 in the low nibble of bits.
+    set(&mut v, GFX, 5, 2);
+    set(&mut v, GFX, 8, 0x0f);
+    v.mmio_write(0, Size::B1, 9);
+    set(&mut v, GFX, 5, 0);
+    assert_eq!(planes(&mut v, 0), [0xff, 0xa0, 0x00, 0xaf]);
+    // Mode 3: set/reset through the CPU's mask, XORed with the latches.
+    set(&mut v, GFX, 5, 3);
+    set(&mut v, GFX, 3, 0x18);
+    set(&mut v, GFX, 8, 0xff);
+    v.mmio_write(0, Size::B1, 0x81);
+    set(&mut v, GFX, 5, 0);
+    assert_eq!(planes(&mut v, 0), [0x7e, 0xa0, 0x00, 0xaf]);
+    // Read mode 1: where is plane 0 one and plane 3 one?
+    set(&mut v, GFX, 5, 8);
+    set(&mut v, GFX, 2, 9);
+    set(&mut v, GFX, 7, 9);
+    assert_eq!(v.mmio_read(0, Size::B1), 0x7e & 0xaf);
+}
+
+#[test]
+fn vbe_modes_banks_and_bounds() {
+    let mut v = vga();
+    let put = |v: &mut Vga, index, value| {
+        v.vbe_write(0, index);
+        v.vbe_write(1, value);
+    };
+    assert_eq!(v.vbe_read(1), 0xb0c5);
+    put(&mut v, 1, 640);
+    put(&mut v, 2, 480);
+    put(&mut v, 3, 32);
+    put(&mut v, 4, 0x41);
+    assert_eq!(v.vbe_mode(), None, "1.2 MB do not fit");
+    put(&mut v, 3, 8);
+    put(&mut v, 4, 0x41);
+    assert_eq!(v.vbe_mode(), Some((640, 480, 8)));
+    put(&mut v, 5, 2);
+    v.mmio_write(3, Size::B1, 0x77);
+    assert_eq!(v.vram().read(0x20003, Size::B1), 0x77);
+    put(&mut v, 5, 16);
+    assert_eq!(v.vbe_read(1), 2, "no such bank");
+    put(&mut v, 6, 1024);
+    v.vbe_write(0, 7);
+    assert_eq!(v.vbe_read(1), 1024);
+    assert_eq!(v.registers_read(0x500, Size::B2), 0xb0c5);
+    assert_eq!(v.registers_read(0x514, Size::B2), 16);
+}
+
+#[test]
+fn dac_attributes_and_status() {
+    let mut v = vga();
+    v.port_write(0x12, Size::B1, 1);
+    v.port_write(0x18, Size::B1, 255);
+    for value in [1, 2, 0xff, 4] {
+        v.port_write(0x19, Size::B1, value);
+    }
+    v.port_write(0x17, Size::B1, 255);
+    let read: Vec<u64> = (0..4).map(|_| v.port_read(0x19, Size::B1)).collect();
+    assert_eq!(read, [1, 2, 0x3f, 4]);
+    v.port_read(0x2a, Size::B1);
+    v.port_write(0x10, Size::B1, 0x31);
+    v.port_write(0x10, Size::B1, 0x5a);
+    assert_eq!(v.port_read(0x11, Size::B1), 0x5a);
+    assert_eq!(v.port_read(0x0a, Size::B1), 0xff, "mono ports are silent");
+}
+
+#[test]
+fn hostile_traffic_and_state() {
+    let mut v = vga();
+    let mut seed = 3u64;
+    for _ in 0..50_000 {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        let (port, value) = ((seed >> 33) as u16 % 0x30, seed >> 40 & 0xffff);
+        match seed >> 61 {
+            0 => drop(v.port_read(port, Size::B1)),
+            1 => v.vbe_write(port & 1, value as u16 & 0xfff),
+            2 => v.mmio_write(value << 1, Size::B4, seed),
+            3 => drop(v.mmio_read(value << 1, Size::B8)),
+            4 => v.registers_write(value & 0xfff, Size::B2, seed),
+            5 => drop(v.text_screen()),
+            _ => v.port_write(port, Size::B1, value),
+        }
+    }
+    let saved = v.save();
+    v.load(&saved).unwrap();
+    assert_eq!(v.save(), saved);
+}
