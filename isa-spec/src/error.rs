@@ -105,7 +105,7 @@ impl Sink {
         if self.list.is_empty() {
             return Ok(());
         }
-        self.list.sort_by(|a, b| a.pos.cmp(&b.pos));
+        self.list.sort_by_key(|d| d.pos);
         self.list.dedup();
         Err(Errors { list: self.list, folder: folder.to_string(), files: files.to_vec() })
     }

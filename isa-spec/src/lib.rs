@@ -4,13 +4,16 @@
 //! crate's manifest is the language's reference.
 #![forbid(unsafe_code)]
 
+pub mod boxes;
 pub mod builtins;
 pub mod check;
 pub mod error;
+mod locate;
 pub mod model;
 mod parse;
 mod width;
 
 pub use error::{Diag, Errors};
+pub use locate::{Located, locate};
 pub use parse::form::form_name;
 pub use parse::{load, load_unchecked, parse_files};

@@ -346,6 +346,8 @@ pub enum Place {
     Reg(u8, ExprWidth),
     /// `cf` … `of` (FlagMask bit), or DF as 64.
     Flag(u8),
+    /// Field of an `Ms` operand: `m.limit`, `m.base`.
+    Field(String, String),
 }
 
 /// A width in a body.

@@ -48,20 +48,14 @@ impl Form {
 
     /// Is the operand memory in every encoding?
     pub fn is_memory_only(self) -> bool {
-        match self {
-            Form::M(_) | Form::MAddr | Form::Mp | Form::Ma | Form::Ms => true,
-            Form::O(_) | Form::X(_) | Form::Y(_) => true,
-            _ => false,
-        }
+        let image = matches!(self, Form::MAddr | Form::Mp | Form::Ma | Form::Ms);
+        image || matches!(self, Form::M(_) | Form::O(_) | Form::X(_) | Form::Y(_))
     }
 
     /// Does the operand come from ModRM.rm?
     pub fn uses_rm(self) -> bool {
-        match self {
-            Form::E(_) | Form::M(_) | Form::MAddr | Form::Mp | Form::Ma | Form::Ms => true,
-            Form::R(_) => true,
-            _ => false,
-        }
+        let image = matches!(self, Form::MAddr | Form::Mp | Form::Ma | Form::Ms);
+        image || matches!(self, Form::E(_) | Form::M(_) | Form::R(_))
     }
 
     /// Does the operand come from ModRM.reg?

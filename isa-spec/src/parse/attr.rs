@@ -28,6 +28,7 @@ pub(crate) enum Arg {
 /// Every attribute of LANGUAGE.md but `with` and `flags`.
 pub(crate) const ATTRS: &[(&str, Arg)] = &[
     ("lock", Arg::None),
+    ("locked", Arg::None),
     ("i64", Arg::None),
     ("o64", Arg::None),
     ("d64", Arg::None),
@@ -44,6 +45,7 @@ pub(crate) const ATTRS: &[(&str, Arg)] = &[
     ("name", Arg::Word),
     ("att", Arg::Text),
     ("intel", Arg::Text),
+    ("byasz", Arg::None),
     ("rep", Arg::None),
     ("repcc", Arg::None),
     ("bulk", Arg::Helper),

@@ -222,6 +222,15 @@ fn place(left: &syn::Expr, pos: Pos, cx: &mut BodyCx<'_>) -> Result<Place, Faile
         let near = cx.near(&name);
         return cx.fail(pos, format!("`{name}` is no operand, register or flag{near}"));
     }
+    if let syn::Expr::Field(_) = left {
+        let field = super::expr::expr(left, cx)?;
+        return match field.kind {
+            ExprKind::Field(base, member) if member == "limit" || member == "base" => {
+                Ok(Place::Field(base, member))
+            }
+            _ => cx.fail(pos, "of the fields only `.limit` and `.base` can be assigned"),
+        };
+    }
     match super::expr::reg_at_width(left, cx) {
         Some(Ok((n, width))) => Ok(Place::Reg(n, width)),
         Some(Err(failed)) => Err(failed),

@@ -29,7 +29,7 @@ pub(crate) fn case(c: &mut Cursor, pos: Pos) -> Result<Case, Diag> {
 
 fn hex_bytes(text: &str) -> Result<Vec<u8>, String> {
     let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
-    if digits.is_empty() || digits.len() % 2 != 0 {
+    if digits.is_empty() || !digits.len().is_multiple_of(2) {
         return Err("the bytes of a case are pairs of hex digits".to_string());
     }
     if digits.len() > 30 {
