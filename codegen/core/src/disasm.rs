@@ -2,7 +2,8 @@
 //!
 //! The defaults follow from forms and attributes; `att("…")` and `intel("…")` in the tables say what is
 //! otherwise. In a template `%` is the letter of the operand size, `~` of a 32/64-bit operand, `#` the
-//! condition, and `a|b|c` are alternatives for operand sizes 16, 32 and 64.
+//! condition, `^` of a `zext_reg` row's register (`w` for memory), and `a|b|c` are alternatives for operand
+//! sizes 16, 32 and 64.
 
 use isa_spec::model::{ExprKind, Form, Isa, Row, Stmt, StmtKind, Sz};
 use proc_macro2::TokenStream;
@@ -64,13 +65,15 @@ fn is_string(row: &Row) -> bool {
 fn default_suffix(row: &Row) -> &'static str {
     let is_sized =
         |form: &Form| size_of(*form).is_some() || matches!(form, Form::Ms | Form::Mp | Form::Ma);
-    if row.attrs.has("d64") || row.forms.iter().any(is_sized) { suffix_letter(row) } else { "" }
+    let moves_stack = row.attrs.has("d64") || matches!(row.forms.as_slice(), [Form::Seg(_)]);
+    if moves_stack || row.forms.iter().any(is_sized) { suffix_letter(row) } else { "" }
 }
 
 /// The letter (or its placeholder) of the row's operation size.
 fn suffix_letter(row: &Row) -> &'static str {
     match operation_size(row) {
         Sz::B => "b",
+        Sz::W if row.attrs.has("zext_reg") => "^",
         Sz::W => "w",
         Sz::D => "l",
         Sz::Q => "q",

@@ -35,7 +35,7 @@ pub fn tables_dir() -> PathBuf {
 /// The result is text: tokens made here have no place in the caller's source, and re-parsing gives them one.
 pub fn expand(output: Output) -> String {
     let folder = tables_dir();
-    let loaded = load_existing(&folder);
+    let loaded = isa_spec::load(&folder);
     // The loader goes back to the compiler's tokens; the two kinds do not mix.
     proc_macro2::fallback::force();
     let tracked = track::include_all(&folder);
@@ -49,23 +49,6 @@ pub fn expand(output: Output) -> String {
         quote! { ::core::compile_error!(#message); #empty }
     });
     quote! { #tracked #body }.to_string()
-}
-
-/// Until every listed table exists: reads those that do.
-fn load_existing(folder: &std::path::Path) -> Result<Isa, isa_spec::Errors> {
-    let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
-    let root = read("x86.isa").unwrap_or_default();
-    let name_of = |line: &str| line.strip_prefix("use ").map(|rest| rest.trim_end_matches(';').to_owned() + ".isa");
-    let exists = |line: &&str| name_of(line).is_none_or(|name| read(&name).is_some());
-    let kept: Vec<&str> = root.lines().filter(exists).collect();
-    let mut files = vec![("x86.isa".to_owned(), kept.join("\n"))];
-    for line in &kept {
-        if let Some(name) = name_of(line) {
-            let text = read(&name).unwrap_or_default();
-            files.push((name, text));
-        }
-    }
-    isa_spec::parse_files(files)
 }
 
 /// Generates from a model.

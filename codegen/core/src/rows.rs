@@ -13,9 +13,9 @@ const ALL_FLAGS: u8 = 63;
 
 /// Attributes of LANGUAGE.md that always have a bit, whether or not a row uses them.
 const ATTRIBUTES: &[&str] = &[
-    "bitbase", "bulk", "cpl0", "cpuid", "d64", "ends", "f64", "hint", "host", "i64", "iobitmap",
-    "iopl", "lock", "modrm", "noaccess", "nomod", "o64", "pe", "rep", "repcc", "shadow", "since",
-    "undef", "undoc", "vm86", "weak", "zext_reg",
+    "bitbase", "bulk", "byasz", "cpl0", "cpuid", "d64", "ends", "f64", "hint", "host", "i64",
+    "iobitmap", "iopl", "lock", "locked", "modrm", "noaccess", "nomod", "o64", "pe", "rep",
+    "repcc", "shadow", "since", "undef", "undoc", "vm86", "weak", "zext_reg",
 ];
 
 /// Attributes that are texts or bindings, not properties.

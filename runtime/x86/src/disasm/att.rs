@@ -1,7 +1,8 @@
 //! Operands in AT&T spelling: sources first, `%` before registers, `$` before immediates.
 
 use super::{
-    branch_target, high_name, immediate, number, register_name, segment_name, signed, truncate,
+    branch_target, high_name, immediate, number, operand, register_name, segment_name, signed,
+    truncate,
 };
 use crate::decode::{MemOperand, Operand};
 use crate::insn::{Form, Insn, prefix};
@@ -10,7 +11,7 @@ use crate::insn::{Form, Insn, prefix};
 pub(super) fn operands(insn: &Insn, pc: u64, is_indirect: bool) -> String {
     let forms = insn.info().forms;
     let mut texts: Vec<String> =
-        (0..forms.len()).map(|i| operand(insn, pc, forms[i], insn.operand(i))).collect();
+        (0..forms.len()).map(|i| spell(insn, pc, forms[i], operand(insn, i))).collect();
     // The two columns of an instruction with two immediates (ENTER) keep the manual's order.
     if !forms.iter().all(|form| matches!(form, Form::I(_) | Form::Iu(_))) {
         texts.reverse();
@@ -19,8 +20,8 @@ pub(super) fn operands(insn: &Insn, pc: u64, is_indirect: bool) -> String {
     format!("{star}{}", texts.join(", "))
 }
 
-fn operand(insn: &Insn, pc: u64, form: Form, operand: Operand) -> String {
-    match operand {
+fn spell(insn: &Insn, pc: u64, form: Form, bound: Operand) -> String {
+    match bound {
         Operand::Reg { num, bits } => format!("%{}", register_name(num, bits)),
         Operand::High { num } => format!("%{}", high_name(num)),
         Operand::Mem(m) => memory(insn, &m),

@@ -1,6 +1,8 @@
 //! Operands in Intel spelling: destination first, memory with its size.
 
-use super::{branch_target, high_name, immediate, number, register_name, segment_name, truncate};
+use super::{
+    branch_target, high_name, immediate, number, operand, register_name, segment_name, truncate,
+};
 use crate::decode::{MemOperand, Operand};
 use crate::insn::{Form, Insn, prefix};
 
@@ -8,12 +10,12 @@ use crate::insn::{Form, Insn, prefix};
 pub(super) fn operands(insn: &Insn, pc: u64) -> String {
     let forms = insn.info().forms;
     let texts: Vec<String> =
-        (0..forms.len()).map(|i| operand(insn, pc, forms[i], insn.operand(i))).collect();
+        (0..forms.len()).map(|i| spell(insn, pc, forms[i], operand(insn, i))).collect();
     texts.join(", ")
 }
 
-fn operand(insn: &Insn, pc: u64, form: Form, operand: Operand) -> String {
-    match operand {
+fn spell(insn: &Insn, pc: u64, form: Form, bound: Operand) -> String {
+    match bound {
         Operand::Reg { num, bits } => register_name(num, bits),
         Operand::High { num } => high_name(num).to_owned(),
         Operand::Mem(m) => format!("{}{}", size_name(m.bits), memory(insn, &m)),
@@ -54,7 +56,12 @@ fn memory(insn: &Insn, m: &MemOperand) -> String {
     }
     terms.extend(m.base.map(|base| register_name(base, m.asz)));
     if let Some(index) = m.index {
-        let scale = if m.scale == 0 { String::new() } else { format!("*{}", 1 << m.scale) };
+        // Alone, even a factor of one is shown: `[ebp*1]` is in DS, `[ebp]` in SS.
+        let scale = if m.scale == 0 && m.base.is_some() {
+            String::new()
+        } else {
+            format!("*{}", 1 << m.scale)
+        };
         terms.push(format!("{}{scale}", register_name(index, m.asz)));
     }
     if terms.is_empty() {

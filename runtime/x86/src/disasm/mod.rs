@@ -68,13 +68,15 @@ const CONDITIONS: [&str; 16] =
 /// Fills in a mnemonic template.
 fn expand(out: &mut String, template: &str, insn: &Insn, syntax: Syntax) {
     let mut alternatives = template.split('|');
-    let wanted = usize::from(insn.osz / 32); // 16, 32, 64
+    let by_address = insn.info().attrs & attr::BYASZ != 0;
+    let wanted = usize::from(if by_address { insn.asz } else { insn.osz } / 32); // 16, 32, 64
     let first = alternatives.next().unwrap_or_default();
     let chosen = alternatives.take(wanted).last().unwrap_or(first);
     for c in chosen.chars() {
         match c {
             '%' => out.push(size_letter(insn.osz, syntax)),
             '~' => out.push(size_letter(insn.size_bits(Sz::Y), syntax)),
+            '^' => out.push(size_letter(if insn.is_memory_form() { 16 } else { insn.osz }, syntax)),
             '#' => out.push_str(CONDITIONS[usize::from(insn.condition())]),
             c => out.push(c),
         }
@@ -100,6 +102,16 @@ fn number(value: u64) -> String {
 fn signed(value: i64) -> String {
     let sign = if value < 0 { "-" } else { "" };
     format!("{sign}{}", number(value.unsigned_abs()))
+}
+
+/// Operand `i`; a 16-bit result that is zero-extended into its register shows the whole register.
+fn operand(insn: &Insn, i: usize) -> Operand {
+    match insn.operand(i) {
+        Operand::Reg { num, bits: 16 } if i == 0 && insn.info().attrs & attr::ZEXT_REG != 0 => {
+            Operand::Reg { num, bits: insn.osz }
+        }
+        other => other,
+    }
 }
 
 /// An immediate: as a signed number where it was sign-extended to a wider operation, else unsigned.
