@@ -1,1 +1,9 @@
-//! Placeholder.
+//! The machine around the translator: command line, board, outer and inner loop, log, console, demo.
+
+pub mod boot;
+pub mod cli;
+pub mod demo;
+pub mod exit;
+pub mod firmware;
+pub mod log;
+pub mod machine;

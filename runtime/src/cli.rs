@@ -1,0 +1,73 @@
+//! The command line: QEMU's spellings in, a [`MachineConfig`] or one clear line out.
+//!
+//! `args` turns `-hda x` into what clap reads, `resolve` turns clap's struct into a machine, `words` holds the
+//! subcommand-like first words (`spec`, `isa`, `demo`). Nothing below this module prints or exits.
+//!
+//! [`MachineConfig`]: crate::machine::MachineConfig
+
+mod args;
+mod catalogue;
+mod devices;
+mod keyval;
+mod resolve;
+mod suggest;
+mod words;
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use crate::exit;
+
+pub use args::Args;
+pub use keyval::parse_size;
+
+/// Why the command line leads to no machine.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The command line itself is wrong: exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    /// The host refused something the command line asked for: exit code 1.
+    #[error("{0:#}")]
+    Host(#[from] anyhow::Error),
+    /// Not an error: text was asked for instead of a machine (help, lists). Printed, exit code 0.
+    #[error("{0}")]
+    Text(String),
+}
+
+impl CliError {
+    /// A usage error with this text.
+    pub fn usage(text: impl Into<String>) -> Self {
+        Self::Usage(text.into())
+    }
+}
+
+/// Runs the command `stele` with these arguments (the first is the program's name); returns its exit code.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let args: Vec<OsString> = args.into_iter().skip(1).collect();
+    let result = match args.first().and_then(|word| words::find(word)) {
+        Some(word) => words::run(word, &args[1..]),
+        None => args::parse(args).and_then(|args| run(&args)),
+    };
+    match result {
+        Ok(code) => code,
+        Err(CliError::Text(text)) => {
+            // A closed pipe (`stele --help | head -1`) is no failure.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            exit::OK
+        }
+        Err(error) => {
+            let line = error.to_string();
+            eprintln!("stele: {}", line.trim_end().replace('\n', "; "));
+            match error {
+                CliError::Usage(_) => exit::USAGE,
+                _ => exit::HOST,
+            }
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<u8, CliError> {
+    let config = resolve::resolve(args)?;
+    crate::machine::run(config).map_err(CliError::Host)
+}

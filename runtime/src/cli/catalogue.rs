@@ -1,0 +1,116 @@
+//! What the command can say about its options: help text, and QEMU options it knows by name but has not got.
+
+use std::fmt::Write;
+
+/// QEMU options that scripts carry and Stele has not got, with what to say beyond "not supported yet".
+const NOT_YET: &[(&str, &str)] = &[
+    ("kernel", ": boot a disk image"),
+    ("initrd", ""),
+    ("append", ""),
+    ("enable-kvm", ": Stele translates, it does not virtualise"),
+    ("vnc", ""),
+    ("spice", ""),
+    ("netdev", ": use -nic none"),
+    ("object", ""),
+    ("qmp", ""),
+    ("mon", ""),
+    ("readconfig", ""),
+    ("loadvm", ""),
+    ("incoming", ""),
+    ("daemonize", ""),
+    ("pidfile", ""),
+    ("usb", ""),
+    ("usbdevice", ""),
+    ("virtfs", ""),
+    ("fdb", ""),
+    ("sd", ""),
+    ("mtdblock", ""),
+    ("pflash", ": use -bios"),
+    ("blockdev", ": use -drive"),
+    ("audio", ""),
+    ("soundhw", ""),
+    ("acpitable", ""),
+    ("smbios", ""),
+    ("numa", ""),
+    ("watchdog", ""),
+    ("plugin", ""),
+    ("trace", ": use -d"),
+    ("seed", ""),
+    ("k", ""),
+    ("g", ""),
+    ("win2k-hack", ""),
+    ("no-acpi", ""),
+    ("no-hpet", ": there is no HPET"),
+    ("sandbox", ""),
+    ("run-with", ""),
+    ("global", ""),
+    ("set", ""),
+    ("uuid", ""),
+    ("mem-path", ""),
+    ("mem-prealloc", ""),
+    ("overcommit", ""),
+    ("singlestep", ": use -d nochain"),
+];
+
+/// If `name` is an option of QEMU's that is missing here: the rest of the sentence.
+pub(super) fn not_supported(name: &str) -> Option<&'static str> {
+    NOT_YET.iter().find(|(known, _)| *known == name).map(|(_, why)| *why)
+}
+
+/// `-name VALUE` of one option.
+pub(super) fn usage(option: &clap::Arg) -> String {
+    let name = option.get_long().unwrap_or_default();
+    match option.get_value_names() {
+        Some([value, ..]) if option.get_action().takes_values() => format!("-{name} {value}"),
+        _ => format!("-{name}"),
+    }
+}
+
+/// The text of `--help`: true because it is made from the options themselves.
+pub(super) fn help(command: &clap::Command) -> String {
+    let mut text = String::from(
+        "Usage: stele [OPTIONS] [IMAGE]\n       stele spec show BYTES | spec list | isa --coverage\n\n\
+         An x86 PC, translated by a generated JIT. Without a disk image it runs an embedded demo.\n",
+    );
+    let mut heading = None;
+    for option in command.get_arguments().filter(|arg| arg.get_long().is_some()) {
+        if option.get_help_heading() != heading {
+            heading = option.get_help_heading();
+            let _ = write!(text, "\n{}:\n", heading.unwrap_or("Other"));
+        }
+        let about = option.get_help().map(ToString::to_string).unwrap_or_default();
+        let _ = writeln!(text, "  {:<18} {about}", usage(option));
+    }
+    text.push_str(
+        "\nOne dash or two. On a terminal, and with -nographic, Ctrl-a x quits and Ctrl-a h helps.\n\
+         Firmware is SeaBIOS from the Debian package seabios, unless -bios names another.\n\
+         Exit codes: 0 power-off or quit, 1 host error, 2 usage, 3 triple fault with -no-reboot,\n\
+         isa-debug-exit (v<<1)|1, 128+n signal n.\n",
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn help_names_every_option_and_is_short() {
+        let command = crate::cli::Args::command();
+        let text = help(&command);
+        for option in command.get_arguments().filter_map(clap::Arg::get_long) {
+            assert!(text.contains(&format!("  -{option} ")), "{option}");
+        }
+        assert!(text.lines().count() < 90);
+        assert!(text.lines().all(|line| line.len() <= 100));
+    }
+
+    #[test]
+    fn nothing_is_both_supported_and_not() {
+        let command = crate::cli::Args::command();
+        for option in command.get_arguments().filter_map(clap::Arg::get_long) {
+            assert!(not_supported(option).is_none(), "{option}");
+        }
+    }
+}

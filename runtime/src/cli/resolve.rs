@@ -1,0 +1,277 @@
+//! From options to a machine: defaults, and every option's values checked.
+
+use std::io::IsTerminal;
+
+use super::keyval::{KeyVals, parse_size};
+use super::{Args, CliError, devices, suggest};
+use crate::log::{self, LogConfig};
+use crate::machine::{
+    Accel, CharTarget, Display, DriveConfig, DriveSource, Firmware, MachineConfig, RtcBase,
+};
+use crate::{boot, demo};
+
+/// The CPU models that `-cpu` takes, with what they give.
+const CPU_MODELS: &[(&str, &str)] = &[
+    ("max", "everything the tables implement (default)"),
+    ("pentiumpro", "the same: the tables end at the Pentium Pro so far"),
+    ("qemu32", "the same"),
+    ("qemu64", "the same, without 64-bit mode so far"),
+];
+
+/// Largest guest memory: what fits below the PCI hole.
+const MAX_RAM: u64 = 0xc000_0000;
+/// Smallest: the first MiB, and room for firmware tables.
+const MIN_RAM: u64 = 2 << 20;
+
+/// Checks the options and builds the machine's description.
+pub(super) fn resolve(args: &Args) -> Result<MachineConfig, CliError> {
+    refuse(args)?;
+    let mut config = MachineConfig {
+        log: log_config(args)?,
+        firmware_dirs: args.library.clone(),
+        no_reboot: args.no_reboot,
+        no_shutdown: args.no_shutdown,
+        name: args.name.clone().unwrap_or_default(),
+        passes: args.opt.clone(),
+        ..MachineConfig::default()
+    };
+    config.ram_bytes = memory(args)?;
+    cpu(args)?;
+    machine(args, &mut config)?;
+    clock(args, &mut config)?;
+    boot_order(args, &mut config)?;
+    if let Some(bios) = &args.bios {
+        config.firmware = Firmware::Search(bios.clone());
+    }
+    devices::resolve(args, &mut config)?;
+    for drive in &config.drives {
+        if let DriveSource::File(path) = &drive.source {
+            boot::check_image(path, !drive.snapshot && !drive.read_only)?;
+        }
+    }
+    if is_bare(args) {
+        embed_demo(&mut config);
+    }
+    display(args, &mut config)?;
+    Ok(config)
+}
+
+/// Options that are known, and not there yet.
+fn refuse(args: &Args) -> Result<(), CliError> {
+    let smp = args.smp.as_deref().unwrap_or("1");
+    let mut smp = KeyVals::parse("-smp", "cpus", smp);
+    let cpus = smp.take_number("cpus")?.unwrap_or(1);
+    for key in ["sockets", "cores", "threads", "maxcpus", "dies"] {
+        if smp.take_number(key)?.is_some_and(|n| n != 1) {
+            return Err(CliError::usage(format!("-smp: {key} above 1 is not supported yet")));
+        }
+    }
+    smp.finish(&["cpus"])?;
+    let refused = [
+        (args.gdb_default || args.gdb.is_some(), "-s, -gdb: the gdb server is not supported yet"),
+        (
+            args.stopped,
+            "-S: starting stopped is not supported yet (there is no monitor to continue)",
+        ),
+        (cpus != 1, "-smp: one CPU only so far"),
+        (
+            args.monitor.as_deref().is_some_and(|m| m != "none"),
+            "-monitor: no monitor yet, use none",
+        ),
+        (
+            args.net.iter().chain(&args.nic).any(|net| net != "none"),
+            "-net, -nic: no network yet, use -nic none",
+        ),
+        (
+            args.vga.as_deref().is_some_and(|card| !matches!(card, "std" | "none")),
+            "-vga: std or none",
+        ),
+    ];
+    match refused.into_iter().find(|&(is_given, _)| is_given) {
+        Some((_, why)) => Err(CliError::usage(why)),
+        None => Ok(()),
+    }
+}
+
+fn log_config(args: &Args) -> Result<LogConfig, CliError> {
+    let items = args.debug.as_deref().unwrap_or_default();
+    if items.split(',').any(|item| matches!(item, "help" | "?")) {
+        return Err(CliError::Text(log::help()));
+    }
+    let items = log::Items::parse(items).map_err(|unknown| {
+        let hint = suggest::nearest(&unknown, log::Items::names()).map_or_else(
+            || "-d help lists them".to_owned(),
+            |near| format!("did you mean {near}?"),
+        );
+        CliError::usage(format!("-d: unknown log item {unknown}: {hint}"))
+    })?;
+    let ranges = match &args.dfilter {
+        Some(text) => log::parse_ranges(text).map_err(|bad| {
+            CliError::usage(format!("-dfilter: {bad} is no range (a+n, a-n, a..b)"))
+        })?,
+        None => Vec::new(),
+    };
+    Ok(LogConfig { items, ranges, file: args.debug_file.clone() })
+}
+
+fn memory(args: &Args) -> Result<u64, CliError> {
+    let Some(text) = &args.memory else { return Ok(128 << 20) };
+    let mut kv = KeyVals::parse("-m", "size", text);
+    let size = kv.take("size").unwrap_or_default();
+    kv.finish(&["size"])?;
+    let bytes = parse_size(&size)
+        .ok_or_else(|| CliError::usage(format!("-m: {size} is no size (64, 512M, 1G)")))?;
+    if !(MIN_RAM..=MAX_RAM).contains(&bytes) {
+        return Err(CliError::usage(format!("-m: {size} is out of range (2M to 3G)")));
+    }
+    Ok(bytes.next_multiple_of(mem::PAGE_SIZE))
+}
+
+fn cpu(args: &Args) -> Result<(), CliError> {
+    let Some(text) = &args.cpu else { return Ok(()) };
+    if matches!(text.as_str(), "help" | "?") {
+        let lines = CPU_MODELS.iter().map(|(name, what)| format!("{name:<12} {what}\n"));
+        return Err(CliError::Text(lines.collect()));
+    }
+    let (model, features) = text.split_once(',').unwrap_or((text, ""));
+    if !CPU_MODELS.iter().any(|(name, _)| *name == model) {
+        let names: Vec<&str> = CPU_MODELS.iter().map(|(name, _)| *name).collect();
+        return Err(CliError::usage(format!(
+            "-cpu: no model {model} (known: {})",
+            names.join(" ")
+        )));
+    }
+    if !features.is_empty() {
+        return Err(CliError::usage(format!(
+            "-cpu: choosing features ({features}) is not supported yet"
+        )));
+    }
+    Ok(())
+}
+
+fn machine(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
+    let mut accel = args.accel.clone();
+    if let Some(text) = &args.machine {
+        let mut kv = KeyVals::parse("-machine", "type", text);
+        let kind = kv.take("type").unwrap_or_else(|| "pc".into());
+        if kind != "pc" && !kind.starts_with("pc-i440fx") {
+            return Err(CliError::usage(format!("-machine {kind} is not supported, only pc")));
+        }
+        accel = accel.or(kv.take("accel"));
+        for quiet in ["usb", "vmport", "dump-guest-core", "mem-merge"] {
+            kv.take(quiet);
+        }
+        kv.finish(&["type", "accel"])?;
+    }
+    let Some(text) = accel else { return Ok(()) };
+    let mut kv = KeyVals::parse("-accel", "accel", &text);
+    config.accel = match kv.take("accel").unwrap_or_default().as_str() {
+        "tcg" | "jit" => Accel::Jit,
+        "interp" => Accel::Interp,
+        "kvm" => return Err(CliError::usage("-accel kvm: Stele translates, use jit or interp")),
+        other => return Err(CliError::usage(format!("-accel {other}: use jit (tcg) or interp"))),
+    };
+    kv.take("thread");
+    kv.finish(&["thread"])
+}
+
+fn clock(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
+    if let Some(text) = &args.icount {
+        let mut kv = KeyVals::parse("-icount", "shift", text);
+        let shift = kv.take("shift").unwrap_or_else(|| "3".into());
+        let shift = shift.parse::<u8>().ok().filter(|&n| n <= 10);
+        config.icount_shift = Some(shift.ok_or_else(|| {
+            CliError::usage("-icount: shift=0 to shift=10 (auto is not supported)")
+        })?);
+        kv.take_bool("sleep")?;
+        kv.take_bool("align")?;
+        kv.finish(&["shift", "sleep"])?;
+    }
+    if let Some(text) = &args.rtc {
+        let mut kv = KeyVals::parse("-rtc", "base", text);
+        config.rtc = match kv.take("base").as_deref() {
+            None | Some("utc") => RtcBase::Utc,
+            Some("localtime") => RtcBase::LocalTime,
+            Some(date) => RtcBase::Fixed(boot::parse_date(date).ok_or_else(|| {
+                CliError::usage(format!("-rtc: {date} is no date (2026-01-31T12:00:00)"))
+            })?),
+        };
+        kv.take("clock");
+        kv.take("driftfix");
+        kv.finish(&["base", "clock"])?;
+    }
+    Ok(())
+}
+
+fn boot_order(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
+    let Some(text) = &args.boot else { return Ok(()) };
+    let mut kv = KeyVals::parse("-boot", "order", text);
+    let once = kv.take("once");
+    if let Some(order) = kv.take("order").or(once) {
+        if order.is_empty() || !order.chars().all(|c| matches!(c, 'a' | 'c' | 'd' | 'n')) {
+            return Err(CliError::usage(format!("-boot: order {order} must be of a c d n")));
+        }
+        config.boot_order = order;
+    }
+    config.boot_menu = kv.take_bool("menu")?.unwrap_or(false);
+    kv.take_bool("strict")?;
+    kv.take("splash-time");
+    kv.finish(&["order", "menu"])
+}
+
+/// Do the options say nothing about the machine, only about how to look at it? Then it is the embedded demo.
+fn is_bare(args: &Args) -> bool {
+    let machine = Args {
+        nographic: false,
+        display: None,
+        serial: Vec::new(),
+        debug: None,
+        debug_file: None,
+        dfilter: None,
+        accel: None,
+        opt: None,
+        icount: None,
+        name: None,
+        ..args.clone()
+    };
+    machine == Args::default()
+}
+
+fn embed_demo(config: &mut MachineConfig) {
+    config.firmware = Firmware::Image(demo::firmware().into());
+    let source = DriveSource::Bytes(demo::disk());
+    config.drives.push(DriveConfig { slot: 0, source, snapshot: true, read_only: false });
+    let is_interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let answer = if is_interactive { b"1" } else { b"0" };
+    config.fw_cfg.push((demo::INTERACTIVE_FILE.into(), answer.to_vec()));
+}
+
+fn display(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
+    config.vga = args.vga.as_deref() != Some("none")
+        && (!args.nodefaults || args.vga.is_some() || config.vga);
+    let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let stdio = devices::uses_stdio(config);
+    config.display = match args.display.as_deref() {
+        Some("none") => Display::None,
+        Some("curses" | "tty") if stdio => {
+            return Err(CliError::usage("-display tty and a device on stdio exclude each other"));
+        }
+        Some("curses" | "tty") if !is_terminal => {
+            return Err(CliError::usage("-display tty: stdin and stdout must be a terminal"));
+        }
+        Some("curses" | "tty") => Display::Tty,
+        Some(other) => {
+            return Err(CliError::usage(format!(
+                "-display {other} is not supported yet (tty, none)"
+            )));
+        }
+        None if args.nographic || stdio || !config.vga => Display::None,
+        None if is_terminal => Display::Tty,
+        None => Display::LastScreen,
+    };
+    // QEMU tells SeaBIOS in this way to mirror its screen on a serial port when there is no picture.
+    if args.nographic && config.serial.first() == Some(&CharTarget::Stdio) {
+        config.fw_cfg.push(("etc/sercon-port".into(), 0x3f8_u16.to_le_bytes().to_vec()));
+    }
+    Ok(())
+}

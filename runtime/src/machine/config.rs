@@ -1,0 +1,154 @@
+//! What a machine is made of, as plain data: the command line's result and an embedder's start.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+use crate::log::LogConfig;
+
+/// Everything [`Machine::new`](super::Machine::new) needs. [`Default`] is a PC with 128 MiB, the default firmware
+/// and nothing else.
+#[derive(Clone, Debug)]
+pub struct MachineConfig {
+    /// Guest memory in bytes.
+    pub ram_bytes: u64,
+    /// What the CPU runs after reset.
+    pub firmware: Firmware,
+    /// Directories searched for firmware before the system's.
+    pub firmware_dirs: Vec<PathBuf>,
+    /// Is there a VGA card?
+    pub vga: bool,
+    /// IDE disks.
+    pub drives: Vec<DriveConfig>,
+    /// Boot order, QEMU's letters.
+    pub boot_order: String,
+    /// Let SeaBIOS offer its boot menu.
+    pub boot_menu: bool,
+    /// Serial ports COM1..COM4.
+    pub serial: Vec<CharTarget>,
+    /// Debug consoles: port and far end.
+    pub debugcon: Vec<(u16, CharTarget)>,
+    /// isa-debug-exit: first port and number of ports.
+    pub debug_exit: Option<(u16, u16)>,
+    /// Extra `fw_cfg` files.
+    pub fw_cfg: Vec<(String, Vec<u8>)>,
+    /// Where the picture goes.
+    pub display: Display,
+    /// How guest code runs.
+    pub accel: Accel,
+    /// Optimiser passes, as `-opt` names them; `None` = all.
+    pub passes: Option<String>,
+    /// Log items and where they go.
+    pub log: LogConfig,
+    /// Virtual time from the instruction count: 2^shift ns per instruction.
+    pub icount_shift: Option<u8>,
+    /// The guest's wall clock at power-on.
+    pub rtc: RtcBase,
+    /// A guest reset ends the run.
+    pub no_reboot: bool,
+    /// The guest's power-off leaves the machine standing.
+    pub no_shutdown: bool,
+    /// A name for messages.
+    pub name: String,
+}
+
+impl Default for MachineConfig {
+    fn default() -> Self {
+        Self {
+            ram_bytes: 128 << 20,
+            firmware: Firmware::Search("bios-256k.bin".into()),
+            firmware_dirs: Vec::new(),
+            vga: true,
+            drives: Vec::new(),
+            boot_order: "cad".into(),
+            boot_menu: false,
+            serial: Vec::new(),
+            debugcon: Vec::new(),
+            debug_exit: None,
+            fw_cfg: Vec::new(),
+            display: Display::None,
+            accel: Accel::Jit,
+            passes: None,
+            log: LogConfig::default(),
+            icount_shift: None,
+            rtc: RtcBase::Utc,
+            no_reboot: false,
+            no_shutdown: false,
+            name: String::new(),
+        }
+    }
+}
+
+/// The firmware image.
+#[derive(Clone, Debug)]
+pub enum Firmware {
+    /// A file of this name from the firmware directories.
+    Search(PathBuf),
+    /// These bytes.
+    Image(Cow<'static, [u8]>),
+}
+
+/// One disk.
+#[derive(Clone, Debug)]
+pub struct DriveConfig {
+    /// Position: 0 primary master, 1 primary slave, 2 secondary master, 3 secondary slave.
+    pub slot: usize,
+    /// Its contents.
+    pub source: DriveSource,
+    /// Keep writes in memory.
+    pub snapshot: bool,
+    /// Refuse writes.
+    pub read_only: bool,
+}
+
+/// Where a disk's contents are.
+#[derive(Clone, Debug)]
+pub enum DriveSource {
+    /// A raw image file.
+    File(PathBuf),
+    /// A copy of these bytes.
+    Bytes(&'static [u8]),
+}
+
+/// The far end of a character device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CharTarget {
+    /// There is no such device.
+    None,
+    /// The device exists, its output is dropped.
+    Null,
+    /// stdin and stdout.
+    Stdio,
+    /// Output to a file.
+    File(PathBuf),
+}
+
+/// Where the VGA picture goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Display {
+    /// Nowhere.
+    None,
+    /// Full-screen text in the terminal.
+    Tty,
+    /// The last text screen to stdout when the run ends.
+    LastScreen,
+}
+
+/// How guest code runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accel {
+    /// Translated to host code.
+    Jit,
+    /// Evaluated op by op.
+    Interp,
+}
+
+/// The guest's wall clock at power-on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RtcBase {
+    /// The host's time, UTC.
+    Utc,
+    /// The host's time in its time zone.
+    LocalTime,
+    /// Seconds since 1970.
+    Fixed(i64),
+}
