@@ -1,0 +1,346 @@
+//! The CPU: the state generated code sees, and what only Rust sees.
+//!
+//! Everything derived from the state (mode, windows, jump context, TLB) is brought up to date by
+//! `sync_mode` and the flush methods; whoever changes the state calls them before it returns.
+//! Source of the reset values: SDM Vol. 3A, "Processor State After Reset".
+
+use std::sync::Arc;
+
+use mem::{Bus, GuestRam, Lin, Phys, PhysMap};
+
+use crate::access::Handles;
+use crate::flags;
+use crate::mode::Mode;
+use crate::segment::{Segment, attr};
+use crate::state::{CpuState, TableReg, Window, seg};
+use crate::tlb::{INDEX_MASK, Tlb};
+
+/// CR0 bits.
+pub mod cr0 {
+    /// Protection enable.
+    pub const PE: u64 = 1;
+    /// Monitor coprocessor.
+    pub const MP: u64 = 1 << 1;
+    /// Emulation.
+    pub const EM: u64 = 1 << 2;
+    /// Task switched.
+    pub const TS: u64 = 1 << 3;
+    /// Extension type, always 1.
+    pub const ET: u64 = 1 << 4;
+    /// Numeric error.
+    pub const NE: u64 = 1 << 5;
+    /// Write protect.
+    pub const WP: u64 = 1 << 16;
+    /// Alignment mask.
+    pub const AM: u64 = 1 << 18;
+    /// Not write-through.
+    pub const NW: u64 = 1 << 29;
+    /// Cache disable.
+    pub const CD: u64 = 1 << 30;
+    /// Paging.
+    pub const PG: u64 = 1 << 31;
+}
+
+/// CR4 bits.
+pub mod cr4 {
+    /// RDTSC is privileged.
+    pub const TSD: u64 = 1 << 2;
+    /// 4 MiB pages.
+    pub const PSE: u64 = 1 << 4;
+    /// Three-level paging.
+    pub const PAE: u64 = 1 << 5;
+    /// Global pages.
+    pub const PGE: u64 = 1 << 7;
+    /// RDPMC is open to all.
+    pub const PCE: u64 = 1 << 8;
+}
+
+/// Family 6, model 1, stepping 9: a Pentium Pro.
+pub const SIGNATURE: u32 = 0x619;
+
+/// What `jump_ctx` numbers: a translation context.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Context {
+    mode: u32,
+    cs_limit: u32,
+    cs_base: u64,
+}
+
+/// One processor and its links to memory and bus.
+#[repr(C)]
+pub struct Cpu {
+    /// The state; first, so that its address is the CPU's.
+    pub state: CpuState,
+    /// Guest memory.
+    pub ram: Arc<GuestRam>,
+    /// The physical map.
+    pub map: Arc<PhysMap>,
+    /// The machine around it.
+    pub bus: Box<dyn Bus>,
+    /// The software TLB.
+    pub tlb: Tlb,
+    /// Stores over translated code since the run loop looked: page offset in guest RAM, line mask.
+    pub smc: Vec<(u64, u64)>,
+    /// A triple fault happened: the CPU stands still until reset.
+    pub shutdown: bool,
+    /// NMIs are held until IRET.
+    pub nmi_blocked: bool,
+    /// The insn just run must not raise a single-step trap (software interrupts).
+    pub(crate) inhibit_step: bool,
+    pub(crate) a20_mask: u64,
+    pub(crate) pdpte: [u64; 4],
+    pub(crate) handles: Handles,
+    pub(crate) msr: crate::system::Msrs,
+    /// Nesting of faults inside task switches.
+    pub(crate) delivery_depth: u32,
+    map_generation: u64,
+    mode: Mode,
+    contexts: Vec<(Context, u32)>,
+    last_context: u32,
+    current: Context,
+}
+
+impl Cpu {
+    /// A CPU in reset state.
+    pub fn new(ram: Arc<GuestRam>, map: Arc<PhysMap>, bus: Box<dyn Bus>) -> Self {
+        let mut cpu = Self {
+            state: CpuState::default(),
+            ram,
+            map,
+            bus,
+            tlb: Tlb::default(),
+            smc: Vec::new(),
+            shutdown: false,
+            nmi_blocked: false,
+            inhibit_step: false,
+            a20_mask: !0,
+            pdpte: [0; 4],
+            handles: Handles::default(),
+            msr: crate::system::Msrs::default(),
+            delivery_depth: 0,
+            map_generation: 0,
+            mode: Mode(0),
+            contexts: Vec::new(),
+            last_context: 0,
+            current: Context::default(),
+        };
+        cpu.reset();
+        cpu
+    }
+
+    /// The state after RESET. `poll` is left alone: other threads own it.
+    pub fn reset(&mut self) {
+        let poll = self.state.poll;
+        let data = Segment { selector: 0, attr: 0x93, limit: 0xFFFF, base: 0 };
+        self.state =
+            CpuState { poll, df: 1, tlb_mask: INDEX_MASK, pc: 0xFFF0, ..Default::default() };
+        let s = &mut self.state;
+        s.gpr[2] = u64::from(SIGNATURE);
+        s.seg = [data; seg::COUNT];
+        s.seg[usize::from(seg::CS)] = Segment { selector: 0xF000, base: 0xFFFF_0000, ..data };
+        s.ldtr = Segment { attr: 0x82, ..data };
+        s.tr = Segment { attr: 0x8B, ..data };
+        s.gdtr = TableReg { base: 0, limit: 0xFFFF, pad: 0 };
+        s.idtr = TableReg { base: 0, limit: 0xFFFF, pad: 0 };
+        s.cr0 = cr0::CD | cr0::NW | cr0::ET;
+        s.dr[6] = 0xFFFF_0FF0;
+        s.dr[7] = 0x400;
+        self.shutdown = false;
+        self.nmi_blocked = false;
+        self.inhibit_step = false;
+        self.pdpte = [0; 4];
+        self.msr = crate::system::Msrs::default();
+        self.smc.clear();
+        self.sync_bus();
+        self.flush_tlb();
+        self.sync_mode();
+        self.state.leave = 0;
+    }
+
+    /// CR0.PE without virtual-8086 mode: selectors name descriptors.
+    pub const fn is_protected(&self) -> bool {
+        self.state.cr0 & cr0::PE != 0 && self.state.eflags & flags::VM == 0
+    }
+
+    /// Virtual-8086 mode.
+    pub const fn is_vm86(&self) -> bool {
+        self.state.cr0 & cr0::PE != 0 && self.state.eflags & flags::VM != 0
+    }
+
+    /// The mode bits as of the last [`Cpu::sync_mode`].
+    pub const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Recomputes windows, mode and jump context from the state; true if the mode changed.
+    pub fn sync_mode(&mut self) -> bool {
+        for n in 0..seg::COUNT {
+            self.state.window[n] = self.window_of(n);
+        }
+        let mode = self.compute_mode();
+        let is_changed = mode != self.mode;
+        self.mode = mode;
+        self.state.tlb_base = self.tlb_base();
+        let cs = &self.state.seg[usize::from(seg::CS)];
+        let context = match mode.has(Mode::FLAT_CS) {
+            true => Context { mode: mode.0, ..Context::default() },
+            false => Context { mode: mode.0, cs_limit: cs.limit, cs_base: cs.base },
+        };
+        if context != self.current || self.contexts.is_empty() {
+            self.enter_context(context);
+        }
+        is_changed
+    }
+
+    /// `sync_mode` for the middle of a block: asks generated code to leave when the mode changed.
+    pub(crate) fn sync_in_block(&mut self) {
+        if self.sync_mode() {
+            self.ask_to_leave();
+        }
+    }
+
+    /// Makes generated code leave at its next check of `leave`, to look at the state afresh.
+    pub(crate) const fn ask_to_leave(&mut self) {
+        self.state.leave = ir::exit::RESYNC + 1;
+    }
+
+    /// Clears the interrupt shadow; true if it was on. The run loop calls it before it runs the
+    /// one insn that the shadow covers.
+    pub fn take_shadow(&mut self) -> bool {
+        let was_on = self.state.shadow != 0;
+        self.state.shadow = 0;
+        was_on
+    }
+
+    fn compute_mode(&self) -> Mode {
+        let s = &self.state;
+        let cs = &s.seg[usize::from(seg::CS)];
+        let ss = &s.seg[usize::from(seg::SS)];
+        let is_flat = |n: u8| {
+            let w = &s.window[usize::from(n)];
+            w.base == 0 && w.read_end == 1 << 32 && w.write_end == 1 << 32
+        };
+        let is_64k = s.window.iter().all(|w| w.read_end == 0x1_0000 && w.write_end == 0x1_0000);
+        let bits = [
+            (cs.attr & attr::DB != 0, Mode::CODE32),
+            (ss.attr & attr::DB != 0, Mode::STACK32),
+            (s.cr0 & cr0::PE != 0, Mode::PE),
+            (self.is_vm86(), Mode::VM86),
+            (cs.base == 0 && cs.limit == u32::MAX, Mode::FLAT_CS),
+            (is_flat(seg::SS), Mode::FLAT_SS),
+            (is_flat(seg::DS), Mode::FLAT_DS),
+            (is_flat(seg::ES), Mode::FLAT_ES),
+            (s.eflags & flags::TF != 0, Mode::TF),
+            (is_64k, Mode::ALL_64K),
+            (s.shadow != 0, Mode::SHADOW),
+        ];
+        let set = bits.iter().fold(0, |m, &(on, bit)| if on { m | bit } else { m });
+        Mode(set | (s.cpl & 3) << Mode::CPL_SHIFT)
+    }
+
+    /// The fast-path window of a segment. With alignment checking on every access is slow.
+    fn window_of(&self, n: usize) -> Window {
+        let s = &self.state.seg[n];
+        let closed = Window { base: s.base, read_end: 0, write_end: 0 };
+        if s.is_expand_down() || self.checks_alignment() {
+            return closed;
+        }
+        let end = u64::from(s.limit) + 1;
+        if !self.is_protected() {
+            return Window { base: s.base, read_end: end, write_end: end };
+        }
+        let allow = |access| if crate::access::may_access(s, access) { end } else { 0 };
+        Window {
+            base: s.base,
+            read_end: allow(mem::Access::Read),
+            write_end: allow(mem::Access::Write),
+        }
+    }
+
+    /// Gives the context its number: the old one if paging has not changed since.
+    fn enter_context(&mut self, context: Context) {
+        self.current = context;
+        let known = self.contexts.iter().find(|(c, _)| *c == context).map(|&(_, n)| n);
+        let number = known.unwrap_or_else(|| self.new_context(context));
+        self.state.jump_ctx = u64::from(number) << 32;
+    }
+
+    fn new_context(&mut self, context: Context) -> u32 {
+        const KEPT: usize = 64;
+        if self.last_context == u32::MAX {
+            self.last_context = 0;
+            self.contexts.clear();
+            self.tlb.flush_jumps();
+        }
+        if self.contexts.len() == KEPT {
+            self.contexts.clear();
+        }
+        self.last_context += 1;
+        self.contexts.push((context, self.last_context));
+        self.last_context
+    }
+}
+
+/// Flushes, and changes of the machine around the CPU.
+impl Cpu {
+    /// Forgets every translation, and with it every jump-cache entry.
+    pub fn flush_tlb(&mut self) {
+        self.tlb.flush();
+        self.flush_jumps();
+    }
+
+    /// INVLPG.
+    pub fn flush_page(&mut self, lin: Lin) {
+        self.tlb.flush_page(lin);
+        self.flush_jumps();
+    }
+
+    /// Makes every jump-cache entry stale (blocks were dropped, or mappings changed).
+    pub fn flush_jumps(&mut self) {
+        self.contexts.clear();
+        self.enter_context(self.current);
+    }
+
+    /// Drops the write entries of a page of guest RAM that now holds translated code.
+    pub fn protect_code_page(&mut self, ram_off: u64) {
+        if let Some(p) = self.ram.page_ptr(ram_off) {
+            self.tlb.protect(p.addr() as u64 & !0xFFF);
+        }
+    }
+
+    /// Host address of the TLB view for the current privilege level.
+    pub fn tlb_base(&mut self) -> u64 {
+        self.tlb.base(self.state.cpl == 3)
+    }
+
+    /// Looks at the A20 gate and the physical map; true if they changed and the TLB was flushed.
+    pub fn sync_bus(&mut self) -> bool {
+        let a20_mask = if self.bus.a20() { !0 } else { !(1 << 20) };
+        let generation = self.map.generation();
+        if a20_mask == self.a20_mask && generation == self.map_generation {
+            return false;
+        }
+        self.a20_mask = a20_mask;
+        self.map_generation = generation;
+        self.flush_tlb();
+        true
+    }
+
+    /// After a write to a device, which may have changed the map or the A20 gate.
+    pub(crate) fn after_bus_write(&mut self) {
+        if self.sync_bus() {
+            self.ask_to_leave();
+        }
+    }
+
+    /// Physical address of the code byte at `pc`, for the current mode, as a fetch.
+    pub fn fetch_phys(&mut self, pc: u64) -> Result<Phys, crate::fault::Fault> {
+        let lin = self.lin_pc(pc);
+        self.translate(lin, mem::Access::Fetch, self.state.cpl)
+    }
+
+    /// Linear address of instruction pointer `pc`.
+    pub const fn lin_pc(&self, pc: u64) -> Lin {
+        Lin(self.state.seg[seg::CS as usize].base.wrapping_add(pc) & 0xFFFF_FFFF)
+    }
+}

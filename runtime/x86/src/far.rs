@@ -1,0 +1,355 @@
+//! Far JMP, CALL and RET: code segments, call gates, task gates and TSSes.
+//!
+//! Source: SDM Vol. 2, "JMP", "CALL", "RET"; Vol. 3A, "Privilege Checking When Transferring Program
+//! Control Between Code Segments".
+
+use crate::cpu::Cpu;
+use crate::fault::Fault;
+use crate::segment::{Descriptor, Segment, attr, error_code, is_null, rpl, system};
+use crate::stack::Frame;
+use crate::state::seg;
+use crate::task::Reason;
+
+/// A return address to push: width in bytes, and the instruction pointer.
+#[derive(Clone, Copy)]
+pub(crate) struct Return {
+    pub(crate) bytes: u32,
+    pub(crate) ip: u32,
+}
+
+/// Masks an offset to 16 bits for 16-bit operand size.
+const fn offset(off: u32, osz: u32) -> u32 {
+    if osz == 16 { off & 0xFFFF } else { off }
+}
+
+/// Real and virtual-8086 mode.
+impl Cpu {
+    /// CS for `selector` in real or virtual-8086 mode, once `off` is within it.
+    pub(crate) fn code_8086(&self, selector: u16, off: u32) -> Result<Segment, Fault> {
+        let segment = match self.is_vm86() {
+            true => Segment::of_8086(selector, attr::VM86),
+            false => self.real_segment(seg::CS, selector),
+        };
+        if off > segment.limit {
+            return Err(Fault::gp(0));
+        }
+        Ok(segment)
+    }
+
+    /// Puts CS:IP in force; selectors keep their low bits in real and virtual-8086 mode.
+    pub(crate) fn jump_8086(&mut self, segment: Segment, off: u32) {
+        self.state.seg[usize::from(seg::CS)] = segment;
+        self.state.pc = u64::from(off);
+        self.sync_mode();
+    }
+}
+
+/// Protected mode.
+impl Cpu {
+    /// The checks of a direct far JMP or CALL to a code segment at the current CPL.
+    fn direct_code(&mut self, selector: u16, d: &mut Descriptor) -> Result<Segment, Fault> {
+        let code = error_code(selector);
+        let cpl = self.state.cpl;
+        let is_allowed = match d.is_conforming() {
+            true => d.dpl() <= cpl,
+            false => rpl(selector) <= cpl && d.dpl() == cpl,
+        };
+        if !is_allowed {
+            return Err(Fault::gp(code));
+        }
+        if !d.is_present() {
+            return Err(Fault::np(code));
+        }
+        Ok(d.segment(selector))
+    }
+
+    /// The checks every gate and TSS of a far JMP or CALL must pass.
+    fn check_gate(&self, selector: u16, d: &Descriptor) -> Result<(), Fault> {
+        let code = error_code(selector);
+        if d.dpl() < self.state.cpl || d.dpl() < rpl(selector) {
+            return Err(Fault::gp(code));
+        }
+        if !d.is_present() {
+            return Err(Fault::np(code));
+        }
+        Ok(())
+    }
+
+    /// The code segment a call gate leads to: present, code, DPL not above CPL.
+    fn gate_target(&mut self, gate: &Descriptor) -> Result<Descriptor, Fault> {
+        let selector = gate.gate_selector();
+        if is_null(selector) {
+            return Err(Fault::gp(0));
+        }
+        let d = self.descriptor_or(selector, Fault::gp)?;
+        if !d.is_code() || d.dpl() > self.state.cpl {
+            return Err(Fault::gp(error_code(selector)));
+        }
+        if !d.is_present() {
+            return Err(Fault::np(error_code(selector)));
+        }
+        Ok(d)
+    }
+
+    /// The available TSS that a task gate names.
+    pub(crate) fn gate_tss(&mut self, selector: u16) -> Result<Descriptor, Fault> {
+        let code = error_code(selector);
+        if is_null(selector) || selector & 4 != 0 {
+            return Err(Fault::gp(code));
+        }
+        let d = self.descriptor_or(selector, Fault::gp)?;
+        if !d.is_system() || !matches!(d.kind(), system::TSS16 | system::TSS32) {
+            return Err(Fault::gp(code));
+        }
+        if !d.is_present() {
+            return Err(Fault::np(code));
+        }
+        Ok(d)
+    }
+
+    /// Puts a code segment in force at the current CPL.
+    fn enter_code(&mut self, d: &mut Descriptor, s: Segment, off: u32) -> Result<(), Fault> {
+        self.mark_accessed(d)?;
+        let cpl = self.state.cpl;
+        self.set_cs(Segment { attr: d.attr(), ..s }, cpl);
+        self.state.pc = u64::from(off);
+        self.sync_mode();
+        Ok(())
+    }
+
+    /// Far JMP.
+    pub(crate) fn jump_far(
+        &mut self,
+        selector: u16,
+        off: u32,
+        osz: u32,
+        next: u32,
+    ) -> Result<(), Fault> {
+        let off = offset(off, osz);
+        if !self.is_protected() {
+            let segment = self.code_8086(selector, off)?;
+            self.jump_8086(segment, off);
+            return Ok(());
+        }
+        if is_null(selector) {
+            return Err(Fault::gp(0));
+        }
+        let mut d = self.descriptor_or(selector, Fault::gp)?;
+        if d.is_code() {
+            let segment = self.direct_code(selector, &mut d)?;
+            check_offset(&segment, off)?;
+            return self.enter_code(&mut d, segment, off);
+        }
+        self.check_system(selector, &d)?;
+        match d.kind() {
+            system::CALL_GATE16 | system::CALL_GATE32 => self.jump_gate(&d),
+            system::TASK_GATE => {
+                let selector = d.gate_selector();
+                let tss = self.gate_tss(selector)?;
+                self.switch_task(selector, tss, Reason::Jump, next)
+            }
+            _ => self.switch_task(selector, d, Reason::Jump, next),
+        }
+    }
+
+    /// Is it a gate or available TSS that may be used?
+    fn check_system(&self, selector: u16, d: &Descriptor) -> Result<(), Fault> {
+        use system::{CALL_GATE16, CALL_GATE32, TASK_GATE, TSS16, TSS32};
+        let is_known = matches!(d.kind(), TSS16 | TSS32 | CALL_GATE16 | CALL_GATE32 | TASK_GATE);
+        let is_global = selector & 4 == 0 || !matches!(d.kind(), TSS16 | TSS32);
+        if !d.is_system() || !is_known || !is_global {
+            return Err(Fault::gp(error_code(selector)));
+        }
+        self.check_gate(selector, d)
+    }
+
+    /// JMP through a call gate: never changes the privilege level.
+    fn jump_gate(&mut self, gate: &Descriptor) -> Result<(), Fault> {
+        let selector = gate.gate_selector();
+        let mut d = self.gate_target(gate)?;
+        if !d.is_conforming() && d.dpl() != self.state.cpl {
+            return Err(Fault::gp(error_code(selector)));
+        }
+        let segment = d.segment(selector);
+        check_offset(&segment, gate.gate_offset())?;
+        self.enter_code(&mut d, segment, gate.gate_offset())
+    }
+
+    /// Far CALL.
+    pub(crate) fn call_far(
+        &mut self,
+        selector: u16,
+        off: u32,
+        osz: u32,
+        next: u32,
+    ) -> Result<(), Fault> {
+        let off = offset(off, osz);
+        let ret = Return { bytes: osz / 8, ip: next };
+        if !self.is_protected() {
+            let segment = self.code_8086(selector, off)?;
+            self.push_return(ret)?;
+            self.jump_8086(segment, off);
+            return Ok(());
+        }
+        if is_null(selector) {
+            return Err(Fault::gp(0));
+        }
+        let mut d = self.descriptor_or(selector, Fault::gp)?;
+        if d.is_code() {
+            let segment = self.direct_code(selector, &mut d)?;
+            return self.call_code(&mut d, segment, off, ret);
+        }
+        self.check_system(selector, &d)?;
+        match d.kind() {
+            system::CALL_GATE16 | system::CALL_GATE32 => self.call_gate(&d, next),
+            system::TASK_GATE => {
+                let selector = d.gate_selector();
+                let tss = self.gate_tss(selector)?;
+                self.switch_task(selector, tss, Reason::Call, next)
+            }
+            _ => self.switch_task(selector, d, Reason::Call, next),
+        }
+    }
+
+    /// CALL to a code segment at the current level.
+    fn call_code(
+        &mut self,
+        d: &mut Descriptor,
+        segment: Segment,
+        off: u32,
+        ret: Return,
+    ) -> Result<(), Fault> {
+        let frame = self.return_frame(ret);
+        check_offset(&segment, off)?;
+        self.mark_accessed(d)?;
+        let (_, sp) = self.write_frame(&frame)?;
+        self.set_sp(sp);
+        self.enter_code(d, segment, off)
+    }
+
+    fn return_frame(&self, ret: Return) -> Frame {
+        let mut frame = self.frame();
+        frame.push(ret.bytes, u32::from(self.state.seg[usize::from(seg::CS)].selector));
+        frame.push(ret.bytes, ret.ip);
+        frame
+    }
+
+    fn push_return(&mut self, ret: Return) -> Result<(), Fault> {
+        let frame = self.return_frame(ret);
+        let (_, sp) = self.write_frame(&frame)?;
+        self.set_sp(sp);
+        Ok(())
+    }
+
+    /// CALL through a call gate.
+    fn call_gate(&mut self, gate: &Descriptor, next: u32) -> Result<(), Fault> {
+        let mut d = self.gate_target(gate)?;
+        let bytes = if gate.kind() == system::CALL_GATE32 { 4 } else { 2 };
+        let segment = d.segment(gate.gate_selector());
+        let ret = Return { bytes, ip: next };
+        if d.is_conforming() || d.dpl() == self.state.cpl {
+            return self.call_code(&mut d, segment, gate.gate_offset(), ret);
+        }
+        let cpl = d.dpl();
+        let (stack, sp) = self.inner_stack(cpl)?;
+        let mut frame = Frame::new(stack, sp, cpl, error_code(stack.selector));
+        frame.push(bytes, u32::from(self.ss().selector));
+        frame.push(bytes, self.state.gpr[4] as u32);
+        for i in (0..gate.gate_params()).rev() {
+            let param = self.peek_stack(i, bytes)?;
+            frame.push(bytes, param);
+        }
+        frame.push(bytes, u32::from(self.state.seg[usize::from(seg::CS)].selector));
+        frame.push(bytes, next);
+        check_offset(&segment, gate.gate_offset())?;
+        self.mark_accessed(&mut d)?;
+        let (stack, sp) = self.write_frame(&frame)?;
+        self.set_inner_stack(stack, sp, cpl);
+        self.enter_code(&mut d, segment, gate.gate_offset())
+    }
+
+    /// Commits SS:SP and CPL of an inner level.
+    pub(crate) fn set_inner_stack(&mut self, stack: Segment, sp: u64, cpl: u32) {
+        self.state.seg[usize::from(seg::SS)] = stack;
+        self.state.cpl = cpl;
+        self.set_sp(sp);
+    }
+
+    /// The stack of level `cpl` from the current TSS, checked.
+    pub(crate) fn inner_stack(&mut self, cpl: u32) -> Result<(Segment, u64), Fault> {
+        let tr = self.state.tr;
+        let is_32 = tr.attr & 8 != 0;
+        let (at, bytes) = if is_32 { (cpl * 8 + 4, 4) } else { (cpl * 4 + 2, 2) };
+        if at + bytes + 1 > tr.limit {
+            return Err(Fault::ts(error_code(tr.selector)));
+        }
+        let at = tr.base.wrapping_add(u64::from(at));
+        let sp = self.sys_read(at, bytes)?;
+        let selector = self.sys_read(at.wrapping_add(u64::from(bytes)), 2)? as u16;
+        let stack = self.stack_segment(selector, cpl, Fault::ts)?;
+        Ok((stack, sp & crate::stack::stack_mask(&stack)))
+    }
+
+    /// Far RET, releasing `release` bytes of parameters.
+    pub(crate) fn return_far(&mut self, osz: u32, release: u32) -> Result<(), Fault> {
+        let bytes = osz / 8;
+        let ip = self.peek_stack(0, bytes)?;
+        let selector = self.peek_stack(1, bytes)? as u16;
+        let release = u64::from(release);
+        let popped = u64::from(2 * bytes);
+        if !self.is_protected() {
+            let segment = self.code_8086(selector, ip)?;
+            self.set_sp(self.sp().wrapping_add(popped + release));
+            self.jump_8086(segment, ip);
+            return Ok(());
+        }
+        let (mut d, segment) = self.return_code(selector)?;
+        if rpl(selector) == self.state.cpl {
+            check_offset(&segment, ip)?;
+            self.mark_accessed(&mut d)?;
+            self.set_sp(self.sp().wrapping_add(popped + release));
+            return self.enter_code(&mut d, segment, ip);
+        }
+        let sp = self.peek_stack_at(popped + release, bytes)?;
+        let ss = self.peek_stack_at(popped + release + u64::from(bytes), bytes)? as u16;
+        let stack = self.stack_segment(ss, rpl(selector), Fault::gp)?;
+        check_offset(&segment, ip)?;
+        self.mark_accessed(&mut d)?;
+        self.enter_outer(Segment { attr: d.attr(), ..segment }, ip, stack, u64::from(sp) + release);
+        Ok(())
+    }
+
+    /// The checks of a CS selector that RET or IRET popped.
+    pub(crate) fn return_code(&mut self, selector: u16) -> Result<(Descriptor, Segment), Fault> {
+        let code = error_code(selector);
+        if is_null(selector) {
+            return Err(Fault::gp(0));
+        }
+        let d = self.descriptor_or(selector, Fault::gp)?;
+        let level = rpl(selector);
+        let is_allowed = if d.is_conforming() { d.dpl() <= level } else { d.dpl() == level };
+        if !d.is_code() || level < self.state.cpl || !is_allowed {
+            return Err(Fault::gp(code));
+        }
+        if !d.is_present() {
+            return Err(Fault::np(code));
+        }
+        Ok((d, d.segment(selector)))
+    }
+
+    /// Commits a return to an outer level.
+    pub(crate) fn enter_outer(&mut self, code: Segment, ip: u32, stack: Segment, sp: u64) {
+        let cpl = rpl(code.selector);
+        self.set_cs(code, cpl);
+        self.state.seg[usize::from(seg::SS)] = stack;
+        self.set_sp(sp);
+        self.drop_inner_segments();
+        self.state.pc = u64::from(ip);
+        self.sync_mode();
+    }
+}
+
+/// #GP(0) when an instruction pointer lies beyond its segment.
+pub(crate) const fn check_offset(segment: &Segment, off: u32) -> Result<(), Fault> {
+    if off > segment.limit { Err(Fault::gp(0)) } else { Ok(()) }
+}

@@ -1,0 +1,378 @@
+//! Segmentation: descriptors, segment loads, LDTR and TR.
+//!
+//! Source: SDM Vol. 3A, "Protected-Mode Memory Management"; Vol. 2, MOV, LLDT, LTR.
+
+use crate::cpu::Cpu;
+use crate::fault::Fault;
+use crate::state::seg;
+
+pub use crate::state::Segment;
+
+/// Bits of `Segment::attr`.
+pub mod attr {
+    /// Accessed.
+    pub const A: u16 = 1;
+    /// Data: writable. Code: readable.
+    pub const RW: u16 = 2;
+    /// Data: expand-down. Code: conforming.
+    pub const DC: u16 = 4;
+    /// Code, not data.
+    pub const CODE: u16 = 8;
+    /// Code or data, not a system descriptor.
+    pub const S: u16 = 0x10;
+    /// DPL, two bits from here.
+    pub const DPL_SHIFT: u16 = 5;
+    /// Present.
+    pub const P: u16 = 0x80;
+    /// Default size 32.
+    pub const DB: u16 = 0x4000;
+    /// Granularity.
+    pub const G: u16 = 0x8000;
+    /// What the segments have in virtual-8086 mode: writable data, present, DPL 3.
+    pub const VM86: u16 = 0xF3;
+    /// What a real-mode load gives a segment that had no descriptor.
+    pub const REAL: u16 = 0x93;
+}
+
+/// Types of system descriptors.
+pub(crate) mod system {
+    pub(crate) const TSS16: u8 = 1;
+    pub(crate) const LDT: u8 = 2;
+    pub(crate) const CALL_GATE16: u8 = 4;
+    pub(crate) const TASK_GATE: u8 = 5;
+    pub(crate) const INT_GATE16: u8 = 6;
+    pub(crate) const TRAP_GATE16: u8 = 7;
+    pub(crate) const TSS32: u8 = 9;
+    pub(crate) const CALL_GATE32: u8 = 12;
+    pub(crate) const INT_GATE32: u8 = 14;
+    pub(crate) const TRAP_GATE32: u8 = 15;
+    /// Busy bit of a TSS type.
+    pub(crate) const BUSY: u8 = 2;
+}
+
+impl Segment {
+    /// An expand-down data segment?
+    pub const fn is_expand_down(&self) -> bool {
+        self.attr & (attr::CODE | attr::DC | attr::S) == attr::DC | attr::S
+    }
+
+    /// DPL.
+    pub const fn dpl(&self) -> u32 {
+        (self.attr >> attr::DPL_SHIFT & 3) as u32
+    }
+
+    /// The segment with this selector in real mode (`attr::REAL`) or virtual-8086 mode.
+    pub(crate) const fn of_8086(selector: u16, attr: u16) -> Self {
+        Self { selector, attr, limit: 0xFFFF, base: (selector as u64) << 4 }
+    }
+
+    /// A null segment.
+    pub(crate) const fn null(selector: u16) -> Self {
+        Self { selector, attr: 0, limit: 0, base: 0 }
+    }
+}
+
+/// Selector without RPL, as it stands in error codes.
+pub(crate) const fn error_code(selector: u16) -> u32 {
+    (selector & !3) as u32
+}
+
+/// Is the selector null?
+pub(crate) const fn is_null(selector: u16) -> bool {
+    selector & !3 == 0
+}
+
+/// RPL of a selector.
+pub(crate) const fn rpl(selector: u16) -> u32 {
+    (selector & 3) as u32
+}
+
+/// Eight descriptor bytes and where they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Descriptor {
+    pub(crate) low: u32,
+    pub(crate) high: u32,
+    /// Linear address.
+    pub(crate) at: u64,
+}
+
+impl Descriptor {
+    pub(crate) const fn attr(&self) -> u16 {
+        (self.high >> 8) as u16 & 0xF0FF
+    }
+    /// Type field, four bits.
+    pub(crate) const fn kind(&self) -> u8 {
+        (self.high >> 8) as u8 & 15
+    }
+    pub(crate) const fn is_system(&self) -> bool {
+        self.attr() & attr::S == 0
+    }
+    pub(crate) const fn is_present(&self) -> bool {
+        self.attr() & attr::P != 0
+    }
+    pub(crate) const fn dpl(&self) -> u32 {
+        self.high >> 13 & 3
+    }
+    pub(crate) const fn is_code(&self) -> bool {
+        self.attr() & (attr::S | attr::CODE) == attr::S | attr::CODE
+    }
+    pub(crate) const fn is_conforming(&self) -> bool {
+        self.attr() & (attr::S | attr::CODE | attr::DC) == attr::S | attr::CODE | attr::DC
+    }
+    pub(crate) const fn is_writable_data(&self) -> bool {
+        self.attr() & (attr::S | attr::CODE | attr::RW) == attr::S | attr::RW
+    }
+    /// Data, or code that may be read.
+    pub(crate) const fn is_readable(&self) -> bool {
+        self.attr() & attr::S != 0 && self.attr() & (attr::CODE | attr::RW) != attr::CODE
+    }
+    pub(crate) const fn base(&self) -> u64 {
+        (self.low >> 16 | (self.high & 0xFF) << 16 | self.high & 0xFF00_0000) as u64
+    }
+    pub(crate) const fn limit(&self) -> u32 {
+        let raw = (self.low & 0xFFFF) | (self.high & 0xF_0000);
+        if self.attr() & attr::G != 0 { raw << 12 | 0xFFF } else { raw }
+    }
+    /// The segment register it makes under this selector.
+    pub(crate) const fn segment(&self, selector: u16) -> Segment {
+        Segment { selector, attr: self.attr(), limit: self.limit(), base: self.base() }
+    }
+    /// A gate's target selector.
+    pub(crate) const fn gate_selector(&self) -> u16 {
+        (self.low >> 16) as u16
+    }
+    /// A gate's target offset.
+    pub(crate) const fn gate_offset(&self) -> u32 {
+        let is_32 = self.kind() & 8 != 0;
+        (self.low & 0xFFFF) | if is_32 { self.high & 0xFFFF_0000 } else { 0 }
+    }
+    /// A call gate's parameter count.
+    pub(crate) const fn gate_params(&self) -> u32 {
+        self.high & 31
+    }
+}
+
+/// Reading descriptors.
+impl Cpu {
+    /// The descriptor of a selector; `None` when it lies outside its table.
+    pub(crate) fn descriptor(&mut self, selector: u16) -> Result<Option<Descriptor>, Fault> {
+        let (base, limit) = if selector & 4 == 0 {
+            (self.state.gdtr.base, self.state.gdtr.limit)
+        } else if self.state.ldtr.attr & attr::P != 0 {
+            (self.state.ldtr.base, self.state.ldtr.limit)
+        } else {
+            return Ok(None);
+        };
+        let index = u64::from(selector & !7);
+        if index + 7 > u64::from(limit) {
+            return Ok(None);
+        }
+        let at = base.wrapping_add(index) & 0xFFFF_FFFF;
+        let both = self.sys_read(at, 8)?;
+        Ok(Some(Descriptor { low: both as u32, high: (both >> 32) as u32, at }))
+    }
+
+    /// The descriptor, or the fault `refuse(selector)`.
+    pub(crate) fn descriptor_or(
+        &mut self,
+        selector: u16,
+        refuse: fn(u32) -> Fault,
+    ) -> Result<Descriptor, Fault> {
+        self.descriptor(selector)?.ok_or(refuse(error_code(selector)))
+    }
+
+    /// Sets the accessed bit in memory and in the copy.
+    pub(crate) fn mark_accessed(&mut self, d: &mut Descriptor) -> Result<(), Fault> {
+        if d.attr() & (attr::S | attr::A) == attr::S {
+            d.high |= 1 << 8;
+            self.sys_write(d.at.wrapping_add(5), 1, u64::from(d.high >> 8 & 0xFF))?;
+        }
+        Ok(())
+    }
+
+    /// Sets or clears the busy bit of a TSS descriptor.
+    pub(crate) fn set_busy(&mut self, d: &mut Descriptor, is_busy: bool) -> Result<(), Fault> {
+        let bit = u32::from(system::BUSY) << 8;
+        d.high = if is_busy { d.high | bit } else { d.high & !bit };
+        self.sys_write(d.at.wrapping_add(5), 1, u64::from(d.high >> 8 & 0xFF))
+    }
+}
+
+/// Loading segment registers.
+impl Cpu {
+    /// Loads a segment register other than CS as MOV, POP and LxS do.
+    pub fn load_segment(&mut self, n: u8, selector: u16) -> Result<(), Fault> {
+        let segment = if self.is_vm86() {
+            Segment::of_8086(selector, attr::VM86)
+        } else if !self.is_protected() {
+            self.real_segment(n, selector)
+        } else if n == seg::SS {
+            let cpl = self.state.cpl;
+            self.stack_segment(selector, cpl, Fault::gp)?
+        } else {
+            self.data_segment(selector, Fault::gp)?
+        };
+        self.state.seg[usize::from(n) % seg::COUNT] = segment;
+        Ok(())
+    }
+
+    /// A real-mode load changes selector and base; limit and attributes stay ("unreal" mode).
+    pub(crate) const fn real_segment(&self, n: u8, selector: u16) -> Segment {
+        let old = self.state.seg[n as usize % seg::COUNT];
+        if old.attr & attr::P == 0 {
+            return Segment::of_8086(selector, attr::REAL);
+        }
+        Segment { selector, base: (selector as u64) << 4, ..old }
+    }
+
+    /// The checks of a load into DS, ES, FS or GS at the current CPL.
+    pub(crate) fn data_segment(
+        &mut self,
+        selector: u16,
+        refuse: fn(u32) -> Fault,
+    ) -> Result<Segment, Fault> {
+        if is_null(selector) {
+            return Ok(Segment::null(selector));
+        }
+        let code = error_code(selector);
+        let mut d = self.descriptor_or(selector, refuse)?;
+        let is_open = d.is_conforming() || (rpl(selector).max(self.state.cpl) <= d.dpl());
+        if !d.is_readable() || !is_open {
+            return Err(refuse(code));
+        }
+        if !d.is_present() {
+            return Err(Fault::np(code));
+        }
+        self.mark_accessed(&mut d)?;
+        Ok(d.segment(selector))
+    }
+
+    /// The checks of a load into SS for privilege level `cpl`; `refuse` is #GP or #TS.
+    pub(crate) fn stack_segment(
+        &mut self,
+        selector: u16,
+        cpl: u32,
+        refuse: fn(u32) -> Fault,
+    ) -> Result<Segment, Fault> {
+        let code = error_code(selector);
+        if is_null(selector) {
+            return Err(refuse(0));
+        }
+        let mut d = self.descriptor_or(selector, refuse)?;
+        if rpl(selector) != cpl || d.dpl() != cpl || !d.is_writable_data() {
+            return Err(refuse(code));
+        }
+        if !d.is_present() {
+            return Err(Fault::ss(code));
+        }
+        self.mark_accessed(&mut d)?;
+        Ok(d.segment(selector))
+    }
+
+    /// Commits CS: the segment with RPL replaced by the new CPL.
+    pub(crate) const fn set_cs(&mut self, segment: Segment, cpl: u32) {
+        let selector = segment.selector & !3 | cpl as u16;
+        self.state.seg[seg::CS as usize] = Segment { selector, ..segment };
+        self.state.cpl = cpl;
+    }
+
+    /// Nulls the data segments that the new CPL may not use (returns to outer levels).
+    pub(crate) const fn drop_inner_segments(&mut self) {
+        let cpl = self.state.cpl;
+        let list = [seg::ES, seg::DS, seg::FS, seg::GS];
+        let mut i = 0;
+        while i < list.len() {
+            let s = &mut self.state.seg[list[i] as usize];
+            let is_conforming = s.attr & (attr::CODE | attr::DC) == attr::CODE | attr::DC;
+            if s.attr & attr::P != 0 && !is_conforming && s.dpl() < cpl {
+                *s = Segment::null(0);
+            }
+            i += 1;
+        }
+    }
+
+    /// LLDT.
+    pub(crate) fn load_ldtr(&mut self, selector: u16) -> Result<(), Fault> {
+        if is_null(selector) {
+            self.state.ldtr = Segment::null(selector);
+            return Ok(());
+        }
+        self.state.ldtr = self.ldt_segment(selector, Fault::gp, Fault::np)?;
+        Ok(())
+    }
+
+    /// The checks of an LDT selector.
+    pub(crate) fn ldt_segment(
+        &mut self,
+        selector: u16,
+        refuse: fn(u32) -> Fault,
+        absent: fn(u32) -> Fault,
+    ) -> Result<Segment, Fault> {
+        let code = error_code(selector);
+        if selector & 4 != 0 {
+            return Err(refuse(code));
+        }
+        let d = self.descriptor_or(selector, refuse)?;
+        if !d.is_system() || d.kind() != system::LDT {
+            return Err(refuse(code));
+        }
+        if !d.is_present() {
+            return Err(absent(code));
+        }
+        Ok(d.segment(selector))
+    }
+
+    /// LTR.
+    pub(crate) fn load_tr(&mut self, selector: u16) -> Result<(), Fault> {
+        let code = error_code(selector);
+        if is_null(selector) {
+            return Err(Fault::gp(0));
+        }
+        if selector & 4 != 0 {
+            return Err(Fault::gp(code));
+        }
+        let mut d = self.descriptor_or(selector, Fault::gp)?;
+        if !d.is_system() || !matches!(d.kind(), system::TSS16 | system::TSS32) {
+            return Err(Fault::gp(code));
+        }
+        if !d.is_present() {
+            return Err(Fault::np(code));
+        }
+        self.set_busy(&mut d, true)?;
+        self.state.tr = d.segment(selector);
+        Ok(())
+    }
+}
+
+/// LAR, LSL, VERR, VERW: questions that never fault on a bad selector.
+impl Cpu {
+    /// The descriptor if the current CPL and the selector's RPL may see it.
+    fn visible(&mut self, selector: u16) -> Result<Option<Descriptor>, Fault> {
+        if is_null(selector) {
+            return Ok(None);
+        }
+        let Some(d) = self.descriptor(selector)? else { return Ok(None) };
+        let is_open = d.is_conforming() || self.state.cpl.max(rpl(selector)) <= d.dpl();
+        Ok(is_open.then_some(d))
+    }
+
+    /// LAR: the access rights.
+    pub(crate) fn access_rights(&mut self, selector: u16) -> Result<Option<u32>, Fault> {
+        let Some(d) = self.visible(selector)? else { return Ok(None) };
+        let is_known = !d.is_system() || matches!(d.kind(), 1..=5 | 9 | 11 | 12);
+        Ok(is_known.then_some(d.high & 0x00F0_FF00))
+    }
+
+    /// LSL: the limit in bytes.
+    pub(crate) fn visible_limit(&mut self, selector: u16) -> Result<Option<u32>, Fault> {
+        let Some(d) = self.visible(selector)? else { return Ok(None) };
+        let is_known = !d.is_system() || matches!(d.kind(), 1..=3 | 9 | 11);
+        Ok(is_known.then_some(d.limit()))
+    }
+
+    /// VERR (`!is_write`) and VERW.
+    pub(crate) fn verify(&mut self, selector: u16, is_write: bool) -> Result<bool, Fault> {
+        let Some(d) = self.visible(selector)? else { return Ok(false) };
+        Ok(if is_write { d.is_writable_data() } else { d.is_readable() })
+    }
+}

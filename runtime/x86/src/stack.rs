@@ -1,0 +1,119 @@
+//! Stack frames pushed by far calls, interrupts and ENTER: every slot is checked and translated
+//! before the first is written, so that a fault leaves the stack as it was.
+
+use mem::{Access, Lin};
+
+use crate::access::{Span, in_limit};
+use crate::cpu::Cpu;
+use crate::fault::Fault;
+use crate::segment::{Segment, attr};
+use crate::state::seg;
+
+/// The most slots a frame can have: 31 parameters of a call gate, SS:ESP and CS:EIP.
+const MAX_SLOTS: usize = 40;
+
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    off: u64,
+    value: u32,
+    bytes: u32,
+}
+
+/// Values to push, in order, on a stack that may not be the current one.
+pub(crate) struct Frame {
+    segment: Segment,
+    sp: u64,
+    cpl: u32,
+    /// Error code of the #SS that a limit violation raises.
+    code: u32,
+    slots: [Slot; MAX_SLOTS],
+    len: usize,
+}
+
+impl Frame {
+    /// A frame on stack `segment:sp`, written at privilege level `cpl`.
+    pub(crate) fn new(segment: Segment, sp: u64, cpl: u32, code: u32) -> Self {
+        Self { segment, sp, cpl, code, slots: [Slot::default(); MAX_SLOTS], len: 0 }
+    }
+
+    /// The stack pointer after the pushes so far.
+    pub(crate) const fn sp(&self) -> u64 {
+        self.sp
+    }
+
+    /// Adds a value of `bytes` bytes.
+    pub(crate) fn push(&mut self, bytes: u32, value: u32) {
+        self.sp = self.sp.wrapping_sub(u64::from(bytes)) & stack_mask(&self.segment);
+        if let Some(slot) = self.slots.get_mut(self.len) {
+            *slot = Slot { off: self.sp, value, bytes };
+            self.len += 1;
+        }
+    }
+}
+
+/// The address bits of a stack pointer.
+pub(crate) const fn stack_mask(segment: &Segment) -> u64 {
+    if segment.attr & attr::DB != 0 { 0xFFFF_FFFF } else { 0xFFFF }
+}
+
+impl Cpu {
+    /// SS.
+    pub(crate) const fn ss(&self) -> Segment {
+        self.state.seg[seg::SS as usize]
+    }
+
+    /// The stack pointer at the stack's width.
+    pub(crate) const fn sp(&self) -> u64 {
+        self.state.gpr[4] & stack_mask(&self.ss())
+    }
+
+    /// Sets the stack pointer at the width of the stack in SS.
+    pub(crate) const fn set_sp(&mut self, sp: u64) {
+        let mask = stack_mask(&self.ss());
+        self.state.gpr[4] = match mask {
+            0xFFFF => self.state.gpr[4] & !0xFFFF | sp & 0xFFFF,
+            _ => sp & mask,
+        };
+    }
+
+    /// An empty frame on the current stack.
+    pub(crate) fn frame(&self) -> Frame {
+        Frame::new(self.ss(), self.sp(), self.state.cpl, 0)
+    }
+
+    /// Writes a frame: all of it or nothing. The caller sets SS and SP to what this returns.
+    pub(crate) fn write_frame(&mut self, frame: &Frame) -> Result<(Segment, u64), Fault> {
+        let slots = &frame.slots[..frame.len];
+        let is_current = frame.code == 0;
+        if is_current && self.is_protected() && !writable(&frame.segment) {
+            return Err(Fault::ss(0));
+        }
+        let mut spans = [Span::default(); MAX_SLOTS];
+        for (slot, span) in slots.iter().zip(&mut spans) {
+            if !in_limit(&frame.segment, slot.off, slot.bytes) {
+                return Err(Fault::ss(frame.code));
+            }
+            let lin = Lin(frame.segment.base.wrapping_add(slot.off));
+            *span = self.span(lin, slot.bytes, Access::Write, frame.cpl)?;
+        }
+        for (slot, span) in slots.iter().zip(&spans) {
+            self.span_write(span, 0, slot.bytes, u64::from(slot.value));
+        }
+        Ok((frame.segment, frame.sp))
+    }
+
+    /// Reads stack slot `index` of `bytes` bytes above the stack pointer.
+    pub(crate) fn peek_stack(&mut self, index: u32, bytes: u32) -> Result<u32, Fault> {
+        self.peek_stack_at(u64::from(index * bytes), bytes)
+    }
+
+    /// Reads `bytes` bytes at `disp` above the stack pointer.
+    pub(crate) fn peek_stack_at(&mut self, disp: u64, bytes: u32) -> Result<u32, Fault> {
+        let off = self.sp().wrapping_add(disp) & stack_mask(&self.ss());
+        Ok(self.load(seg::SS, off, bytes)? as u32)
+    }
+}
+
+const fn writable(s: &Segment) -> bool {
+    crate::access::may_access(s, Access::Write)
+}

@@ -1,0 +1,301 @@
+//! Bulk parts of repeated string insns, and port input and output.
+//!
+//! A bulk helper does as many whole iterations as lie in one page of plain RAM per operand, commits
+//! rSI, rDI and rCX, and may do nothing: the insn's own iteration then does one step, with all its
+//! faults. Overlapping copies give what element-wise copying gives.
+//! Source: SDM Vol. 2, "REP", "MOVS", "STOS", "INS", "OUTS"; Vol. 1, "I/O Permission Bit Map".
+
+use mem::{Access, PageKind, Phys, Port, Size};
+
+use crate::access::in_limit;
+use crate::cpu::Cpu;
+use crate::fault::Fault;
+use crate::segment::attr;
+use crate::state::seg;
+
+/// Register numbers used by string insns.
+const CX: usize = 1;
+const SI: usize = 6;
+const DI: usize = 7;
+/// Bytes copied at once through a host buffer.
+const CHUNK: usize = 512;
+
+/// One operand of a bulk operation: where its first element lies in guest RAM.
+#[derive(Clone, Copy)]
+struct Run {
+    ram: u64,
+    /// Elements from there to the end of the page (or its start, going down).
+    elements: u64,
+}
+
+/// All value bits of an address size.
+const fn address_mask(asz: u32) -> u64 {
+    if asz == 16 { 0xFFFF } else { 0xFFFF_FFFF }
+}
+
+impl Cpu {
+    /// The elements at `n:off` that one page of plain RAM holds, at most `count`.
+    fn run(
+        &mut self,
+        n: u8,
+        off: u64,
+        bytes: u64,
+        count: u64,
+        access: Access,
+        mask: u64,
+    ) -> Option<Run> {
+        let is_down = self.state.df < 0;
+        let lin = self.seg_lin(n, off, bytes as u32, access).ok()?;
+        let in_page = lin.page_offset();
+        if in_page + bytes > 4096 {
+            return None;
+        }
+        let room = if is_down { in_page / bytes + 1 } else { (4096 - in_page) / bytes };
+        let before_wrap = if is_down { off / bytes + 1 } else { (mask + 1 - off) / bytes };
+        let elements = count.min(room).min(before_wrap);
+        let last =
+            if is_down { off - (elements - 1) * bytes } else { off + (elements - 1) * bytes };
+        if elements == 0 || !in_limit(&self.state.seg[usize::from(n)], last, bytes as u32) {
+            return None;
+        }
+        let phys = self.translate(lin, access, self.state.cpl).ok()?;
+        let PageKind::Ram { off: page, writable } = self.map.lookup(phys) else { return None };
+        if access == Access::Write && (!writable || self.ram.code_lines(page) != 0) {
+            return None;
+        }
+        Some(Run { ram: page + phys.page_offset(), elements })
+    }
+
+    /// Moves an index register by `elements` elements, and takes them off rCX.
+    fn advance(&mut self, register: usize, elements: u64, bytes: u64, mask: u64) {
+        let step = elements.wrapping_mul(bytes);
+        let old = self.state.gpr[register];
+        let new = match self.state.df < 0 {
+            true => old.wrapping_sub(step),
+            false => old.wrapping_add(step),
+        };
+        self.merge(register, new, mask);
+    }
+
+    fn count_down(&mut self, elements: u64, mask: u64) {
+        let new = self.state.gpr[CX].wrapping_sub(elements);
+        self.merge(CX, new, mask);
+    }
+
+    /// Writes a register at an address size: 16 bits merge, 32 zero-extend.
+    fn merge(&mut self, register: usize, v: u64, mask: u64) {
+        let old = self.state.gpr[register];
+        let kept = if mask == 0xFFFF { old & !0xFFFF } else { 0 };
+        self.state.gpr[register] = kept | v & mask;
+    }
+
+    /// REP MOVS.
+    pub(crate) fn bulk_copy(&mut self, bytes: u64, segment: u8, asz: u32) {
+        let mask = address_mask(asz);
+        let count = self.state.gpr[CX] & mask;
+        let (si, di) = (self.state.gpr[SI] & mask, self.state.gpr[DI] & mask);
+        if count == 0 || !matches!(bytes, 1 | 2 | 4 | 8) {
+            return;
+        }
+        let Some(src) = self.run(segment, si, bytes, count, Access::Read, mask) else { return };
+        let Some(dst) = self.run(seg::ES, di, bytes, src.elements, Access::Write, mask) else {
+            return;
+        };
+        let n = dst.elements;
+        self.copy_elements(src.ram, dst.ram, n, bytes);
+        self.advance(SI, n, bytes, mask);
+        self.advance(DI, n, bytes, mask);
+        self.count_down(n, mask);
+    }
+
+    /// Copies element by element in the direction of DF, in chunks that cannot tell the difference.
+    fn copy_elements(&self, src: u64, dst: u64, n: u64, bytes: u64) {
+        let is_down = self.state.df < 0;
+        // A chunk may be as long as the destination runs ahead of the source; it never runs ahead
+        // when it moves away from what is still to be read.
+        let ahead = if is_down { src.wrapping_sub(dst) } else { dst.wrapping_sub(src) };
+        let is_ahead = ahead != 0 && ahead < n * bytes;
+        let most = if is_ahead { ahead / bytes } else { n };
+        let chunk = most.clamp(1, CHUNK as u64 / bytes);
+        let mut buf = [0; CHUNK];
+        let mut done = 0;
+        while done < n {
+            let m = chunk.min(n - done);
+            let at = match is_down {
+                true => ((done + m - 1) * bytes).wrapping_neg(),
+                false => done * bytes,
+            };
+            let part = &mut buf[..(m * bytes) as usize];
+            self.ram.read_bytes(src.wrapping_add(at), part);
+            self.ram.write_bytes(dst.wrapping_add(at), part);
+            done += m;
+        }
+    }
+
+    /// REP STOS.
+    pub(crate) fn bulk_fill(&mut self, bytes: u64, asz: u32) {
+        let mask = address_mask(asz);
+        let count = self.state.gpr[CX] & mask;
+        let di = self.state.gpr[DI] & mask;
+        if count == 0 || !matches!(bytes, 1 | 2 | 4 | 8) {
+            return;
+        }
+        let Some(dst) = self.run(seg::ES, di, bytes, count, Access::Write, mask) else { return };
+        let n = dst.elements;
+        let low = match self.state.df < 0 {
+            true => dst.ram.wrapping_sub((n - 1) * bytes),
+            false => dst.ram,
+        };
+        let value = self.state.gpr[0].to_le_bytes();
+        let mut buf = [0; CHUNK];
+        for (i, byte) in buf.iter_mut().enumerate() {
+            *byte = value[i % bytes as usize];
+        }
+        let mut done = 0;
+        while done < n * bytes {
+            let m = (n * bytes - done).min(CHUNK as u64);
+            self.ram.write_bytes(low + done, &buf[..m as usize]);
+            done += m;
+        }
+        self.advance(DI, n, bytes, mask);
+        self.count_down(n, mask);
+    }
+
+    /// REP INS.
+    pub(crate) fn bulk_input(&mut self, bytes: u64, asz: u32) -> Result<(), Fault> {
+        let mask = address_mask(asz);
+        let count = self.state.gpr[CX] & mask;
+        let di = self.state.gpr[DI] & mask;
+        let (port, Some(size)) = (self.state.gpr[2] as u16, port_size(bytes)) else {
+            return Ok(());
+        };
+        self.check_port(port, bytes)?;
+        if count == 0 {
+            return Ok(());
+        }
+        let Some(dst) = self.run(seg::ES, di, bytes, count, Access::Write, mask) else {
+            return Ok(());
+        };
+        let generation = self.map.generation();
+        let mut done = 0;
+        while done < dst.elements && self.map.generation() == generation {
+            let value = self.bus.port_in(Port(port), size);
+            self.ram.write(self.element(dst.ram, done, bytes), size, value);
+            done += 1;
+        }
+        self.advance(DI, done, bytes, mask);
+        self.count_down(done, mask);
+        self.after_bus_write();
+        Ok(())
+    }
+
+    /// REP OUTS.
+    pub(crate) fn bulk_output(&mut self, bytes: u64, segment: u8, asz: u32) -> Result<(), Fault> {
+        let mask = address_mask(asz);
+        let count = self.state.gpr[CX] & mask;
+        let si = self.state.gpr[SI] & mask;
+        let (port, Some(size)) = (self.state.gpr[2] as u16, port_size(bytes)) else {
+            return Ok(());
+        };
+        self.check_port(port, bytes)?;
+        if count == 0 {
+            return Ok(());
+        }
+        let Some(src) = self.run(segment, si, bytes, count, Access::Read, mask) else {
+            return Ok(());
+        };
+        let generation = self.map.generation();
+        let mut done = 0;
+        while done < src.elements
+            && self.map.generation() == generation
+            && self.bus.a20() == self.a20()
+        {
+            let at = self.element(src.ram, done, bytes);
+            let value = self.ram.read(at, size).unwrap_or(size.mask());
+            self.bus.port_out(Port(port), size, value);
+            done += 1;
+        }
+        self.advance(SI, done, bytes, mask);
+        self.count_down(done, mask);
+        self.after_bus_write();
+        Ok(())
+    }
+
+    /// Guest RAM offset of element `i` in the direction of DF.
+    const fn element(&self, ram: u64, i: u64, bytes: u64) -> u64 {
+        let step = i.wrapping_mul(bytes);
+        if self.state.df < 0 { ram.wrapping_sub(step) } else { ram.wrapping_add(step) }
+    }
+
+    const fn a20(&self) -> bool {
+        self.a20_mask & (1 << 20) != 0
+    }
+}
+
+/// The bus width of a port access of 1, 2 or 4 bytes.
+const fn port_size(bytes: u64) -> Option<Size> {
+    match bytes {
+        1 => Some(Size::B1),
+        2 => Some(Size::B2),
+        4 => Some(Size::B4),
+        _ => None,
+    }
+}
+
+/// Ports.
+impl Cpu {
+    /// #GP(0) unless the program may use the ports `port..port + bytes`.
+    pub(crate) fn check_port(&mut self, port: u16, bytes: u64) -> Result<(), Fault> {
+        let is_free = self.state.cr0 & crate::cpu::cr0::PE == 0
+            || (!self.is_vm86() && self.state.cpl <= self.state.iopl());
+        if is_free {
+            return Ok(());
+        }
+        let tr = self.state.tr;
+        let is_tss32 = tr.attr & (attr::P | 0x1D) == attr::P | 9;
+        if !is_tss32 || tr.limit < 103 {
+            return Err(Fault::gp(0));
+        }
+        let map = self.sys_read(tr.base.wrapping_add(102), 2)?;
+        let at = map + u64::from(port / 8);
+        if at + 1 > u64::from(tr.limit) {
+            return Err(Fault::gp(0));
+        }
+        let bits = self.sys_read(tr.base.wrapping_add(at), 2)? >> (port & 7);
+        if bits & ((1 << bytes) - 1) != 0 {
+            return Err(Fault::gp(0));
+        }
+        Ok(())
+    }
+
+    /// IN.
+    pub(crate) fn input(&mut self, port: u16, bytes: u64) -> Result<u64, Fault> {
+        self.check_port(port, bytes)?;
+        let Some(size) = port_size(bytes) else { return Err(Fault::ud()) };
+        let value = self.bus.port_in(Port(port), size) & size.mask();
+        self.after_bus_write();
+        Ok(value)
+    }
+
+    /// OUT.
+    pub(crate) fn output(&mut self, port: u16, bytes: u64, value: u64) -> Result<(), Fault> {
+        self.check_port(port, bytes)?;
+        let Some(size) = port_size(bytes) else { return Err(Fault::ud()) };
+        self.bus.port_out(Port(port), size, value & size.mask());
+        self.after_bus_write();
+        Ok(())
+    }
+}
+
+/// Physical byte access for debuggers and loaders.
+impl Cpu {
+    /// Copies guest-linear memory out without side effects on the guest; false where unmapped.
+    pub fn peek(&mut self, lin: u64, buf: &mut [u8]) -> bool {
+        for (i, byte) in (0..).zip(buf) {
+            let Some(at) = self.peek_phys(mem::Lin(lin.wrapping_add(i))) else { return false };
+            let Some(off) = self.map.ram_offset(Phys(at.0)) else { return false };
+            *byte = self.ram.read(off, Size::B1).unwrap_or(0xFF) as u8;
+        }
+        true
+    }
+}
