@@ -37,6 +37,12 @@ impl ModRmSet {
         ModRmSet(std::array::from_fn(|i| self.0[i] & other.0[i]))
     }
 
+    /// Bytes of either.
+    #[must_use]
+    pub fn or(self, other: ModRmSet) -> ModRmSet {
+        ModRmSet(std::array::from_fn(|i| self.0[i] | other.0[i]))
+    }
+
     /// Bytes of this set that are not in the other.
     #[must_use]
     pub fn minus(self, other: ModRmSet) -> ModRmSet {

@@ -7,12 +7,15 @@
 pub mod boxes;
 pub mod builtins;
 pub mod check;
+pub mod coverage;
+pub mod encode;
 pub mod error;
 mod locate;
 pub mod model;
 mod parse;
 mod width;
 
+pub use coverage::{find_rows, show};
 pub use error::{Diag, Errors};
 pub use locate::{Located, locate};
 pub use parse::form::form_name;

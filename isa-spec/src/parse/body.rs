@@ -219,7 +219,7 @@ fn place(left: &syn::Expr, pos: Pos, cx: &mut BodyCx<'_>) -> Result<Place, Faile
         if let Some((n, width)) = form::reg(&name) {
             return Ok(Place::Reg(n, width));
         }
-        let near = cx.near(&name);
+        let near = suggest(&name, cx.operands.iter().map(String::as_str));
         return cx.fail(pos, format!("`{name}` is no operand, register or flag{near}"));
     }
     if let syn::Expr::Field(_) = left {

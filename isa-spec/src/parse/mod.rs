@@ -113,8 +113,8 @@ fn read_items(file: u16, text: &str, items: &mut Items, sink: &mut Sink) {
     match text.parse::<TokenStream>() {
         Ok(stream) => item::file(&mut Cursor::new(file, stream, end), items, sink),
         Err(error) => {
-            let pos = pos_of(file, error.span());
-            sink.error(pos, format!("the text does not lex as Rust tokens: {error}"));
+            let text = "a bracket or string that starts here has no end, or this is no token";
+            sink.error(pos_of(file, error.span()), text);
         }
     }
 }

@@ -1,0 +1,83 @@
+//! Random encodings: every row of the tables can be encoded, deterministically, and the bytes are that row's.
+
+use isa_spec::encode::{Options, encode};
+use isa_spec::model::{Form, Imm};
+use std::path::Path;
+
+fn tables() -> isa_spec::model::Isa {
+    isa_spec::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("x86")).unwrap()
+}
+
+fn rng(seed: u64) -> impl FnMut() -> u64 {
+    let mut x = seed;
+    move || {
+        x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = x;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+}
+
+fn everything(mode: u32) -> Options {
+    Options {
+        absolute: Some(0x2000..=0x2FFF),
+        far: Some((8, 0..=0xFFF)),
+        indexes: 0xEF,
+        segments: 0x3F,
+        ..Options::with_memory(mode, 0xFF, -0x400..=0x400)
+    }
+}
+
+#[test]
+fn every_row_can_be_encoded() {
+    let isa = tables();
+    for mode in [16, 32] {
+        let mut r = rng(u64::from(mode));
+        for n in 0..isa.rows.len() {
+            let row = &isa.rows[n];
+            if row.attrs.has("o64") || row.opcode.rex_w {
+                continue;
+            }
+            for _ in 0..20 {
+                let got = encode(&isa, n, &everything(mode), &mut r);
+                let text = isa_spec::check::describe_row(&isa, row);
+                let got = got.unwrap_or_else(|| panic!("no encoding of {text} in mode {mode}"));
+                assert!(!got.bytes.is_empty() && got.bytes.len() <= 15, "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_same_numbers_give_the_same_bytes() {
+    let isa = tables();
+    for n in 0..isa.rows.len() {
+        let first = encode(&isa, n, &everything(32), &mut rng(7));
+        assert_eq!(first, encode(&isa, n, &everything(32), &mut rng(7)));
+    }
+}
+
+#[test]
+fn options_are_kept() {
+    let isa = tables();
+    let mut r = rng(1);
+    let options = Options { registers: 0b0000_0110, ..Options::registers_only(32) };
+    for n in 0..isa.rows.len() {
+        let row = &isa.rows[n];
+        let memory_only = row.forms.iter().any(|f| f.uses_rm() && f.is_memory_only());
+        let far = row.opcode.imms.iter().any(|i| matches!(i, Imm::Ptr | Imm::Moffs));
+        for _ in 0..10 {
+            let Some(got) = encode(&isa, n, &options, &mut r) else {
+                continue;
+            };
+            assert!(!memory_only && !far, "{:?}", row.opcode);
+            assert!(!got.locked && !got.repeated && got.asz == 32);
+            if let (Some(modrm), true) =
+                (got.modrm, row.forms.contains(&Form::E(isa_spec::model::Sz::V)))
+            {
+                assert!(modrm >= 0xC0 && matches!(modrm & 7, 1 | 2), "{:02X?}", got.bytes);
+            }
+        }
+    }
+}
