@@ -19,6 +19,11 @@ impl DebugExit {
         self.requested.take()
     }
 
+    /// Has a status been asked for?
+    pub fn is_requested(&self) -> bool {
+        self.requested.is_some()
+    }
+
     /// Forgets a request.
     pub fn reset(&mut self) {
         self.requested = None;

@@ -103,6 +103,11 @@ impl PhysMap {
         self.generation.load(Relaxed)
     }
 
+    /// Moves the generation though no page changed: the way to the map did (the A20 gate).
+    pub fn touch(&self) {
+        self.generation.fetch_add(1, Relaxed);
+    }
+
     fn set(&self, at: Phys, len: u64, entry: impl Fn(u64) -> u32) {
         let end = at.0.saturating_add(len).min(FOUR_GIB);
         let (first, last) = (at.0 / PAGE_SIZE, end.div_ceil(PAGE_SIZE));

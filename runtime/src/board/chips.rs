@@ -1,0 +1,204 @@
+//! The chips of the board and their wiring.
+
+use std::sync::Arc;
+
+use devices::acpi_pm::AcpiPm;
+use devices::block::BlockDev;
+use devices::debug_exit::DebugExit;
+use devices::debugcon::Debugcon;
+use devices::dma8237::{Dma8237, DmaPages};
+use devices::fw_cfg::FwCfg;
+use devices::i440fx::HostBridge;
+use devices::i8042::{I8042, Wires};
+use devices::ide::{Channel, Drive, IdeFunction};
+use devices::pci::ConfigAddress;
+use devices::pic::PicPair;
+use devices::piix3::IsaBridge;
+use devices::pit::Pit;
+use devices::port61::Port61;
+use devices::port92::Port92;
+use devices::rtc::Rtc;
+use devices::uart::Uart;
+use devices::vga::Vga;
+use mem::{GuestRam, RamDma, RamWindow, Size};
+
+use super::clock::{Alarms, Sleeper};
+use super::irq::{Flag, IrqSource, Signals};
+use super::memory::Layout;
+use super::ports::{Chip, PortMap};
+use super::{BoardConfig, BoardError, guide};
+
+/// All chips.
+pub(super) struct Chips {
+    pub(super) pic: PicPair,
+    pub(super) pit: Pit,
+    pub(super) port61: Port61,
+    pub(super) i8042: I8042,
+    pub(super) rtc: Rtc,
+    pub(super) dma: [Dma8237; 2],
+    pub(super) dma_pages: DmaPages,
+    pub(super) port92: Port92,
+    pub(super) serial: [Option<Uart>; 4],
+    pub(super) pci_address: ConfigAddress,
+    pub(super) host_bridge: HostBridge,
+    pub(super) isa: IsaBridge,
+    pub(super) ide: IdeFunction,
+    pub(super) acpi_pm: AcpiPm,
+    pub(super) vga: Option<Vga>,
+    pub(super) fw_cfg: FwCfg,
+    pub(super) debugcon: Vec<Debugcon>,
+    pub(super) debug_exit: DebugExit,
+}
+
+/// What chips are connected to.
+pub(super) struct Parts<'a> {
+    pub(super) signals: Arc<Signals>,
+    pub(super) alarms: Arc<Alarms>,
+    pub(super) ram: Arc<GuestRam>,
+    pub(super) dma: RamDma,
+    pub(super) layout: &'a Layout,
+}
+
+impl Chips {
+    /// Builds all chips; ports at the user's choice are claimed in `ports`.
+    pub(super) fn new(
+        config: BoardConfig,
+        parts: &Parts<'_>,
+        ports: &mut PortMap,
+    ) -> Result<Self, BoardError> {
+        let Parts { signals, alarms, .. } = parts;
+        let irq = |source| signals.irq_wire(source);
+        let flag = |which| signals.flag_wire(which);
+        let mut fw_cfg = FwCfg::new(Box::new(parts.dma.clone()));
+        guide::fill_fw_cfg(&mut fw_cfg, parts.layout, &config);
+        let mut rtc = Rtc::new(alarms.alarm(Sleeper::Rtc), irq(IrqSource::Rtc), config.rtc_base);
+        guide::fill_cmos(&mut rtc, parts.layout, &config);
+        let vga = config.vga.then(|| build_vga(parts));
+        let serial = build_serial(config.serial, parts, ports);
+        let debugcon = build_debugcon(config.debugcon, ports)?;
+        if let Some((base, len)) = config.debug_exit {
+            ports.claim(Chip::DebugExit, base, len.max(1), Size::B4, "isa-debug-exit")?;
+        }
+        let wires = Wires {
+            kbd_irq: irq(IrqSource::Keyboard),
+            aux_irq: irq(IrqSource::Mouse),
+            a20: flag(Flag::A20),
+            reset: flag(Flag::Reset),
+        };
+        Ok(Self {
+            pic: PicPair::new(),
+            pit: Pit::new(alarms.alarm(Sleeper::Pit), irq(IrqSource::Pit)),
+            port61: Port61::default(),
+            i8042: I8042::new(wires),
+            rtc,
+            dma: [Dma8237::new(), Dma8237::new()],
+            dma_pages: DmaPages::default(),
+            port92: Port92::new(flag(Flag::A20), flag(Flag::Reset)),
+            serial,
+            pci_address: ConfigAddress::default(),
+            host_bridge: HostBridge::new(),
+            isa: IsaBridge::new(flag(Flag::Reset)),
+            ide: build_ide(config.drives, parts),
+            acpi_pm: AcpiPm::new(
+                irq(IrqSource::AcpiSci),
+                flag(Flag::PowerOff),
+                alarms.alarm(Sleeper::AcpiPm),
+            ),
+            vga,
+            fw_cfg,
+            debugcon,
+            debug_exit: DebugExit::default(),
+        })
+    }
+
+    /// Every chip as after power-on.
+    pub(super) fn reset(&mut self) {
+        self.pic.reset();
+        self.pit.reset();
+        self.port61.reset();
+        self.i8042.reset();
+        self.rtc.reset();
+        self.dma.iter_mut().for_each(Dma8237::reset);
+        self.dma_pages.reset();
+        self.port92.reset();
+        self.serial.iter_mut().flatten().for_each(Uart::reset);
+        self.pci_address.reset();
+        self.host_bridge.reset();
+        self.isa.reset();
+        self.ide.reset();
+        self.acpi_pm.reset();
+        self.vga.iter_mut().for_each(Vga::reset);
+        self.fw_cfg.reset();
+        self.debugcon.iter_mut().for_each(Debugcon::reset);
+        self.debug_exit.reset();
+    }
+
+    /// An alarm has gone off.
+    pub(super) fn wake(&mut self, sleeper: Sleeper) {
+        let serial = match sleeper {
+            Sleeper::Pit => return self.pit.expired(),
+            Sleeper::Rtc => return self.rtc.expired(),
+            Sleeper::AcpiPm => return self.acpi_pm.expired(),
+            Sleeper::Vga => return,
+            Sleeper::Serial0 => 0,
+            Sleeper::Serial1 => 1,
+            Sleeper::Serial2 => 2,
+            Sleeper::Serial3 => 3,
+        };
+        if let Some(uart) = &mut self.serial[serial] {
+            uart.expired();
+        }
+    }
+}
+
+fn build_vga(parts: &Parts<'_>) -> Vga {
+    let layout = parts.layout;
+    let vram = RamWindow::new(parts.ram.clone(), layout.vram.off, layout.vram.len);
+    Vga::new(vram, parts.alarms.alarm(Sleeper::Vga), layout.vga_rom.len as u32)
+}
+
+fn build_serial(
+    backends: [Option<Box<dyn devices::chardev::CharBackend>>; 4],
+    parts: &Parts<'_>,
+    ports: &mut PortMap,
+) -> [Option<Uart>; 4] {
+    let sleepers = [Sleeper::Serial0, Sleeper::Serial1, Sleeper::Serial2, Sleeper::Serial3];
+    let mut i = 0;
+    backends.map(|backend| {
+        let (index, sleeper) = (i, sleepers[i]);
+        i += 1;
+        backend.map(|backend| {
+            ports.add_serial(index);
+            let irq = parts.signals.irq_wire(IrqSource::Serial(index));
+            Uart::new(irq, parts.alarms.alarm(sleeper), backend)
+        })
+    })
+}
+
+fn build_debugcon(
+    consoles: Vec<(u16, Box<dyn devices::chardev::CharBackend>)>,
+    ports: &mut PortMap,
+) -> Result<Vec<Debugcon>, BoardError> {
+    let mut built = Vec::new();
+    for (port, out) in consoles {
+        ports.claim(Chip::Debugcon(built.len()), port, 1, Size::B1, "debugcon")?;
+        built.push(Debugcon::new(out));
+    }
+    Ok(built)
+}
+
+fn build_ide(disks: [Option<Box<dyn BlockDev>>; 4], parts: &Parts<'_>) -> IdeFunction {
+    let mut i = 0;
+    let [a, b, c, d] = disks.map(|disk| {
+        i += 1;
+        match disk {
+            Some(disk) => Drive::new(disk, &format!("STELE{i:05}")),
+            None => Drive::absent(),
+        }
+    });
+    let channel = |drives, i| {
+        let irq = parts.signals.irq_wire(IrqSource::Ide(i));
+        Channel::new(drives, irq, Box::new(parts.dma.clone()))
+    };
+    IdeFunction::new([channel([a, b], 0), channel([c, d], 1)])
+}

@@ -1,0 +1,178 @@
+//! Virtual time: the one place that reads the host's clock, and the chips' alarms.
+//!
+//! Chips see a time that stands still during one access. With [`ClockKind::Host`] it is refreshed
+//! from the host's monotonic clock at every entry into the board; with [`ClockKind::Icount`] it
+//! moves only by [`Board::advance_to`](super::Board::advance_to), the same in every run.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use devices::Alarm;
+use mem::{Ns, Timer};
+
+/// What drives virtual time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ClockKind {
+    /// The host's monotonic clock.
+    Host,
+    /// The caller, by instruction count.
+    Icount,
+}
+
+/// Frequency of the time stamp counter.
+pub(super) const TSC_HZ: u64 = 1_000_000_000;
+
+/// Virtual time now, shared by the board and the chips' alarms.
+#[derive(Debug)]
+pub(super) struct Clock {
+    now: AtomicU64,
+}
+
+/// How the host's clock maps to virtual time; `None` while it stands.
+#[derive(Debug)]
+pub(super) struct Source {
+    kind: ClockKind,
+    /// Host time at which virtual time was `Ns`.
+    running: Option<(Instant, Ns)>,
+}
+
+impl Clock {
+    pub(super) fn now(&self) -> Ns {
+        self.now.load(Relaxed)
+    }
+
+    fn set(&self, now: Ns) {
+        // Time never runs backwards.
+        self.now.store(now.max(self.now()), Relaxed);
+    }
+}
+
+impl Source {
+    pub(super) fn new(kind: ClockKind) -> Self {
+        let running = (kind == ClockKind::Host).then(|| (Instant::now(), 0));
+        Self { kind, running }
+    }
+
+    /// Brings `clock` up to the host's time.
+    pub(super) fn refresh(&self, clock: &Clock) {
+        if let Some((since, at)) = self.running {
+            clock.set(at.saturating_add(since.elapsed().as_nanos() as Ns));
+        }
+    }
+
+    /// Moves an instruction-counted clock; a host clock moves itself.
+    pub(super) fn advance_to(&self, clock: &Clock, now: Ns) {
+        if self.kind == ClockKind::Icount {
+            clock.set(now);
+        }
+    }
+
+    /// Stops a host clock.
+    pub(super) fn pause(&mut self, clock: &Clock) {
+        self.refresh(clock);
+        self.running = None;
+    }
+
+    /// Lets a host clock run on from where virtual time stands.
+    pub(super) fn resume(&mut self, clock: &Clock) {
+        if self.kind == ClockKind::Host && self.running.is_none() {
+            self.running = Some((Instant::now(), clock.now()));
+        }
+    }
+
+    /// Sets virtual time, also backwards: for loading a saved machine.
+    pub(super) fn restore(&mut self, clock: &Clock, now: Ns) {
+        clock.now.store(now, Relaxed);
+        if self.running.is_some() {
+            self.running = Some((Instant::now(), now));
+        }
+    }
+}
+
+/// Who is called when an alarm goes off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(super) enum Sleeper {
+    Pit,
+    Rtc,
+    AcpiPm,
+    Vga,
+    Serial0,
+    Serial1,
+    Serial2,
+    Serial3,
+}
+
+impl Sleeper {
+    pub(super) const ALL: [Self; 8] = [
+        Self::Pit,
+        Self::Rtc,
+        Self::AcpiPm,
+        Self::Vga,
+        Self::Serial0,
+        Self::Serial1,
+        Self::Serial2,
+        Self::Serial3,
+    ];
+}
+
+const DISARMED: u64 = u64::MAX;
+
+/// All alarms of a board.
+#[derive(Debug)]
+pub(super) struct Alarms {
+    clock: Arc<Clock>,
+    deadlines: [AtomicU64; Sleeper::ALL.len()],
+}
+
+impl Alarms {
+    pub(super) fn new() -> Arc<Self> {
+        let clock = Arc::new(Clock { now: AtomicU64::new(0) });
+        let deadlines = std::array::from_fn(|_| AtomicU64::new(DISARMED));
+        Arc::new(Self { clock, deadlines })
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The chip's end of an alarm.
+    pub(super) fn alarm(self: &Arc<Self>, sleeper: Sleeper) -> Alarm {
+        Box::new(Slot { alarms: self.clone(), index: sleeper as usize })
+    }
+
+    /// The earliest deadline.
+    pub(super) fn next(&self) -> Option<Ns> {
+        let next = self.deadlines.iter().map(|d| d.load(Relaxed)).min().unwrap_or(DISARMED);
+        (next != DISARMED).then_some(next)
+    }
+
+    /// Disarms and returns the alarm that is due first, if one is due.
+    pub(super) fn take_due(&self) -> Option<(Sleeper, Ns)> {
+        let due = |s: &Sleeper| self.deadlines[*s as usize].load(Relaxed);
+        let first = Sleeper::ALL.into_iter().min_by_key(due)?;
+        let at = due(&first);
+        if at > self.clock.now() {
+            return None;
+        }
+        self.deadlines[first as usize].store(DISARMED, Relaxed);
+        Some((first, at))
+    }
+}
+
+/// One chip's alarm.
+struct Slot {
+    alarms: Arc<Alarms>,
+    index: usize,
+}
+
+impl Timer for Slot {
+    fn now(&self) -> Ns {
+        self.alarms.clock.now()
+    }
+    fn arm(&self, deadline: Option<Ns>) {
+        let at = deadline.unwrap_or(DISARMED).min(DISARMED - u64::from(deadline.is_some()));
+        self.alarms.deadlines[self.index].store(at, Relaxed);
+    }
+}

@@ -1,0 +1,89 @@
+//! What firmware reads about the machine: fw_cfg items and CMOS bytes.
+//!
+//! Sources: QEMU's fw_cfg interface specification for keys and file names; SeaBIOS documentation
+//! ("Runtime_config") for the files it looks for; the PC's CMOS memory map.
+
+use devices::fw_cfg::{self, FwCfg};
+use devices::rtc::Rtc;
+
+use super::BoardConfig;
+use super::memory::Layout;
+
+/// E820 memory type: usable.
+const E820_RAM: u32 = 1;
+/// COM1, where firmware's console is when there is no display.
+const SERIAL_CONSOLE_PORT: u16 = 0x3f8;
+
+/// Fills in fw_cfg.
+pub(super) fn fill_fw_cfg(cfg: &mut FwCfg, layout: &Layout, config: &BoardConfig) {
+    cfg.set_item(fw_cfg::KEY_RAM_SIZE, config.ram_bytes.to_le_bytes().to_vec());
+    let cpus = 1u16.to_le_bytes().to_vec();
+    cfg.set_item(fw_cfg::KEY_NB_CPUS, cpus.clone());
+    cfg.set_item(fw_cfg::KEY_MAX_CPUS, cpus);
+    let flag = |on: bool| u16::from(on).to_le_bytes().to_vec();
+    cfg.set_item(fw_cfg::KEY_NOGRAPHIC, flag(config.nographic));
+    cfg.set_item(fw_cfg::KEY_BOOT_MENU, flag(config.boot_menu));
+    cfg.add_file("etc/e820", e820(layout));
+    if config.nographic {
+        cfg.add_file("etc/sercon-port", SERIAL_CONSOLE_PORT.to_le_bytes().to_vec());
+    }
+    for (name, rom) in &config.option_roms {
+        cfg.add_file(&format!("genroms/{name}"), rom.clone());
+    }
+    for (name, bytes) in &config.fw_cfg {
+        cfg.add_file(name, bytes.clone());
+    }
+}
+
+/// The RAM entries of the E820 map.
+fn e820(layout: &Layout) -> Vec<u8> {
+    let mut table = Vec::new();
+    for (start, len) in [(0, layout.low_ram), (1 << 32, layout.high_ram)] {
+        if len > 0 {
+            table.extend(u64::to_le_bytes(start));
+            table.extend(u64::to_le_bytes(len));
+            table.extend(E820_RAM.to_le_bytes());
+        }
+    }
+    table
+}
+
+/// Fills in the CMOS bytes that describe the machine.
+pub(super) fn fill_cmos(rtc: &mut Rtc, layout: &Layout, config: &BoardConfig) {
+    let mut put16 = |at: u8, value: u64| {
+        let [low, high] = (value.min(0xffff) as u16).to_le_bytes();
+        rtc.set_cmos(at, low);
+        rtc.set_cmos(at + 1, high);
+    };
+    put16(0x15, 640);
+    // KiB above 1 MiB, twice; then 64 KiB blocks above 16 MiB, and above 4 GiB.
+    let above_1m = ((layout.low_ram >> 10) - 1024).min(0xfc00);
+    put16(0x17, above_1m);
+    put16(0x30, above_1m);
+    put16(0x34, layout.low_ram.saturating_sub(16 << 20) >> 16);
+    let high = (layout.high_ram >> 16).to_le_bytes();
+    for (at, byte) in (0x5b..=0x5d).zip(high) {
+        rtc.set_cmos(at, byte);
+    }
+    // Equipment: PS/2 mouse; no floppy drive, no coprocessor.
+    rtc.set_cmos(0x10, 0);
+    rtc.set_cmos(0x14, 0x04);
+    // One CPU.
+    rtc.set_cmos(0x5f, 0);
+    let mut order = config.boot_order.bytes().filter_map(boot_code);
+    let mut next = || order.next().unwrap_or(0);
+    let (first, second, third) = (next(), next(), next());
+    rtc.set_cmos(0x3d, second << 4 | first);
+    rtc.set_cmos(0x38, third << 4);
+}
+
+/// The CMOS code of a boot device letter.
+fn boot_code(letter: u8) -> Option<u8> {
+    Some(match letter {
+        b'a' | b'b' => 1,
+        b'c' => 2,
+        b'd' => 3,
+        b'n' => 4,
+        _ => return None,
+    })
+}

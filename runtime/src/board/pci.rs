@@ -1,0 +1,95 @@
+//! PCI bus 0: who sits where, configuration cycles, and what a changed register moves.
+
+use mem::{PAGE_SIZE, Size};
+
+use devices::acpi_pm::PM_PORTS;
+use devices::ide::BUS_MASTER_PORTS;
+
+use super::Board;
+use super::ports::Chip;
+
+/// Device and function numbers, as QEMU's i440FX machine has them: firmware knows some by heart.
+const HOST_BRIDGE: (u8, u8) = (0, 0);
+const ISA_BRIDGE: (u8, u8) = (1, 0);
+const IDE: (u8, u8) = (1, 1);
+const ACPI_PM: (u8, u8) = (1, 3);
+const VGA: (u8, u8) = (2, 0);
+
+impl Board {
+    /// A read of the configuration data port at byte `lane`.
+    pub(super) fn pci_read(&mut self, lane: u16, size: Size) -> u64 {
+        let Some(target) = self.chips.pci_address.target(lane).filter(|t| t.bus == 0) else {
+            return u64::MAX;
+        };
+        let c = &self.chips;
+        let config = match (target.device, target.function) {
+            HOST_BRIDGE => &c.host_bridge.config,
+            ISA_BRIDGE => &c.isa.config,
+            IDE => &c.ide.config,
+            ACPI_PM => &c.acpi_pm.config,
+            VGA => match &c.vga {
+                Some(vga) => &vga.config,
+                None => return u64::MAX,
+            },
+            _ => return u64::MAX,
+        };
+        u64::from(config.read(target.register, size))
+    }
+
+    /// A write of the configuration data port at byte `lane`.
+    pub(super) fn pci_write(&mut self, lane: u16, size: Size, value: u32) {
+        let Some(target) = self.chips.pci_address.target(lane).filter(|t| t.bus == 0) else {
+            return;
+        };
+        let at = target.register;
+        let c = &mut self.chips;
+        match (target.device, target.function) {
+            HOST_BRIDGE => {
+                if c.host_bridge.config_write(at, size, value) {
+                    self.map_legacy();
+                }
+            }
+            ISA_BRIDGE => c.isa.config.write(at, size, value),
+            IDE => {
+                c.ide.config.write(at, size, value);
+                self.place_ports();
+            }
+            ACPI_PM => {
+                c.acpi_pm.config.write(at, size, value);
+                self.place_ports();
+            }
+            VGA => {
+                if let Some(vga) = &mut c.vga {
+                    vga.config.write(at, size, value);
+                    self.place_bars();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Puts the movable port blocks where their registers say.
+    pub(super) fn place_ports(&mut self) {
+        let master = self.chips.ide.bus_master_base();
+        self.ports.place(Chip::BusMaster, master, BUS_MASTER_PORTS, Size::B4);
+        let pm = self.chips.acpi_pm.io_base();
+        self.ports.place(Chip::AcpiPm, pm, PM_PORTS, Size::B4);
+    }
+
+    /// Puts the VGA card's memory where its registers say, inside the PCI hole.
+    pub(super) fn place_bars(&mut self) {
+        let Some(vga) = &self.chips.vga else { return };
+        let layout = &self.layout;
+        let inside = |base: Option<u64>, len: u64| {
+            base.filter(|&at| layout.pci_hole().contains(&at) && at + len <= layout.pci_hole().end)
+        };
+        let vram = layout.vram;
+        let rom = layout.vga_rom;
+        let new = super::memory::Bars {
+            framebuffer: inside(vga.framebuffer_base(), vram.len),
+            registers: inside(vga.registers_base(), PAGE_SIZE),
+            rom: inside(vga.config.rom_base().filter(|_| rom.len > 0), rom.len),
+        };
+        self.map_bars(new);
+    }
+}

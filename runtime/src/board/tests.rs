@@ -1,0 +1,249 @@
+use devices::block::MemDisk;
+use devices::chardev::BufferChar;
+use mem::{Bus, PageKind, Phys, Port, Size};
+
+use super::{Board, BoardConfig, BoardError, BoardEvent, SnapshotError};
+
+fn config() -> BoardConfig {
+    let mut firmware = vec![0x90; 256 << 10];
+    firmware[(256 << 10) - 16] = 0xea;
+    let mut disk = vec![0; 1 << 20];
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    BoardConfig {
+        ram_bytes: 16 << 20,
+        firmware,
+        vga_rom: Some(vec![0x55; 0x9c00]),
+        drives: [Some(Box::new(MemDisk::new(disk))), None, None, None],
+        debug_exit: Some((0x501, 1)),
+        ..BoardConfig::default()
+    }
+}
+
+fn board() -> Board {
+    Board::new(config()).unwrap()
+}
+
+fn out(b: &mut Board, port: u16, value: u64) {
+    b.port_out(Port(port), Size::B1, value);
+}
+
+fn inb(b: &mut Board, port: u16) -> u64 {
+    b.port_in(Port(port), Size::B1)
+}
+
+/// Configuration space access: bus 0, `devfn` = device << 3 | function.
+fn pci(b: &mut Board, devfn: u64, register: u64, write: Option<(Size, u64)>) -> u64 {
+    let address = 0x8000_0000 | devfn << 8 | register & 0xfc;
+    b.port_out(Port(0xcf8), Size::B4, address);
+    let data = Port(0xcfc + (register & 3) as u16);
+    match write {
+        Some((size, value)) => {
+            b.port_out(data, size, value);
+            0
+        }
+        None => b.port_in(data, Size::B4),
+    }
+}
+
+#[test]
+fn memory_at_power_on() {
+    let b = board();
+    let at = |phys| b.map().lookup(Phys(phys));
+    assert_eq!(at(0), PageKind::Ram { off: 0, writable: true });
+    assert_eq!(at(0x9_f000), PageKind::Ram { off: 0x9_f000, writable: true });
+    assert_eq!(at(0xb_8000), PageKind::Io);
+    assert_eq!(at(0xc_0000), PageKind::Io);
+    assert!(matches!(at(0xf_f000), PageKind::Ram { writable: false, .. }));
+    assert_eq!(at(0x10_0000), PageKind::Ram { off: 0x10_0000, writable: true });
+    assert_eq!(at(16 << 20), PageKind::Io);
+    for reset_vector in [0xffff_fff0, 0xf_fff0] {
+        let off = b.map().ram_offset(Phys(reset_vector)).unwrap();
+        assert_eq!(b.ram().read(off, Size::B1), Some(0xea));
+    }
+}
+
+#[test]
+fn sizes_that_cannot_be() {
+    let refuse = |edit: fn(&mut BoardConfig)| {
+        let mut config = config();
+        edit(&mut config);
+        Board::new(config).err().unwrap().to_string()
+    };
+    assert!(refuse(|c| c.ram_bytes = 0).contains("guest memory"));
+    assert!(refuse(|c| c.firmware.clear()).contains("firmware of 0 bytes"));
+    assert!(refuse(|c| c.debug_exit = Some((0x60, 4))).contains("already in use"));
+    let mut twice = config();
+    let console = || Box::new(BufferChar::default());
+    twice.debugcon = vec![(0x402, console()), (0x402, console())];
+    assert!(matches!(Board::new(twice), Err(BoardError::PortTaken(0x402, "debugcon"))));
+}
+
+#[test]
+fn shadowing_moves_the_map() {
+    let mut b = board();
+    let before = b.map().generation();
+    pci(&mut b, 0, 0x59, Some((Size::B1, 0x20)));
+    assert_ne!(b.map().generation(), before);
+    assert_eq!(b.map().lookup(Phys(0xf_0000)), PageKind::Io);
+    assert_eq!(b.mmio_read(Phys(0xf_fff0), Size::B1), 0xea, "reads still see the ROM");
+    b.mmio_write(Phys(0xf_fff0), Size::B1, 0x12);
+    assert_eq!(b.ram().read(0xf_fff0, Size::B1), Some(0x12), "writes reach the RAM behind it");
+    pci(&mut b, 0, 0x59, Some((Size::B1, 0x10)));
+    assert_eq!(b.map().lookup(Phys(0xf_f000)), PageKind::Ram { off: 0xf_f000, writable: false });
+    b.mmio_write(Phys(0xf_fff0), Size::B1, 0x34);
+    assert_eq!(b.ram().read(0xf_fff0, Size::B1), Some(0x12), "write-protected");
+    b.reset();
+    let off = b.map().ram_offset(Phys(0xf_fff0)).unwrap();
+    assert_eq!(b.ram().read(off, Size::B1), Some(0xea));
+}
+
+#[test]
+fn pci_functions_and_bars() {
+    let mut b = board();
+    let ids = [0x00, 0x08, 0x09, 0x0b, 0x10].map(|devfn| pci(&mut b, devfn, 0, None));
+    assert_eq!(ids, [0x1237_8086, 0x7000_8086, 0x7010_8086, 0x7113_8086, 0x1111_1234]);
+    assert_eq!(pci(&mut b, 0x18, 0, None), 0xffff_ffff);
+    assert_eq!(pci(&mut b, 0, 0x2c, None), 0x1100_1af4);
+    pci(&mut b, 0x10, 0x10, Some((Size::B4, 0xe000_0000)));
+    pci(&mut b, 0x10, 0x30, Some((Size::B4, 0xe100_0001)));
+    pci(&mut b, 0x10, 4, Some((Size::B2, 3)));
+    assert!(matches!(b.map().lookup(Phys(0xe000_0000)), PageKind::Ram { writable: true, .. }));
+    let rom = b.map().ram_offset(Phys(0xe100_0000)).unwrap();
+    assert_eq!(b.ram().read(rom, Size::B1), Some(0x55));
+    // A BAR over RAM or firmware decodes nothing.
+    pci(&mut b, 0x10, 0x10, Some((Size::B4, 0)));
+    assert_eq!(b.map().lookup(Phys(0)), PageKind::Ram { off: 0, writable: true });
+    pci(&mut b, 0x10, 0x10, Some((Size::B4, 0xffff_ffff)));
+    assert!(matches!(b.map().lookup(Phys(0xffff_f000)), PageKind::Ram { writable: false, .. }));
+    assert_eq!(b.map().lookup(Phys(0xe000_0000)), PageKind::Io);
+}
+
+#[test]
+fn interrupts_reach_the_cpu() {
+    let mut b = board();
+    for (port, value) in
+        [(0x20, 0x11), (0x21, 8), (0x21, 4), (0x21, 1), (0x20, 0x20), (0x43, 0x34), (0x40, 0)]
+    {
+        out(&mut b, port, value);
+    }
+    out(&mut b, 0x40, 0);
+    assert!(b.intr(), "OUT rose with the control word");
+    assert_eq!(b.inta(), 8);
+    out(&mut b, 0x20, 0x20);
+    assert!(!b.intr());
+    let deadline = b.next_deadline().unwrap();
+    assert!((54_925_000..54_927_000).contains(&deadline));
+    b.advance_to(deadline);
+    b.run_timers();
+    assert!(b.intr());
+    assert_eq!(b.inta(), 8);
+    out(&mut b, 0x20, 0x20);
+    b.key(0x1e, true);
+    assert_eq!(b.inta(), 9);
+}
+
+#[test]
+fn a20_events_and_debug_exit() {
+    let mut b = board();
+    assert!(b.a20());
+    let before = b.map().generation();
+    out(&mut b, 0x92, 0);
+    assert!(!b.a20());
+    assert_ne!(b.map().generation(), before);
+    out(&mut b, 0x64, 0xdf);
+    assert!(b.a20());
+    assert_eq!(inb(&mut b, 0x92), 2);
+    assert_eq!(b.take_event(), None);
+    out(&mut b, 0x64, 0xfe);
+    assert!(b.has_event());
+    assert_eq!(b.take_event(), Some(BoardEvent::Reset));
+    out(&mut b, 0xcf9, 6);
+    assert_eq!(b.take_event(), Some(BoardEvent::Reset));
+    out(&mut b, 0x501, 16);
+    assert_eq!(b.take_event(), Some(BoardEvent::DebugExit(33)));
+    pci(&mut b, 0x0b, 0x40, Some((Size::B4, 0x601)));
+    pci(&mut b, 0x0b, 0x80, Some((Size::B1, 1)));
+    b.port_out(Port(0x604), Size::B2, 0x2000);
+    assert_eq!(b.take_event(), Some(BoardEvent::PowerOff));
+    b.advance_to(1_000_000_000);
+    assert_eq!(b.port_in(Port(0x608), Size::B4), 3_579_545);
+}
+
+#[test]
+fn movable_ports_never_cover_fixed_ones() {
+    let mut b = board();
+    pci(&mut b, 0x09, 0x20, Some((Size::B4, 0x60)));
+    pci(&mut b, 0x09, 4, Some((Size::B2, 5)));
+    assert_eq!(inb(&mut b, 0x64) & 0x10, 0x10, "the keyboard controller still answers");
+    pci(&mut b, 0x09, 0x20, Some((Size::B4, 0xc000)));
+    assert_eq!(inb(&mut b, 0xc002), 0);
+    assert_eq!(inb(&mut b, 0x68), 0xff);
+}
+
+#[test]
+fn wide_accesses_split_for_narrow_chips() {
+    let mut b = board();
+    b.port_out(Port(0x3ce), Size::B2, 0x0506);
+    out(&mut b, 0x3ce, 6);
+    assert_eq!(inb(&mut b, 0x3cf), 5);
+    assert_eq!(b.port_in(Port(0x1ff0), Size::B4), 0xffff_ffff);
+    assert_eq!(b.port_in(Port(0xffff), Size::B2) >> 8, 0, "wraps to the DMA controller's port 0");
+    b.port_out(Port(0x510), Size::B2, 0);
+    let signature: Vec<u64> = (0..4).map(|_| inb(&mut b, 0x511)).collect();
+    assert_eq!(signature, b"QEMU".map(u64::from));
+}
+
+#[test]
+fn state_round_trip_between_boards() {
+    let mut b = board();
+    out(&mut b, 0x43, 0x34);
+    out(&mut b, 0x40, 0x10);
+    out(&mut b, 0x40, 0x20);
+    out(&mut b, 0x92, 0);
+    pci(&mut b, 0, 0x59, Some((Size::B1, 0x30)));
+    b.advance_to(123_456_789);
+    b.run_timers();
+    let saved = b.save();
+    let mut other = board();
+    other.load(&saved).unwrap();
+    assert_eq!(other.save(), saved);
+    assert_eq!(other.next_deadline(), b.next_deadline());
+    assert_eq!((other.a20(), other.intr()), (false, b.intr()));
+    assert_eq!(other.map().lookup(Phys(0xf_0000)), b.map().lookup(Phys(0xf_0000)));
+    for n in 0..saved.len() {
+        assert!(other.load(&saved[..n]).is_err());
+    }
+    assert_eq!(other.load(b"nonsense"), Err(SnapshotError::Magic));
+    other.reset();
+}
+
+#[test]
+fn hostile_port_traffic_does_no_harm() {
+    let mut b = board();
+    let mut seed = 11u64;
+    for i in 0..200_000u64 {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        let port = Port((seed >> 44) as u16 & if seed & 8 == 0 { 0xfff } else { 0xffff });
+        let size = [Size::B1, Size::B2, Size::B4][(seed >> 5) as usize % 3];
+        match seed >> 61 {
+            0..3 => drop(b.port_in(port, size)),
+            3 => b.mmio_write(Phys(seed >> 33 & 0xfffff), size, seed),
+            4 => drop(b.mmio_read(Phys(seed >> 33), size)),
+            5 if i % 64 == 0 => {
+                b.advance_to(b.now() + (seed >> 40));
+                b.run_timers();
+                b.inta();
+            }
+            _ => b.port_out(port, size, seed >> 16),
+        }
+        b.take_event();
+    }
+    b.reset();
+    assert_eq!(inb(&mut b, 0x64) & 0x10, 0x10);
+}
+
+#[test]
+fn boards_can_move_between_threads() {
+    fn is_send<T: Send>() {}
+    is_send::<Board>();
+}
