@@ -57,33 +57,53 @@ pub enum Level {
 
 /// Decodes the instruction at the start of `bytes` (which may be longer; 15 bytes are always enough).
 pub fn decode(bytes: &[u8], size: CodeSize, features: &Features) -> Result<Insn, DecodeError> {
-    let mut cursor = Cursor { bytes: &bytes[..bytes.len().min(MAX_LEN)], pos: 0 };
+    let limit = bytes.len().min(MAX_LEN);
+    let mut padded = [0; WINDOW];
+    let window = bytes.first_chunk().unwrap_or_else(|| {
+        padded[..bytes.len()].copy_from_slice(bytes);
+        &padded
+    });
+    let mut cursor = Cursor { window, limit, pos: 0 };
     let mut insn = empty_insn();
-    let mut opcode = scan_prefixes(&mut cursor, &mut insn, size)?;
+    match decode_in(&mut cursor, &mut insn, size, features) {
+        _ if cursor.pos > limit => {
+            Err(if limit == MAX_LEN { DecodeError::TooLong } else { DecodeError::Truncated })
+        }
+        true => Ok(insn),
+        false => Err(DecodeError::Undefined { len: cursor.pos as u8 }), // at most 15
+    }
+}
+
+/// Decodes without asking where the bytes end (the caller does, once). False = undefined.
+#[inline]
+fn decode_in(cursor: &mut Cursor, insn: &mut Insn, size: CodeSize, features: &Features) -> bool {
+    let mut opcode = scan_prefixes(cursor, insn, size);
     let mut map = 0;
     if opcode == 0x0F {
-        opcode = cursor.byte()?;
+        opcode = cursor.byte();
         map = 1;
         if opcode == 0x38 || opcode == 0x3A {
             map = 2 + usize::from(opcode >> 1 & 1);
-            opcode = cursor.byte()?;
+            opcode = cursor.byte();
         }
     }
     insn.opcode = opcode;
-    let row = select_row(MAPS[map * 256 + usize::from(opcode)], &cursor, &insn, features)?;
-    insn.row = row;
-    let bits = ROW_BITS[usize::from(row)];
-    set_sizes(&mut insn, bits, size);
+    let entry = select_row(MAPS[map * 256 + usize::from(opcode)], cursor, insn, features);
+    if entry == 0 {
+        return false;
+    }
+    insn.row = entry - 1;
+    let bits = ROW_BITS[usize::from(insn.row)];
+    set_sizes(insn, bits, size);
     if bits & row_bit::MODRM != 0 {
-        insn.modrm = cursor.byte()?;
-        if insn.modrm < 0xC0 && bits & row_bit::NOMOD == 0 {
-            read_address(&mut cursor, &mut insn)?;
+        insn.modrm = cursor.byte();
+        if bits & row_bit::NOMOD == 0 {
+            read_address(cursor, insn);
         }
     }
-    read_immediates(&mut cursor, &mut insn, bits)?;
-    insn.len = cursor.pos as u8; // at most 15
-    check_legal(&insn, bits)?;
-    Ok(insn)
+    read_immediates(cursor, insn, bits);
+    insn.len = cursor.pos as u8; // fits: the longest form is far below 256
+    is_legal(insn, bits)
 }
 
 const fn empty_insn() -> Insn {
@@ -105,50 +125,45 @@ const fn empty_insn() -> Insn {
     }
 }
 
-/// Reading position in at most 15 bytes.
+/// Bytes that reading may touch: 15 prefixes, three opcode bytes, ModRM, SIB, displacement, and two reads of eight
+/// bytes for immediates of which the first takes at most eight.
+const WINDOW: usize = 15 + 3 + 2 + 4 + 8 + 8;
+
+/// Reading position. Reads beyond the given bytes see other bytes or zeros; that is found out at the end.
 struct Cursor<'a> {
-    bytes: &'a [u8],
+    window: &'a [u8; WINDOW],
+    /// Bytes that belong to the instruction at most.
+    limit: usize,
     pos: usize,
 }
 
 impl Cursor<'_> {
     #[inline]
-    fn peek(&self) -> Result<u8, DecodeError> {
-        self.bytes.get(self.pos).copied().ok_or_else(|| self.end_error())
+    fn peek(&self) -> u8 {
+        self.window[self.pos]
     }
 
     #[inline]
-    fn byte(&mut self) -> Result<u8, DecodeError> {
-        let byte = self.peek()?;
+    fn byte(&mut self) -> u8 {
+        let byte = self.peek();
         self.pos += 1;
-        Ok(byte)
+        byte
     }
 
-    /// The next `N` bytes.
+    /// A little-endian number of `len` bytes (0..=8), in the high end of the result.
     #[inline]
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let rest = self.bytes.get(self.pos..).unwrap_or_default();
-        let Some(taken) = rest.first_chunk::<N>() else { return Err(self.end_error()) };
-        self.pos += N;
-        Ok(*taken)
+    fn high_number(&mut self, len: u8) -> u64 {
+        let bytes =
+            self.window[self.pos..].first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk));
+        self.pos += usize::from(len);
+        if len == 0 { 0 } else { bytes << (64 - 8 * u32::from(len)) }
     }
 
-    /// A little-endian number of 0, 1, 2, 4 or 8 bytes.
+    /// A little-endian number of `len` bytes, zero-extended.
     #[inline]
-    fn number(&mut self, len: u8) -> Result<u64, DecodeError> {
-        Ok(match len {
-            0 => 0,
-            1 => u64::from(self.byte()?),
-            2 => u64::from(u16::from_le_bytes(self.take()?)),
-            4 => u64::from(u32::from_le_bytes(self.take()?)),
-            _ => u64::from_le_bytes(self.take()?),
-        })
-    }
-
-    /// Out of bytes: either the instruction is too long, or the caller gave too few.
-    #[cold]
-    fn end_error(&self) -> DecodeError {
-        if self.bytes.len() == MAX_LEN { DecodeError::TooLong } else { DecodeError::Truncated }
+    fn number(&mut self, len: u8) -> u64 {
+        let high = self.high_number(len);
+        if len == 0 { 0 } else { high >> (64 - 8 * u32::from(len)) }
     }
 }
 
@@ -190,16 +205,17 @@ const fn prefix_classes() -> [u8; 256] {
 /// Reads prefixes into `insn` and returns the first opcode byte. Of each group the last prefix wins; a REX
 /// byte counts only right before the opcode.
 #[inline]
-fn scan_prefixes(cursor: &mut Cursor, insn: &mut Insn, size: CodeSize) -> Result<u8, DecodeError> {
+fn scan_prefixes(cursor: &mut Cursor, insn: &mut Insn, size: CodeSize) -> u8 {
     let is_code64 = size == CodeSize::Bits64;
     if is_code64 {
         insn.prefixes = prefix::CODE64;
     }
     loop {
-        let byte = cursor.byte()?;
+        let byte = cursor.byte();
         let class = PREFIX_CLASS[usize::from(byte)];
-        if class == 0 || (class == class::REX && !is_code64) {
-            return Ok(byte);
+        // More prefixes than an instruction has room for are as good as an opcode: the end check finds them.
+        if class == 0 || (class == class::REX && !is_code64) || cursor.pos > cursor.limit {
+            return byte;
         }
         insn.rex = 0;
         match class {
@@ -219,25 +235,20 @@ fn scan_prefixes(cursor: &mut Cursor, insn: &mut Insn, size: CodeSize) -> Result
     }
 }
 
-/// Follows nodes from a map's entry to a row.
+/// Follows nodes from a map's entry to a row's number plus one, or 0.
 #[inline]
-fn select_row(
-    entry: u16,
-    cursor: &Cursor,
-    insn: &Insn,
-    features: &Features,
-) -> Result<u16, DecodeError> {
+fn select_row(entry: u16, cursor: &Cursor, insn: &Insn, features: &Features) -> u16 {
     let mut entry = entry;
     while entry & node::FLAG != 0 {
         let node = NODES[usize::from(entry & !node::FLAG)];
         let base = (node & 0xFFFF) as usize;
         let slot = match node >> 16 {
             node::MODREG => {
-                let modrm = cursor.peek()?;
+                let modrm = cursor.peek();
                 usize::from(modrm >> 3 & 7) + if modrm >= 0xC0 { 8 } else { 0 }
             }
             node::PREFIX => prefix_slot(insn.prefixes),
-            node::RM => usize::from(cursor.peek()? & 7),
+            node::RM => usize::from(cursor.peek() & 7),
             node::MODE => usize::from(insn.prefixes & prefix::CODE64 != 0),
             node::REX_W => usize::from(insn.rex >> 3 & 1),
             // node::GATE: a gate number, then the entries for open and closed
@@ -245,10 +256,7 @@ fn select_row(
         };
         entry = SLOTS[base + slot];
     }
-    if entry == 0 {
-        return Err(DecodeError::Undefined { len: cursor.pos as u8 }); // at most 15
-    }
-    Ok(entry - 1)
+    entry
 }
 
 /// None, 66, F3, F2: a repeat prefix outranks 66 as a mandatory prefix.
@@ -296,46 +304,62 @@ fn set_sizes(insn: &mut Insn, bits: u32, size: CodeSize) {
     };
 }
 
+/// What follows a ModRM byte: length of the displacement, and [`HAS_SIB`].
+type AddressTable = [u8; 256];
+
+const HAS_SIB: u8 = 0x80;
+
+static ADDRESS_16: AddressTable = address_table(2, 6, 8);
+static ADDRESS_32: AddressTable = address_table(4, 5, 4);
+
+/// `wide`: bytes of a long displacement; `absolute`, `sib`: the values of rm with that meaning.
+const fn address_table(wide: u8, absolute: u8, sib: u8) -> AddressTable {
+    let mut table = [0; 256];
+    let mut modrm = 0;
+    while modrm < 0xC0 {
+        let rm = modrm as u8 & 7;
+        let disp = match modrm >> 6 {
+            0 if rm == absolute => wide,
+            0 => 0,
+            1 => 1,
+            _ => wide,
+        };
+        table[modrm] = if rm == sib { disp | HAS_SIB } else { disp };
+        modrm += 1;
+    }
+    table
+}
+
 /// SIB and displacement of a memory form.
 #[inline]
-fn read_address(cursor: &mut Cursor, insn: &mut Insn) -> Result<(), DecodeError> {
-    let (modrm_mod, rm) = (insn.modrm >> 6, insn.modrm & 7);
-    let (absolute, wide) = if insn.asz == 16 {
-        (rm == 6, false)
-    } else if rm == 4 {
-        insn.sib = cursor.byte()?;
+fn read_address(cursor: &mut Cursor, insn: &mut Insn) {
+    let table = if insn.asz == 16 { &ADDRESS_16 } else { &ADDRESS_32 };
+    let mut disp_len = table[usize::from(insn.modrm)];
+    if disp_len & HAS_SIB != 0 {
+        insn.sib = cursor.byte();
         insn.has_sib = true;
-        (insn.sib & 7 == 5, true)
-    } else {
-        (rm == 5, true)
-    };
-    insn.disp = match modrm_mod {
-        0 if !absolute => 0,
-        1 => i32::from(cursor.byte()?.cast_signed()),
-        _ if wide => i32::from_le_bytes(cursor.take()?),
-        _ => i32::from(i16::from_le_bytes(cursor.take()?)),
-    };
-    Ok(())
+        let no_base = insn.sib & 7 == 5 && insn.modrm < 0x40;
+        disp_len = if no_base { 4 } else { disp_len & !HAS_SIB };
+    }
+    if disp_len != 0 {
+        let high = cursor.high_number(disp_len).cast_signed();
+        insn.disp = (high >> (64 - 8 * u32::from(disp_len))) as i32; // fits: at most 4 bytes
+    }
 }
 
 /// Both immediate columns.
 #[inline]
-fn read_immediates(cursor: &mut Cursor, insn: &mut Insn, bits: u32) -> Result<(), DecodeError> {
+fn read_immediates(cursor: &mut Cursor, insn: &mut Insn, bits: u32) {
     let first = bits & 15;
     if first == 0 {
-        return Ok(());
+        return;
     }
-    insn.imm = cursor.number(immediate_len(first, insn))?;
-    if first == row_bit::IMM_PTR {
-        insn.imm2 = cursor.number(2)? as u32; // 16 bits
-        return Ok(());
-    }
-    let second = bits >> 4 & 15;
+    insn.imm = cursor.number(immediate_len(first, insn));
+    let second = if first == row_bit::IMM_PTR { row_bit::IMM_W } else { bits >> 4 & 15 };
     if second != 0 {
         // The generator admits only kinds of at most 32 bits here.
-        insn.imm2 = cursor.number(immediate_len(second, insn))? as u32;
+        insn.imm2 = cursor.number(immediate_len(second, insn)) as u32;
     }
-    Ok(())
 }
 
 /// Length in bytes of an immediate column.
@@ -361,21 +385,18 @@ const fn immediate_len(kind: u32, insn: &Insn) -> u8 {
 
 /// #UD rules that need the whole instruction: LOCK, and registers that do not exist.
 #[inline]
-fn check_legal(insn: &Insn, bits: u32) -> Result<(), DecodeError> {
-    let lock_is_wrong =
-        insn.prefixes & prefix::LOCK != 0 && (bits & row_bit::LOCK == 0 || insn.modrm >= 0xC0);
+fn is_legal(insn: &Insn, bits: u32) -> bool {
+    if insn.prefixes & prefix::LOCK != 0 && (bits & row_bit::LOCK == 0 || !insn.is_memory_form()) {
+        return false;
+    }
     let reg = insn.modrm_reg();
-    let register_exists = match bits & row_bit::CHECK_MASK {
+    match bits & row_bit::CHECK_MASK {
         0 => true,
         row_bit::CHECK_SEG_WRITTEN => 0b11_1101 >> (reg & 7) & 1 != 0, // CS is not loaded this way
         row_bit::CHECK_SEG_READ => 0b11_1111 >> (reg & 7) & 1 != 0,
         row_bit::CHECK_CR => 0b1_0001_1101 >> reg & 1 != 0,
         _ => reg < 8, // row_bit::CHECK_DR
-    };
-    if lock_is_wrong || !register_exists {
-        return Err(DecodeError::Undefined { len: insn.len });
     }
-    Ok(())
 }
 
 #[cfg(test)]
