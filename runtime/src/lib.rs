@@ -1,9 +1,12 @@
 //! The machine around the translator: command line, board, outer and inner loop, log, console, demo.
 
+pub mod board;
 pub mod boot;
 pub mod cli;
+pub mod console;
 pub mod demo;
 pub mod exit;
 pub mod firmware;
 pub mod log;
 pub mod machine;
+pub mod terminal;
