@@ -43,11 +43,14 @@ pub fn locate(isa: &Isa, bytes: &[u8], mode: u32) -> Option<Located> {
     };
     let mut best: Option<(usize, RowBox)> = None;
     for (n, row) in isa.rows.iter().enumerate() {
-        if row.opcode.map != map || byte < row.opcode.byte {
+        let op = &row.opcode;
+        if op.map != map
+            || !(op.byte..=op.byte.saturating_add(op.span.saturating_sub(1))).contains(&byte)
+        {
             continue;
         }
         let b = RowBox::of(row);
-        let fits = byte <= b.last && b.prefixes & p.class != 0 && b.modes & mode_bit != 0;
+        let fits = b.prefixes & p.class != 0 && b.modes & mode_bit != 0;
         let modrm_fits = match row.opcode.modrm {
             ModRm::None => true,
             _ => modrm.is_some_and(|m| b.modrm.has(m)),

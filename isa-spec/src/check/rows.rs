@@ -21,6 +21,7 @@ pub(super) fn check(isa: &Isa, sink: &mut Sink) {
             sink.error(insn.pos, text);
         }
         leaving_helpers(isa, insn, sink);
+        unused_lets(insn, sink);
     }
     for row in &isa.rows {
         let (Some(insn), Some(uses)) = (isa.insns.get(row.insn), uses.get(row.insn)) else {
@@ -76,6 +77,18 @@ fn leaving_helpers(isa: &Isa, insn: &Insn, sink: &mut Sink) {
         let text = format!("helper `{name}` ends the block: the body must say `exit!();` after it");
         sink.error(pos, text);
     }
+}
+
+/// A `let` that nothing reads is a slip of the pen.
+fn unused_lets(insn: &Insn, sink: &mut Sink) {
+    let Uses { read, .. } = uses(insn);
+    each_stmt(&insn.body, &mut |stmt| {
+        if let StmtKind::Let(names, _) = &stmt.kind {
+            for name in names.iter().filter(|n| !n.starts_with('_') && !read.contains(n.as_str())) {
+                sink.error(stmt.pos, format!("nothing reads `{name}`"));
+            }
+        }
+    });
 }
 
 fn modrm(row: &Row, tell: &mut dyn FnMut(String)) {
@@ -168,6 +181,14 @@ fn names(insn: &Insn, row: &Row, uses: &Uses<'_>, tell: &mut dyn FnMut(String)) 
         }
         if !uses.read.contains(name.as_str()) && !uses.written.contains(name.as_str()) {
             tell(format!("the body does not use `{name}` of `with`"));
+        }
+    }
+    let idle = row.attrs.has("noaccess") || row.attrs.has("undef");
+    for name in insn.params.iter().map(String::as_str) {
+        if !idle && !uses.read.contains(name) && !uses.written.contains(name) {
+            tell(format!(
+                "the body does not use operand `{name}` (`noaccess` says it is decoded only)"
+            ));
         }
     }
     let bound = |name: &str| {
