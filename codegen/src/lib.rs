@@ -18,6 +18,12 @@ pub fn disasm(_input: TokenStream) -> TokenStream {
     expand(Output::Disasm)
 }
 
+/// Lowering functions by instruction, what they need of each row, and the helper table.
+#[proc_macro]
+pub fn lowering(_input: TokenStream) -> TokenStream {
+    expand(Output::Lowering)
+}
+
 fn expand(output: Output) -> TokenStream {
     proc_macro2::fallback::force();
     let text = codegen_core::expand(output);

@@ -7,6 +7,7 @@
 
 pub mod decoder;
 pub mod disasm;
+pub mod lowering;
 pub mod rows;
 mod track;
 
@@ -22,6 +23,8 @@ pub enum Output {
     Decoder,
     /// Mnemonic templates.
     Disasm,
+    /// Lowering functions and helpers.
+    Lowering,
 }
 
 /// The folder of the tables.
@@ -56,5 +59,6 @@ pub fn generate(output: Output, isa: &Isa) -> Result<TokenStream, String> {
     match output {
         Output::Decoder => decoder::generate(isa),
         Output::Disasm => disasm::generate(isa),
+        Output::Lowering => lowering::generate(isa),
     }
 }

@@ -4,6 +4,7 @@
 pub mod decode;
 pub mod disasm;
 pub mod insn;
+pub mod lower;
 pub mod mode;
 pub mod state;
 pub mod access;
@@ -23,3 +24,5 @@ pub mod task;
 pub mod tlb;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,522 @@
+//! The end of an insn: checks, loads and calls in order, then the staged writes, then how control goes on.
+
+use super::boolean::B;
+use super::flow::Target;
+use super::mem::MemState;
+use super::node::{Kind, NO, V};
+use super::tables::helpers;
+use super::{Dest, Flow, Lower, Staged, Write, mark, row};
+use crate::mode::Mode;
+use crate::state::CpuState;
+use ir::{AccessKind, Code, Cond, FlagMask, Op, Val, Width, exit};
+use std::mem::offset_of;
+
+/// Something that happens before the commits, or a store, under a condition.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    pub(super) pred: B,
+    pub(super) kind: StepKind,
+}
+
+/// Kinds of steps.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum StepKind {
+    /// A load of the body.
+    Load { node: u16 },
+    /// A helper call.
+    Call { helper: u32, args: [u16; 4], ret: u16 },
+    /// A fault.
+    Raise { what: u32, code: u16 },
+    /// A store: done with the commits.
+    Store { seg: u8, aw: Width, off: u16, value: u16, w: Width, ptr: Val },
+    /// Check that a memory operand can be written.
+    Probe { operand: u8 },
+    /// Leave; the helper has set the instruction pointer.
+    Exit,
+}
+
+impl Lower<'_> {
+    /// Emits everything that the insn has staged.
+    pub(super) fn finish(&mut self) -> Flow {
+        self.stage_stack_pointer();
+        self.stage_string_steps();
+        if self.run_steps() == Flow::End {
+            return Flow::End;
+        }
+        self.commit();
+        self.leave()
+    }
+
+    // ---- checks, loads, calls
+
+    fn run_steps(&mut self) -> Flow {
+        let mut n = 0;
+        while n < self.work.steps.len() {
+            let Step { pred, kind } = self.work.steps[n];
+            let is_conditional = pred != B::Const(true);
+            match kind {
+                StepKind::Raise { what, code } => {
+                    let code = if code == NO { Val::NONE } else { self.emit(code) };
+                    if !is_conditional {
+                        let mut op = Op::new(Code::Raise, Width::W32);
+                        op.imm = what;
+                        op.a = code;
+                        self.block.push(op);
+                        return Flow::End;
+                    }
+                    self.prepare(pred);
+                    let label = self.cold_raise(what, code);
+                    self.branch_if(pred, label, true);
+                }
+                StepKind::Call { .. } | StepKind::Exit if is_conditional => {
+                    n = self.run_conditional(n, pred);
+                    continue;
+                }
+                _ => self.run_step(kind),
+            }
+            n += 1;
+        }
+        Flow::Next
+    }
+
+    fn run_step(&mut self, kind: StepKind) {
+        match kind {
+            StepKind::Load { node } => {
+                self.emit(node);
+            }
+            StepKind::Call { helper, args, ret } => self.emit_call(helper, args, ret),
+            StepKind::Probe { operand } => {
+                let MemState { seg, aw, off, w, .. } = self.mem_state(usize::from(operand));
+                self.push_ptr(seg, aw, off, w, AccessKind::W);
+            }
+            StepKind::Exit => self.push_exit(exit::RESYNC, Val::NONE),
+            StepKind::Raise { .. } | StepKind::Store { .. } => {}
+        }
+    }
+
+    /// Steps under one dynamic condition: branched around.
+    fn run_conditional(&mut self, first: usize, pred: B) -> usize {
+        self.prepare(pred);
+        let skip = self.block.label();
+        self.branch_if(pred, skip, false);
+        let (known, pc_stored) = (self.work.emitted.len(), self.pc_stored);
+        let mut n = first;
+        while let Some(&Step { pred: other, kind }) = self.work.steps.get(n)
+            && other == pred
+            && matches!(kind, StepKind::Call { .. } | StepKind::Exit)
+        {
+            self.run_step(kind);
+            n += 1;
+        }
+        self.push_label(skip);
+        // What was computed in there does not exist on the other path.
+        self.forget(known);
+        self.pc_stored = pc_stored;
+        n
+    }
+
+    fn forget(&mut self, known: usize) {
+        for n in self.work.emitted.drain(known..) {
+            if let Some(node) = self.work.nodes.get_mut(usize::from(n)) {
+                node.val = Val::NONE;
+                node.second = Val::NONE;
+            }
+        }
+    }
+
+    fn emit_call(&mut self, helper: u32, args: [u16; 4], ret: u16) {
+        let vals = args.map(|n| self.emit_argument(n));
+        let info = &helpers::INFO[helper as usize];
+        if info.faults || info.ends {
+            self.push_own_pc();
+        }
+        let mut op = Op::new(Code::Call, Width::W64);
+        op.imm = helper;
+        [op.a, op.b, op.c, op.e] = vals;
+        if info.ret != 0 {
+            op.w = self.at_node(ret).w;
+            op.d = self.block.temp(op.w);
+        }
+        self.block.push(op);
+        self.set_value(ret, op.d);
+    }
+
+    // ---- commits
+
+    fn commit(&mut self) {
+        let staged = self.staged;
+        self.probe_stores(&staged);
+        let (mask, image) = self.flag_image(&staged);
+        self.settle_jumps(mask != 0);
+        self.emit_values(&staged, image, false);
+        self.plain_stores(&staged);
+        self.emit_cc(&staged, FlagMask(mask));
+        self.emit_values(&staged, image, true);
+        self.pointer_stores(&staged);
+        if mask != 0 {
+            let mut op = Op::new(Code::Putf, Width::W32);
+            op.x = mask;
+            op.fdef = FlagMask(mask);
+            op.a = self.emit(image);
+            self.block.push(op);
+        }
+        self.commit_registers(&staged);
+        self.commit_df(&staged);
+    }
+
+    /// Several stores, or flags that must come after the last fault: check the places first.
+    fn probe_stores(&mut self, staged: &Staged) {
+        let own = |cx: &Self, w: &Write| matches!(w.dest, Dest::Mem(i) if cx.mem[usize::from(i)].ptr.is_none());
+        let unchecked = staged.list().iter().filter(|w| own(self, w)).count()
+            + self.work.steps.iter().filter(|s| matches!(s.kind, StepKind::Store { .. })).count();
+        if unchecked == 0 || (unchecked == 1 && self.work.cc.is_empty()) {
+            return;
+        }
+        for n in 0..self.work.steps.len() {
+            if let StepKind::Store { seg, aw, off, w, .. } = self.work.steps[n].kind {
+                let pointer = self.push_ptr(seg, aw, off, w, AccessKind::W);
+                if let StepKind::Store { ptr, .. } = &mut self.work.steps[n].kind {
+                    *ptr = pointer;
+                }
+            }
+        }
+        for write in staged.list() {
+            if let Dest::Mem(i) = write.dest {
+                self.operand_pointer(usize::from(i), AccessKind::W);
+            }
+        }
+    }
+
+    /// The explicitly assigned flags: mask and a node with their EFLAGS image.
+    fn flag_image(&mut self, staged: &Staged) -> (u8, u16) {
+        let (mut mask, mut known, mut image) = (0, 0, None);
+        for (n, flag) in staged.flags.iter().enumerate() {
+            let Some(b) = *flag else { continue };
+            let bit = FlagMask(1 << n);
+            mask |= bit.0;
+            match b {
+                B::Const(value) => known |= if value { bit.eflags() } else { 0 },
+                b => {
+                    let wide = self.b2i(b, Width::W32);
+                    let shift = u64::from(bit.eflags().trailing_zeros());
+                    let placed = self.shl(wide, V::Num(shift));
+                    image = Some(match image {
+                        None => placed,
+                        Some(sum) => self.or(sum, placed),
+                    });
+                }
+            }
+        }
+        let image = match image {
+            None => V::Num(u64::from(known)),
+            Some(sum) if known == 0 => sum,
+            Some(sum) => self.or(sum, V::Num(u64::from(known))),
+        };
+        (mask, self.fit(image, Width::W32))
+    }
+
+    /// Conditions of jumps that look at the entry flags become values when this insn changes flags.
+    fn settle_jumps(&mut self, sets_flags: bool) {
+        if !sets_flags && self.work.cc.is_empty() {
+            return;
+        }
+        for n in 0..self.work.jumps.len() {
+            let pred = self.work.jumps[n].pred;
+            if self.looks_at_flags(pred) {
+                self.work.jumps[n].pred = B::Bit(self.bit_node(pred));
+            }
+        }
+    }
+
+    fn looks_at_flags(&self, b: B) -> bool {
+        match b {
+            B::Flags(_) | B::Af => true,
+            B::And(pair) | B::Or(pair) => {
+                let (x, y) = self.work.pairs[usize::from(pair)];
+                self.looks_at_flags(x) || self.looks_at_flags(y)
+            }
+            B::Const(_) | B::Cmp(..) | B::Bit(_) => false,
+        }
+    }
+
+    /// Emits the values that the commits need: those that do not rest on the flag op first, so that it
+    /// comes last and still is the op that computes the others.
+    fn emit_values(&mut self, staged: &Staged, image: u16, all: bool) {
+        for n in 0..self.work.steps.len() {
+            if let StepKind::Store { value, off, ptr, .. } = self.work.steps[n].kind {
+                self.emit_root(value, all);
+                if ptr.is_none() {
+                    self.emit_root(off, all);
+                }
+            }
+        }
+        for write in staged.list() {
+            self.emit_root(write.node, all);
+        }
+        if staged.flags.iter().any(Option::is_some) {
+            self.emit_root(image, all);
+        }
+        for n in 0..self.work.jumps.len() {
+            let jump = self.work.jumps[n];
+            if let Target::Node(n) = jump.target {
+                self.emit_root(n, all);
+            }
+            self.emit_condition(jump.pred, all);
+        }
+        for n in 0..self.work.cc.len() {
+            self.emit_condition(self.work.cc[n].0, true);
+        }
+    }
+
+    fn emit_condition(&mut self, b: B, all: bool) {
+        match b {
+            B::Const(_) | B::Flags(_) | B::Af => {}
+            B::Cmp(_, x, y) => {
+                self.emit_root(x, all);
+                self.emit_root(y, all);
+            }
+            B::Bit(n) => self.emit_root(n, all),
+            B::And(pair) | B::Or(pair) => {
+                let (x, y) = self.work.pairs[usize::from(pair)];
+                self.emit_condition(x, all);
+                self.emit_condition(y, all);
+            }
+        }
+    }
+
+    fn emit_root(&mut self, n: u16, all: bool) {
+        if all || !self.rests_on_cc(n) || self.reads_entry_flags(n) {
+            self.emit(n);
+        }
+    }
+
+    fn rests_on_cc(&self, n: u16) -> bool {
+        let node = self.at_node(n);
+        if !node.val.is_none() {
+            return false;
+        }
+        self.work.cc.iter().any(|(_, cc)| *cc == n)
+            || node.args.iter().any(|&arg| arg != NO && self.rests_on_cc(arg))
+    }
+
+    /// Does the value read flags at entry, other than as the flag op itself?
+    fn reads_entry_flags(&self, n: u16) -> bool {
+        let node = self.at_node(n);
+        if !node.val.is_none() || self.work.cc.iter().any(|(_, cc)| *cc == n) {
+            return false;
+        }
+        node.reads_flags() || node.args.iter().any(|&arg| arg != NO && self.reads_entry_flags(arg))
+    }
+
+    fn plain_stores(&mut self, staged: &Staged) {
+        for n in 0..self.work.steps.len() {
+            let Step { pred, kind } = self.work.steps[n];
+            if let StepKind::Store { seg, aw, off, value, w, ptr } = kind
+                && ptr.is_none()
+            {
+                self.mismatches += u32::from(pred != B::Const(true)); // no store under a dynamic condition
+                let state = MemState { off, aw, seg, w, ..MemState::EMPTY };
+                self.push_store(&state, value);
+            }
+        }
+        for write in staged.list() {
+            if let Dest::Mem(i) = write.dest
+                && self.mem[usize::from(i)].ptr.is_none()
+            {
+                let state = self.mem_state(usize::from(i));
+                self.push_store(&state, write.node);
+            }
+        }
+    }
+
+    fn push_store(&mut self, state: &MemState, value: u16) {
+        let mut op = Op::new(Code::St, state.w);
+        op.a = self.emit(state.off);
+        op.b = self.emit(value);
+        op.x = state.seg;
+        op.y = state.aw as u8;
+        self.block.push(op);
+    }
+
+    fn pointer_stores(&mut self, staged: &Staged) {
+        for n in 0..self.work.steps.len() {
+            if let StepKind::Store { value, w, ptr, .. } = self.work.steps[n].kind
+                && !ptr.is_none()
+            {
+                self.push_pointer_store(ptr, w, value);
+            }
+        }
+        for write in staged.list() {
+            if let Dest::Mem(i) = write.dest {
+                let ptr = self.mem[usize::from(i)].ptr;
+                if !ptr.is_none() {
+                    self.push_pointer_store(ptr, write.w, write.node);
+                }
+            }
+        }
+    }
+
+    fn push_pointer_store(&mut self, ptr: Val, w: Width, value: u16) {
+        let mut op = Op::new(Code::StH, w);
+        op.a = ptr;
+        op.b = self.emit(value);
+        self.block.push(op);
+    }
+
+    /// The flag op: with its value when something needs that.
+    fn emit_cc(&mut self, staged: &Staged, explicit: FlagMask) {
+        let written = FlagMask(self.row.written).minus(explicit);
+        for n in 0..self.work.cc.len() {
+            let (pred, node) = self.work.cc[n];
+            let Kind::Op(code) = self.at_node(node).kind else { continue };
+            let fdef = FlagMask(code.can_define().0 & written.0);
+            if fdef.is_empty() {
+                continue;
+            }
+            if code == Code::Putf {
+                self.work.nodes[usize::from(node)].x &= fdef.0;
+            }
+            if pred == B::Const(true) {
+                let is_fresh = self.at_node(node).val.is_none();
+                let wants_value = is_fresh && self.is_wanted(staged, node);
+                self.emit_op(node, wants_value, fdef);
+                continue;
+            }
+            for arg in self.at_node(node).args {
+                if arg != NO {
+                    self.emit(arg);
+                }
+            }
+            let skip = self.block.label();
+            self.branch_if(pred, skip, false);
+            self.emit_op(node, false, fdef);
+            self.push_label(skip);
+        }
+    }
+
+    /// Does a staged write, store or jump rest on the value of `cc`?
+    fn is_wanted(&self, staged: &Staged, cc: u16) -> bool {
+        let in_jump = |b: B| match b {
+            B::Cmp(_, x, y) => self.rests_on(x, cc) || self.rests_on(y, cc),
+            B::Bit(n) => self.rests_on(n, cc),
+            B::And(_) | B::Or(_) => true,
+            B::Const(_) | B::Flags(_) | B::Af => false,
+        };
+        staged.list().iter().any(|w| self.rests_on(w.node, cc))
+            || staged.flags.iter().any(Option::is_some)
+            || self.work.steps.iter().any(
+                |s| matches!(s.kind, StepKind::Store { value, .. } if self.rests_on(value, cc)),
+            )
+            || self.work.jumps.iter().any(|j| {
+                in_jump(j.pred) || matches!(j.target, Target::Node(n) if self.rests_on(n, cc))
+            })
+    }
+
+    fn rests_on(&self, n: u16, cc: u16) -> bool {
+        n == cc || self.at_node(n).args.iter().any(|&arg| arg != NO && self.rests_on(arg, cc))
+    }
+
+    fn commit_df(&mut self, staged: &Staged) {
+        let Some(b) = staged.df else { return };
+        let value = match b {
+            B::Const(true) => self.const_node(u64::MAX, Width::W32),
+            B::Const(false) => self.const_node(1, Width::W32),
+            b => {
+                let wide = self.b2i(b, Width::W32);
+                let twice = self.shl(wide, V::Num(1));
+                let one = self.const_node(1, Width::W32);
+                let twice = self.fit(twice, Width::W32);
+                self.fold(Code::Sub, Width::W32, one, twice)
+            }
+        };
+        let value = self.emit(value);
+        self.push_st_env(offset_of!(CpuState, df), Width::W32, value);
+    }
+
+    // ---- how control goes on
+
+    fn leave(&mut self) -> Flow {
+        let is_shadow = self.marks & mark::SHADOW != 0 || self.has_attr(row::SHADOW);
+        if is_shadow || self.place.mode.has(Mode::SHADOW) {
+            let value = self.block.constant(u64::from(is_shadow));
+            self.push_st_env(offset_of!(CpuState, shadow), Width::W32, value);
+        }
+        if self.marks & mark::EXIT != 0 {
+            self.push_exit(exit::RESYNC, Val::NONE);
+            return Flow::End;
+        }
+        let code = if self.marks & mark::HALT != 0 {
+            Some(exit::HALT)
+        } else if is_shadow || self.has_attr(row::ENDS) {
+            Some(exit::RESYNC)
+        } else {
+            None
+        };
+        if let Some(code) = code {
+            let next = self.next();
+            let pc = self.push_pc(next);
+            self.push_exit(code, pc);
+            return Flow::End;
+        }
+        if self.marks & mark::LEAVE != 0 {
+            self.push_leave_check();
+        }
+        if let Some(skip) = self.rep_skip {
+            self.end_repeat(skip);
+            return Flow::End;
+        }
+        if self.work.jumps.is_empty() { Flow::Next } else { self.jump() }
+    }
+
+    /// A segment load may have changed what the block's translation rests on.
+    fn push_leave_check(&mut self) {
+        let mut load = Op::new(Code::LdEnv, Width::W32);
+        load.imm = offset_of!(CpuState, leave) as u32;
+        load.d = self.block.temp(Width::W32);
+        let leave = self.block.push(load);
+        let mut op = Op::new(Code::Brcond, Width::W32);
+        op.x = Cond::Ne as u8;
+        op.a = leave;
+        op.b = self.block.constant(0);
+        op.imm = self.cold_resync();
+        self.block.push(op);
+    }
+
+    fn jump(&mut self) -> Flow {
+        let mut taken = [None; 2];
+        let mut falls_through = true;
+        for n in 0..self.work.jumps.len() {
+            let jump = self.work.jumps[n];
+            if jump.pred == B::Const(true) {
+                self.push_goto(jump.target);
+                falls_through = false;
+                break;
+            }
+            let label = self.block.label();
+            self.branch_if(jump.pred, label, true);
+            match taken.get_mut(n) {
+                Some(slot) => *slot = Some((label, jump.target)),
+                None => self.mismatches += 1, // more jumps than a block has ends
+            }
+        }
+        if falls_through {
+            let next = self.next();
+            self.push_goto_page(1, next, false);
+        }
+        for (label, target) in taken.into_iter().flatten() {
+            self.push_label(label);
+            self.push_goto(target);
+        }
+        Flow::End
+    }
+
+    fn push_goto(&mut self, target: Target) {
+        match target {
+            Target::Page(off) => self.push_goto_page(0, off, off <= i64::from(self.at)),
+            Target::Node(n) => {
+                let pc = self.emit(n);
+                self.push_goto_value(pc);
+            }
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! Lowering: a decoded instruction to IR ops.
+//!
+//! The functions in [`tables`] are generated from the bodies in `isa-spec/x86`, one per instruction. They
+//! call this context, [`Lower`], which builds a small value graph per instruction, stages every write, and at
+//! the end emits the ops a good assembler programmer would write: constants folded, flags asked for only
+//! where the flags clause says so, results computed straight into their registers. The back end works in one
+//! pass and repairs nothing.
+//!
+//! Order of an instruction's ops (LANGUAGE.md, "Body"): checks, loads and helper calls in the order of the text; then
+//! memory, flags, registers; then the jump. What may fault comes before what is visible.
+
+mod arith;
+mod boolean;
+mod emit;
+mod finish;
+mod flow;
+mod mem;
+mod node;
+mod operand;
+mod privilege;
+mod retarget;
+mod show;
+mod string;
+pub mod tables;
+#[cfg(test)]
+mod tests;
+
+pub use show::{IrNames, insn_text, spec_show};
+pub use tables::helpers;
+
+use crate::insn::{Form, Insn, prefix};
+use crate::mode::Mode;
+use boolean::B;
+use flow::{IfFrame, Jump};
+use ir::{Block, Code, Op, Val, Width};
+use mem::MemState;
+use node::{NO, Node};
+
+/// Attributes of a row that lowering acts on: bits of [`LowerRow::attrs`].
+pub mod row {
+    /// `cpl0`.
+    pub const CPL0: u32 = 1;
+    /// `iopl`.
+    pub const IOPL: u32 = 1 << 1;
+    /// `pe`.
+    pub const PE: u32 = 1 << 2;
+    /// `ends`.
+    pub const ENDS: u32 = 1 << 3;
+    /// `shadow`.
+    pub const SHADOW: u32 = 1 << 4;
+    /// `zext_reg`.
+    pub const ZEXT_REG: u32 = 1 << 5;
+    /// `rep`.
+    pub const REP: u32 = 1 << 6;
+    /// `repcc`.
+    pub const REPCC: u32 = 1 << 7;
+    /// `locked`.
+    pub const LOCKED: u32 = 1 << 8;
+    /// `noaccess`.
+    pub const NOACCESS: u32 = 1 << 9;
+    /// `vm86(iopl)`.
+    pub const VM86_IOPL: u32 = 1 << 10;
+}
+
+/// Exception vectors by their names in the manual.
+pub mod vector {
+    /// Divide error.
+    pub const DE: u32 = 0;
+    /// Debug.
+    pub const DB: u32 = 1;
+    /// Breakpoint.
+    pub const BP: u32 = 3;
+    /// Overflow.
+    pub const OF: u32 = 4;
+    /// Bound range exceeded.
+    pub const BR: u32 = 5;
+    /// Invalid opcode.
+    pub const UD: u32 = 6;
+    /// Device not available.
+    pub const NM: u32 = 7;
+    /// Invalid TSS.
+    pub const TS: u32 = 10;
+    /// Segment not present.
+    pub const NP: u32 = 11;
+    /// Stack fault.
+    pub const SS: u32 = 12;
+    /// General protection.
+    pub const GP: u32 = 13;
+    /// Page fault.
+    pub const PF: u32 = 14;
+    /// x87 error.
+    pub const MF: u32 = 16;
+    /// Alignment check.
+    pub const AC: u32 = 17;
+}
+
+/// In `Raise`'s number: the fault has an error code.
+pub const HAS_ERROR_CODE: u32 = 0x100;
+/// No bulk helper.
+pub const NO_HELPER: u32 = u32::MAX;
+/// No operand.
+pub const NO_OPERAND: u8 = u8::MAX;
+
+/// What lowering needs of a row beside its `RowInfo`.
+#[derive(Clone, Copy, Debug)]
+pub struct LowerRow {
+    /// Bits of module [`row`].
+    pub attrs: u32,
+    /// Arithmetic flags the instruction writes, undefined ones included (`FlagMask` bits).
+    pub written: u8,
+    /// Helper called before an iteration of the repeated insn, or [`NO_HELPER`].
+    pub bulk: u32,
+    /// Operand that holds the bit offset of a memory operand 0 (`bitbase`), or [`NO_OPERAND`].
+    pub bit_index: u8,
+    /// Forms of the `with` names, numbered after the row's own operands.
+    pub with: &'static [Form],
+}
+
+/// A helper as the tables declare it.
+#[derive(Clone, Copy, Debug)]
+pub struct HelperInfo {
+    /// Method name.
+    pub name: &'static str,
+    /// Number of arguments.
+    pub args: u8,
+    /// Width of the result in bits, 0 = none.
+    pub ret: u8,
+    /// It may raise a fault.
+    pub faults: bool,
+    /// It sets the instruction pointer, and modes may have changed.
+    pub ends: bool,
+    /// It neither reads nor writes CPU state.
+    pub pure: bool,
+}
+
+/// Where a block stands: what its translation may depend on beside the bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Mode of the code.
+    pub mode: Mode,
+    /// Instruction pointer of the block's first insn. With `FLAT_CS` only its page offset counts.
+    pub ip: u64,
+    /// Page offset of the block's first insn (of its linear address).
+    pub page_off: u32,
+    /// CS limit, inclusive; not looked at with `FLAT_CS`.
+    pub cs_limit: u32,
+}
+
+impl Place {
+    /// Instruction pointer of page offset 0 (wrapping).
+    pub const fn ip_base(&self) -> u64 {
+        self.ip.wrapping_sub(self.page_off as u64)
+    }
+    /// Is code position-independent here?
+    pub const fn is_flat(&self) -> bool {
+        self.mode.has(Mode::FLAT_CS)
+    }
+    /// Must every insn return to the run loop (trap flag, interrupt shadow)?
+    pub const fn is_single_step(&self) -> bool {
+        self.mode.has(Mode::TF) || self.mode.has(Mode::SHADOW)
+    }
+}
+
+/// What happens after an insn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flow {
+    /// The next insn follows.
+    Next,
+    /// The block has ended on every path.
+    End,
+}
+
+/// Vectors kept from block to block, so that lowering does not allocate.
+#[derive(Default, Debug)]
+pub struct Work {
+    nodes: Vec<Node>,
+    pairs: Vec<(B, B)>,
+    steps: Vec<finish::Step>,
+    ifs: Vec<IfFrame>,
+    jumps: Vec<Jump>,
+    cc: Vec<(B, u16)>,
+    emitted: Vec<u16>,
+    colds: Vec<flow::Cold>,
+}
+
+/// At most this many operands, `with` names included.
+const MAX_OPERANDS: usize = 8;
+/// At most this many staged writes.
+const MAX_WRITES: usize = 12;
+
+/// Where a staged value goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Dest {
+    /// A guest register.
+    Reg(Val),
+    /// Memory operand by number.
+    Mem(u8),
+}
+
+/// One staged write.
+#[derive(Clone, Copy, Debug)]
+struct Write {
+    dest: Dest,
+    w: Width,
+    node: u16,
+}
+
+/// Staged writes: at `if`, a snapshot of this is what the branches start from.
+#[derive(Clone, Copy, Debug)]
+struct Staged {
+    writes: [Write; MAX_WRITES],
+    count: usize,
+    flags: [Option<B>; 6],
+    df: Option<B>,
+}
+
+impl Staged {
+    const EMPTY: Self = Self {
+        writes: [Write { dest: Dest::Mem(0), w: Width::W8, node: NO }; MAX_WRITES],
+        count: 0,
+        flags: [None; 6],
+        df: None,
+    };
+
+    fn list(&self) -> &[Write] {
+        &self.writes[..self.count]
+    }
+
+    fn value(&self, dest: Dest) -> Option<u16> {
+        self.list().iter().find(|w| w.dest == dest).map(|w| w.node)
+    }
+
+    /// Stages a write; a later write of the same place moves to the end.
+    fn put(&mut self, write: Write) {
+        let mut kept = 0;
+        for n in 0..self.count {
+            if self.writes[n].dest != write.dest {
+                self.writes[kept] = self.writes[n];
+                kept += 1;
+            }
+        }
+        self.count = kept;
+        self.append(write);
+    }
+
+    /// Adds a write behind the others.
+    fn append(&mut self, write: Write) {
+        assert!(self.count < MAX_WRITES, "a body stages more writes than any in the tables");
+        self.writes[self.count] = write;
+        self.count += 1;
+    }
+}
+
+/// The lowering context of a block.
+#[derive(Debug)]
+pub struct Lower<'a> {
+    block: &'a mut Block,
+    work: &'a mut Work,
+    place: Place,
+    // ---- the insn under way
+    insn: Insn,
+    row: &'static LowerRow,
+    /// Number of the row's own operands; `with` names follow.
+    own_operands: usize,
+    width: Width,
+    /// Page offset of the insn.
+    at: u32,
+    /// Condition of the enclosing `if`s.
+    pred: B,
+    staged: Staged,
+    mem: [MemState; MAX_OPERANDS],
+    /// What `push` and `pop` have added to the stack pointer.
+    sp_delta: i64,
+    marks: u8,
+    /// Index of the insn's first op.
+    first_op: usize,
+    /// Label behind a repeated string insn.
+    rep_skip: Option<u32>,
+    pc_stored: bool,
+    mismatches: u32,
+}
+
+/// Things a body or row asks for at its end: bits of `Lower::marks`.
+mod mark {
+    /// `exit!()`: the helper has set the instruction pointer.
+    pub(super) const EXIT: u8 = 1;
+    /// `halt!()`.
+    pub(super) const HALT: u8 = 2;
+    /// `shadow!()`.
+    pub(super) const SHADOW: u8 = 4;
+    /// A segment load may have changed the mode.
+    pub(super) const LEAVE: u8 = 8;
+}
+
+impl<'a> Lower<'a> {
+    /// Starts a block at `place`; `block` is cleared.
+    pub fn new(block: &'a mut Block, work: &'a mut Work, place: Place) -> Self {
+        block.clear();
+        work.colds.clear();
+        Self {
+            block,
+            work,
+            place,
+            insn: EMPTY_INSN,
+            row: &EMPTY_ROW,
+            own_operands: 0,
+            width: Width::W32,
+            at: place.page_off,
+            pred: B::Const(true),
+            staged: Staged::EMPTY,
+            mem: [MemState::EMPTY; MAX_OPERANDS],
+            sp_delta: 0,
+            marks: 0,
+            first_op: 0,
+            rep_skip: None,
+            pc_stored: false,
+            mismatches: 0,
+        }
+    }
+
+    /// Lowers one insn that stands at page offset `at`.
+    pub fn lower(&mut self, insn: &Insn, at: u32) -> Flow {
+        self.begin(insn, at);
+        self.check_privileges();
+        if insn.prefixes & (prefix::REP | prefix::REPNE) != 0
+            && self.has_attr(row::REP | row::REPCC)
+        {
+            self.begin_repeat();
+        }
+        (tables::LOWER[usize::from(insn.info().insn)])(self);
+        let flow = self.finish();
+        self.retarget();
+        flow
+    }
+
+    /// Raises a fault at `at` instead of an insn: bytes that do not decode, or lie beyond the limit.
+    pub fn fault(&mut self, at: u32, len: u8, what: u32, code: u64) {
+        self.at = at;
+        self.push_start(at, len, 1);
+        self.push_raise(what, code);
+    }
+
+    /// Ends the block before the insn at page offset `next`: control goes there.
+    pub fn end(&mut self, next: u32) {
+        self.push_goto_page(1, i64::from(next), false);
+    }
+
+    /// Emits the out-of-line parts. No insn may follow.
+    pub fn close(&mut self) {
+        self.emit_colds();
+    }
+
+    /// How often a body combined values of different widths: always 0 unless the tables are wrong.
+    pub fn mismatches(&self) -> u32 {
+        self.mismatches
+    }
+
+    fn begin(&mut self, insn: &Insn, at: u32) {
+        let work = &mut *self.work;
+        work.nodes.clear();
+        work.pairs.clear();
+        work.steps.clear();
+        work.ifs.clear();
+        work.jumps.clear();
+        work.cc.clear();
+        work.emitted.clear();
+        self.insn = *insn;
+        self.row = &tables::LOWER_ROWS[usize::from(insn.row)];
+        self.own_operands = insn.info().forms.len();
+        self.width = self.row_width();
+        self.at = at;
+        self.pred = B::Const(true);
+        self.staged.count = 0;
+        self.staged.flags = [None; 6];
+        self.staged.df = None;
+        self.mem = [MemState::EMPTY; MAX_OPERANDS];
+        self.sp_delta = 0;
+        self.marks = 0;
+        self.rep_skip = None;
+        self.pc_stored = false;
+        self.first_op = self.block.ops.len();
+        self.push_start(at, insn.len, 0);
+    }
+
+    fn push_start(&mut self, at: u32, len: u8, may_fault: u8) {
+        let mut op = Op::new(Code::InsnStart, Width::W32);
+        op.imm = at;
+        op.x = len;
+        op.y = may_fault;
+        self.block.push(op);
+    }
+
+    fn has_attr(&self, bits: u32) -> bool {
+        self.row.attrs & bits != 0
+    }
+
+    /// `W`.
+    fn w(&self) -> Width {
+        self.width
+    }
+    /// `A`.
+    fn a(&self) -> Width {
+        Width::from_bits(u32::from(self.insn.asz))
+    }
+    /// `S`.
+    fn s(&self) -> Width {
+        let mode = self.place.mode;
+        if mode.has(Mode::CODE64) {
+            Width::W64
+        } else if mode.has(Mode::STACK32) {
+            Width::W32
+        } else {
+            Width::W16
+        }
+    }
+    /// `2*W`.
+    fn w2(&self) -> Width {
+        Width::from_bits(2 * self.width.bits())
+    }
+    /// Width of an instruction pointer.
+    fn ip_width(&self) -> Width {
+        if self.place.mode.has(Mode::CODE64) { Width::W64 } else { Width::W32 }
+    }
+    /// Page offset behind the insn.
+    fn next(&self) -> i64 {
+        i64::from(self.at) + i64::from(self.insn.len)
+    }
+}
+
+static EMPTY_ROW: LowerRow =
+    LowerRow { attrs: 0, written: 0, bulk: NO_HELPER, bit_index: NO_OPERAND, with: &[] };
+
+/// What the context holds before its first insn.
+const EMPTY_INSN: Insn = Insn {
+    row: 0,
+    len: 0,
+    opcode: 0,
+    modrm: 0,
+    sib: 0,
+    has_sib: false,
+    rex: 0,
+    seg: 0,
+    osz: 32,
+    asz: 32,
+    prefixes: 0,
+    disp: 0,
+    imm: 0,
+    imm2: 0,
+};

@@ -1,0 +1,143 @@
+//! Lowering shown to people: names for the IR's text form, and what a row becomes.
+
+use super::tables::{SOURCE, TEXT, helpers};
+use super::{Flow, HAS_ERROR_CODE, Lower, Place, Work};
+use crate::decode::{Features, ROWS, decode};
+use crate::insn::{CodeSize, Insn, RowInfo};
+use crate::mode::Mode;
+use crate::state::CpuState;
+use ir::Block;
+use ir::text::{Names, print};
+use std::fmt::Write as _;
+use std::mem::offset_of;
+
+/// Names of state fields, helpers and faults in the text form of ops.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct IrNames;
+
+/// State fields that ops name.
+const FIELDS: &[(usize, &str)] = &[
+    (offset_of!(CpuState, cc), "cc"),
+    (offset_of!(CpuState, pc_base), "pc_base"),
+    (offset_of!(CpuState, pc), "pc"),
+    (offset_of!(CpuState, leave), "leave"),
+    (offset_of!(CpuState, df), "df"),
+    (offset_of!(CpuState, eflags), "eflags"),
+    (offset_of!(CpuState, shadow), "shadow"),
+];
+
+/// Names of the exceptions by vector (SDM Vol. 3A, "Exception and Interrupt Vectors").
+const FAULTS: [&str; 18] = [
+    "de", "db", "nmi", "bp", "of", "br", "ud", "nm", "df", "cso", "ts", "np", "ss", "gp", "pf",
+    "v15", "mf", "ac",
+];
+
+impl Names for IrNames {
+    fn env(&self, off: u32) -> Option<&str> {
+        FIELDS.iter().find(|(at, _)| *at == off as usize).map(|(_, name)| *name)
+    }
+    fn helper(&self, id: u32) -> Option<&str> {
+        helpers::INFO.get(id as usize).map(|h| h.name)
+    }
+    fn fault(&self, what: u32) -> Option<&str> {
+        FAULTS.get((what & !HAS_ERROR_CODE) as usize).copied()
+    }
+    fn env_named(&self, name: &str) -> Option<u32> {
+        FIELDS.iter().find(|(_, field)| *field == name).map(|(at, _)| *at as u32)
+    }
+    fn helper_named(&self, name: &str) -> Option<u32> {
+        helpers::INFO.iter().position(|h| h.name == name).map(|id| id as u32)
+    }
+    fn fault_named(&self, name: &str) -> Option<u32> {
+        let has_code = matches!(name, "ts" | "np" | "ss" | "gp" | "pf" | "ac" | "df");
+        let vector = FAULTS.iter().position(|fault| *fault == name)? as u32;
+        Some(if has_code { vector | HAS_ERROR_CODE } else { vector })
+    }
+}
+
+/// The ops of one insn in flat code at ring 0, as text.
+pub fn insn_text(insn: &Insn, size: CodeSize) -> String {
+    let mut bits = Mode::FLAT_CS | Mode::FLAT_SS | Mode::FLAT_DS | Mode::FLAT_ES;
+    if size != CodeSize::Bits16 {
+        bits |= Mode::PE | Mode::CODE32 | Mode::STACK32;
+    }
+    let place = Place { mode: Mode(bits), ip: 0x100, page_off: 0x100, cs_limit: u32::MAX };
+    let (mut block, mut work) = (Block::default(), Work::default());
+    let mut lower = Lower::new(&mut block, &mut work, place);
+    if lower.lower(insn, place.page_off) == Flow::Next {
+        lower.end(place.page_off + u32::from(insn.len));
+    }
+    lower.close();
+    print(&block, &IrNames)
+}
+
+/// What the tables make of an opcode (`0F B1`) or mnemonic: rows, source, generated lowering, ops per width.
+pub fn spec_show(query: &str) -> String {
+    let mut out = String::new();
+    let mut last_insn = None;
+    for (row, info) in ROWS.iter().enumerate().filter(|(_, info)| matches_query(info, query)) {
+        if last_insn != Some(info.insn) {
+            last_insn = Some(info.insn);
+            show_insn(&mut out, info);
+        }
+        show_row(&mut out, row as u16, info);
+    }
+    if out.is_empty() {
+        let _ = writeln!(out, "no row has the opcode or mnemonic `{query}`");
+    }
+    out
+}
+
+fn matches_query(info: &RowInfo, query: &str) -> bool {
+    let query = query.trim().to_ascii_lowercase();
+    let opcode = info.opcode.to_ascii_lowercase();
+    let by_opcode = opcode == query
+        || opcode.strip_prefix(query.as_str()).is_some_and(|rest| rest.starts_with([' ', '+']));
+    !query.is_empty()
+        && (by_opcode || info.mnemonic == query || info.name.eq_ignore_ascii_case(&query))
+}
+
+fn show_insn(out: &mut String, info: &RowInfo) {
+    let insn = usize::from(info.insn);
+    let _ = writeln!(out, "{} ({})\n", info.name, info.at);
+    let _ = writeln!(out, "{}", SOURCE.get(insn).copied().unwrap_or_default());
+    let _ = writeln!(out, "lowering:\n{}", TEXT.get(insn).copied().unwrap_or_default());
+}
+
+fn show_row(out: &mut String, row: u16, info: &RowInfo) {
+    let _ =
+        writeln!(out, "row \"{}\" {} {:?} ({})", info.opcode, info.mnemonic, info.forms, info.at);
+    let mut seen: Vec<String> = Vec::new();
+    for size in [CodeSize::Bits16, CodeSize::Bits32] {
+        for modrm in [0xCB, 0x4B] {
+            let Some(insn) = sample(row, info, size, modrm) else { continue };
+            let text = insn_text(&insn, size);
+            if seen.contains(&text) {
+                continue;
+            }
+            let bits = if size == CodeSize::Bits16 { 16 } else { 32 };
+            let kind = if modrm >= 0xC0 { "registers" } else { "memory" };
+            let _ = writeln!(out, "{bits}-bit code, {kind}:\n{text}");
+            seen.push(text);
+        }
+    }
+}
+
+/// An instruction of this row, made from its opcode column; immediates count 1, 2, 3 ….
+pub(super) fn sample(row: u16, info: &RowInfo, size: CodeSize, modrm: u8) -> Option<Insn> {
+    let mut bytes = Vec::new();
+    for word in info.opcode.split_whitespace() {
+        let base = word.split('+').next().unwrap_or(word);
+        if let Some(field) = word.strip_prefix('/') {
+            let reg = field.parse::<u8>().map_or(modrm, |reg| (modrm & 0xC7) | (reg & 7) << 3);
+            bytes.push(reg);
+        } else if base.len() == 2
+            && let Ok(byte) = u8::from_str_radix(base, 16)
+        {
+            bytes.push(byte);
+        }
+    }
+    bytes.extend(1..=15);
+    let insn = decode(&bytes, size, &Features::ALL).ok()?;
+    (insn.row == row).then_some(insn)
+}

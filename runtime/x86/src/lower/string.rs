@@ -1,0 +1,106 @@
+//! Repeated string instructions: the body is one iteration (LANGUAGE.md, "Repeated strings").
+
+use super::node::V;
+use super::tables::helpers;
+use super::{Dest, Lower, NO_HELPER, Write, row};
+use crate::decode::Operand;
+use crate::insn::{Form, prefix};
+use crate::state::CpuState;
+use ir::{Code, Cond, Op, Val, Width};
+use std::mem::offset_of;
+
+/// Number of the count register.
+const RCX: u8 = 1;
+
+impl Lower<'_> {
+    /// Before the body: leave when the count is 0, and let the bulk helper do what it can.
+    pub(super) fn begin_repeat(&mut self) {
+        let skip = self.block.label();
+        self.rep_skip = Some(skip);
+        self.push_count_test(skip);
+        if self.row.bulk == NO_HELPER {
+            return;
+        }
+        let bytes = u64::from(self.width.bytes());
+        let mut args = [V::Num(bytes), V::Num(u64::from(self.insn.asz)), V::Num(0)];
+        let mut count = 2;
+        for i in 0..self.own_operands {
+            if let (Form::X(_), Operand::Str { seg, .. }) =
+                (self.insn.info().forms[i], self.operand(i))
+            {
+                args = [args[0], V::Num(u64::from(seg)), args[1]];
+                count = 3;
+            }
+        }
+        self.push_own_pc();
+        let mut op = Op::new(Code::Call, Width::W64);
+        op.imm = self.row.bulk;
+        let mut values = [Val::NONE; 3];
+        for (value, arg) in values.iter_mut().zip(&args[..count]) {
+            if let V::Num(n) = arg {
+                *value = self.block.constant(*n);
+            }
+        }
+        [op.a, op.b, op.c] = values;
+        debug_assert_eq!(usize::from(helpers::INFO[self.row.bulk as usize].args), count);
+        self.block.push(op);
+        self.push_count_test(skip);
+    }
+
+    fn push_count_test(&mut self, skip: u32) {
+        let mut op = Op::new(Code::Brcond, self.a());
+        op.x = Cond::E as u8;
+        op.a = Val::gpr(RCX);
+        op.b = self.block.constant(0);
+        op.imm = skip;
+        self.block.push(op);
+    }
+
+    /// Stages the steps of rSI and rDI, and of rCX when repeated.
+    pub(super) fn stage_string_steps(&mut self) {
+        if !self.has_attr(row::REP | row::REPCC) {
+            return;
+        }
+        for i in 0..self.own_operands {
+            if let Operand::Str { reg, bits, .. } = self.operand(i) {
+                self.stage_index_step(reg, bits);
+            }
+        }
+        if self.rep_skip.is_some() {
+            let w = self.a();
+            let (count, one) = (self.gpr_node(RCX, w), self.const_node(1, w));
+            let node = self.op_node(Code::Sub, w, &[count, one]);
+            self.staged.put(Write { dest: Dest::Reg(Val::gpr(RCX)), w, node });
+        }
+    }
+
+    /// `rSI += df * size`.
+    fn stage_index_step(&mut self, reg: u8, bits: u8) {
+        let w = self.a();
+        let df = self.env_node(offset_of!(CpuState, df), Width::W32);
+        let log = u64::from(bits).trailing_zeros() - 3;
+        let step = self.shl(V::Node(df), V::Num(u64::from(log)));
+        let step = self.fit(step, Width::W32);
+        let step =
+            if w > Width::W32 { self.extend(step, w, Code::Exts) } else { self.cut(step, w) };
+        let index = self.gpr_node(reg, w);
+        let node = self.op_node(Code::Add, w, &[index, step]);
+        self.staged.put(Write { dest: Dest::Reg(Val::gpr(reg)), w, node });
+    }
+
+    /// After the body's commits: stop on ZF, else do this insn again.
+    pub(super) fn end_repeat(&mut self, skip: u32) {
+        if self.has_attr(row::REPCC) {
+            let stop = if self.insn.prefixes & prefix::REP != 0 { Cond::Ne } else { Cond::E };
+            let mut op = Op::new(Code::Jccf, self.width);
+            op.x = stop as u8;
+            op.imm = skip;
+            self.block.push(op);
+        }
+        let at = i64::from(self.at);
+        self.push_goto_page(0, at, true);
+        self.push_label(skip);
+        let next = self.next();
+        self.push_goto_page(1, next, false);
+    }
+}
