@@ -104,7 +104,14 @@ pub fn optimize(block: &mut Block, scratch: &mut Scratch, passes: Passes, live: 
         dead_code(block, scratch);
     }
     if passes.has(Passes::FLAGS) && !scratch.pass.flags_are_current {
+        // A branch or a consumer of flags went away: what it kept alive may go too.
         flag_liveness(block, scratch, live);
+        if passes.has(Passes::DEAD) {
+            dead_code(block, scratch);
+        }
+        if !scratch.pass.flags_are_current {
+            flag_liveness(block, scratch, live);
+        }
     }
 }
 

@@ -81,11 +81,9 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// Decides about one op, last to first; may take a dead result away from an op that stays.
     fn removes(&mut self, op: &mut Op) -> bool {
-        if op.code.is_pure() || op.code == Code::Putf {
-            if self.drops(op) {
-                self.forget(op);
-                return true;
-            }
+        if (op.code.is_pure() || op.code == Code::Putf) && self.drops(op) {
+            self.forget(op);
+            return true;
         }
         self.keep(op);
         false

@@ -254,6 +254,9 @@ fn opening(name: &str) -> Parsed<Op> {
         (code, FlagMask::NONE, 0)
     } else {
         let code = stem.strip_suffix('f').and_then(named).ok_or_else(unknown)?;
+        if code.can_define().is_empty() {
+            return Err(unknown());
+        }
         (code, code.can_define(), 0)
     };
     let is_extension = matches!(code, Code::Extu | Code::Exts);
@@ -297,7 +300,7 @@ fn read_notes(op: &mut Op, words: &[&str]) -> Parsed<()> {
             "flags:" | "dead:" => {}
             "def" => op.fdef = flags(at.next().ok_or("flags missing")?)?,
             "live" => op.flive = flags(at.next().ok_or("flags missing")?)?,
-            n if n.bytes().all(|b| b.is_ascii_digit()) => {}
+            temp if temp.starts_with("tmp") => {}
             other => return Err(format!("unknown note `{other}`")),
         }
     }

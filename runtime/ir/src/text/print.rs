@@ -17,6 +17,47 @@ pub fn print(block: &Block, names: &dyn Names) -> String {
     text
 }
 
+/// The same with a note at each op that reads a temporary for the last time.
+pub fn print_with_deaths(block: &Block, names: &dyn Names) -> String {
+    let last_uses = last_uses(block);
+    let mut text = String::new();
+    for (n, op) in block.ops.iter().enumerate() {
+        let mut line = OpText { block, op, names }.to_string();
+        let dying: Vec<String> = (0..last_uses.len())
+            .filter(|&t| last_uses[t] == Some(n))
+            .map(|t| format!("tmp{t}"))
+            .collect();
+        if !dying.is_empty() {
+            line = format!("{line:NOTE_COLUMN$}  dead: {}", dying.join(" "));
+        }
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
+}
+
+/// The op after which each temporary is not read again; one read in a loop lives to the loop's end.
+fn last_uses(block: &Block) -> Vec<Option<usize>> {
+    let mut last = vec![None; block.temps.len()];
+    let mut labels = vec![None; block.labels as usize];
+    for (n, op) in block.ops.iter().enumerate() {
+        op.for_each_source(|v, _| {
+            if let Some(slot) = v.as_temp().and_then(|t| last.get_mut(usize::from(t))) {
+                *slot = Some(n);
+            }
+        });
+        let Some(label) = labels.get_mut(op.imm as usize) else { continue };
+        if op.code == Code::Label {
+            *label = Some(n);
+        } else if op.code.is_branch()
+            && let Some(start) = *label
+        {
+            last.iter_mut().flatten().filter(|at| **at >= start).for_each(|at| *at = n);
+        }
+    }
+    last
+}
+
 /// One op, without a line end.
 #[derive(Clone, Copy)]
 pub struct OpText<'a> {

@@ -80,15 +80,15 @@ impl Guest for TestGuest {
     }
     fn load(&mut self, seg: u8, off: u64, w: Width) -> Result<u64, Stop> {
         let h = self.observe("load", &[seg.into(), off, w.bytes().into()]);
-        if h % 13 == 0 { Err(Stop::Fault(off)) } else { Ok(h & w.mask()) }
+        if h.is_multiple_of(13) { Err(Stop::Fault(off)) } else { Ok(h & w.mask()) }
     }
     fn store(&mut self, seg: u8, off: u64, w: Width, v: u64) -> Result<(), Stop> {
         let h = self.observe("store", &[seg.into(), off, w.bytes().into(), v]);
-        if h % 13 == 0 { Err(Stop::Fault(off)) } else { Ok(()) }
+        if h.is_multiple_of(13) { Err(Stop::Fault(off)) } else { Ok(()) }
     }
     fn probe(&mut self, seg: u8, off: u64, size: u32, kind: AccessKind) -> Result<u64, Stop> {
         let h = self.observe("probe", &[seg.into(), off, size.into(), kind as u64]);
-        if h % 13 == 0 { Err(Stop::Fault(off)) } else { Ok(h) }
+        if h.is_multiple_of(13) { Err(Stop::Fault(off)) } else { Ok(h) }
     }
     fn ld_ptr(&mut self, p: u64, disp: i32, w: Width) -> u64 {
         mix(p.wrapping_add(i64::from(disp).cast_unsigned()) ^ u64::from(w.bytes())) & w.mask()
@@ -102,7 +102,7 @@ impl Guest for TestGuest {
         let h = self.observe("call", &[id.into(), args[0], args[1], args[2], args[3]]);
         self.gpr[(h % 16) as usize] ^= h;
         self.flags = (h >> 8) as u32 & 0x8D5;
-        if h % 17 == 0 { Err(Stop::Helper(id)) } else { Ok(h) }
+        if h.is_multiple_of(17) { Err(Stop::Helper(id)) } else { Ok(h) }
     }
     fn raise(&mut self, what: u32, code: u64) -> Stop {
         self.observe("raise", &[what.into(), code]);

@@ -10,7 +10,15 @@ const EDGES: [u64; 12] =
     [0, 1, 2, 3, 5, 8, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF];
 
 const BINARY: [Code; 9] = [
-    Code::Add, Code::Sub, Code::Adc, Code::Sbb, Code::And, Code::Or, Code::Xor, Code::Add, Code::Sub,
+    Code::Add,
+    Code::Sub,
+    Code::Adc,
+    Code::Sbb,
+    Code::And,
+    Code::Or,
+    Code::Xor,
+    Code::Add,
+    Code::Sub,
 ];
 const UNARY: [Code; 4] = [Code::Not, Code::Neg, Code::Inc, Code::Dec];
 const SHIFT: [Code; 7] =
@@ -78,7 +86,8 @@ impl Builder {
 
     fn constant(&mut self, w: Width, sel: u16) -> Val {
         let n = usize::from(sel >> 3);
-        let value = if n & 16 == 0 { EDGES[n % EDGES.len()] } else { u64::from(sel) * 0x1_0001_0003 };
+        let value =
+            if n & 16 == 0 { EDGES[n % EDGES.len()] } else { u64::from(sel) * 0x1_0001_0003 };
         self.block.constant(value & w.mask())
     }
 
@@ -136,7 +145,11 @@ impl Builder {
             }
             9..=11 => {
                 let a = self.source(w, s1);
-                let b = if misc & 1 == 0 { self.constant(Width::W8, s2) } else { self.source(Width::W8, s2) };
+                let b = if misc & 1 == 0 {
+                    self.constant(Width::W8, s2)
+                } else {
+                    self.source(Width::W8, s2)
+                };
                 self.flagged(Op { a, b, ..Op::new(SHIFT[usize::from(misc >> 3) % 7], w) }, r, misc);
             }
             12 => self.double_shift(w, r, s1, s2, misc),
@@ -172,7 +185,7 @@ impl Builder {
     /// Pushes an op with flags and a result that is sometimes discarded.
     fn flagged(&mut self, op: Op, r: u16, misc: u16) {
         let fdef = Self::flags_asked(op.code, misc >> 2);
-        let d = if misc % 11 == 0 { Val::NONE } else { self.result(op.d_width(), r) };
+        let d = if misc.is_multiple_of(11) { Val::NONE } else { self.result(op.d_width(), r) };
         self.op(Op { d, fdef, ..op });
     }
 
@@ -189,7 +202,7 @@ impl Builder {
         let (a, b) = (self.source(w, s1), self.source(w, s2));
         let code = BINARY[usize::from(misc) % BINARY.len()];
         // The usual shape of a lowered insn: compute into a temporary, then write the register.
-        if r % 3 == 0 {
+        if r.is_multiple_of(3) {
             let t = self.new_temp(w);
             let fdef = Self::flags_asked(code, misc);
             self.op(Op { d: t, a, b, fdef, ..Op::new(code, w) });
@@ -348,10 +361,13 @@ impl Builder {
     }
 
     fn call(&mut self, r: u16, s1: u16, s2: u16, misc: u16) {
-        let mut arg = |sel: u16| if sel % 5 == 0 { Val::NONE } else { self.source(Width::W64, sel) };
+        let mut arg =
+            |sel: u16| if sel.is_multiple_of(5) { Val::NONE } else { self.source(Width::W64, sel) };
         let (a, b, e) = (arg(s1), arg(s2), arg(misc));
         let narrow: Vec<u16> = (0..self.assigned.len() as u16)
-            .filter(|&t| self.assigned[usize::from(t)] && self.block.temps[usize::from(t)] == Width::W32)
+            .filter(|&t| {
+                self.assigned[usize::from(t)] && self.block.temps[usize::from(t)] == Width::W32
+            })
             .collect();
         let c = narrow.last().map_or(Val::NONE, |&t| Val::temp(t));
         let w = if misc & 2 == 0 { Width::W32 } else { Width::W64 };
@@ -412,11 +428,19 @@ impl Builder {
         if let Some(counter) = open.counter {
             let (one, zero) = (self.block.constant(1), self.block.constant(0));
             self.op(Op { d: counter, a: counter, b: one, ..Op::new(Code::Sub, Width::W32) });
-            let back = Op { a: counter, b: zero, x: 5, imm: open.label, ..Op::new(Code::Brcond, Width::W32) };
+            let back = Op {
+                a: counter,
+                b: zero,
+                x: 5,
+                imm: open.label,
+                ..Op::new(Code::Brcond, Width::W32)
+            };
             self.op(back);
         } else {
             self.op(Op { imm: open.label, ..Op::new(Code::Label, Width::W32) });
-            for (now, then) in self.assigned.iter_mut().zip(open.assigned.iter().chain(std::iter::repeat(&false))) {
+            for (now, then) in
+                self.assigned.iter_mut().zip(open.assigned.iter().chain(std::iter::repeat(&false)))
+            {
                 *now &= *then;
             }
         }
@@ -429,7 +453,12 @@ impl Builder {
         let a = self.source(w, s1);
         let imm = u32::from(misc & 0xFFF);
         let op = match kind % 5 {
-            0 | 1 => Op { x: (kind >> 4) as u8 & 1, y: (kind >> 5) as u8 & 1, imm, ..Op::new(Code::GotoTb, w) },
+            0 | 1 => Op {
+                x: (kind >> 4) as u8 & 1,
+                y: (kind >> 5) as u8 & 1,
+                imm,
+                ..Op::new(Code::GotoTb, w)
+            },
             2 => Op { a, ..Op::new(Code::GotoPtr, w) },
             3 => Op { a, imm: imm & 7, ..Op::new(Code::ExitTb, w) },
             _ => Op { a, imm: imm & 31, ..Op::new(Code::Raise, w) },
