@@ -14,6 +14,7 @@ pub fn generate(isa: &Isa) -> Result<TokenStream, String> {
     let att = isa.rows.iter().map(att_template);
     let intel = isa.rows.iter().map(intel_template);
     let indirect = isa.rows.iter().map(|row| is_indirect(isa, row));
+    let bitwise = isa.rows.iter().map(|row| isa.insns[row.insn].body.iter().any(is_bitwise));
     Ok(quote! {
         /// AT&T mnemonic templates, by row.
         pub(super) static ATT: &[&str] = &[#(#att),*];
@@ -21,6 +22,8 @@ pub fn generate(isa: &Isa) -> Result<TokenStream, String> {
         pub(super) static INTEL: &[&str] = &[#(#intel),*];
         /// Rows whose AT&T operand takes the `*` of an indirect branch.
         pub(super) static INDIRECT: &[bool] = &[#(#indirect),*];
+        /// Rows of bitwise operations, whose immediates are masks.
+        pub(super) static BITWISE: &[bool] = &[#(#bitwise),*];
     })
 }
 
@@ -125,4 +128,9 @@ fn jumps_to_operand(stmt: &Stmt) -> bool {
         StmtKind::If(_, then, otherwise) => then.iter().chain(otherwise).any(jumps_to_operand),
         _ => false,
     }
+}
+
+/// Bitwise operations are those that set the flags of one.
+fn is_bitwise(stmt: &Stmt) -> bool {
+    matches!(&stmt.kind, StmtKind::Cc(kind, _) if kind == "logic")
 }

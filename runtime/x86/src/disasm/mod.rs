@@ -114,12 +114,16 @@ fn operand(insn: &Insn, i: usize) -> Operand {
     }
 }
 
-/// An immediate: as a signed number where it was sign-extended to a wider operation, else unsigned.
+/// An immediate: as a signed number where it was sign-extended to a wider operation, else unsigned. Masks
+/// are shown unsigned at the width of the operation.
 fn immediate(insn: &Insn, form: Form, value: u64, bits: u8) -> String {
-    if matches!(form, Form::I(_)) && operation_bits(insn) > bits {
-        signed(value.cast_signed())
+    let width = operation_bits(insn);
+    if !matches!(form, Form::I(_)) || width <= bits {
+        number(truncate(value, bits))
+    } else if tables::BITWISE[usize::from(insn.row)] {
+        number(truncate(value, width))
     } else {
-        number(value & u64::MAX >> (64 - u32::from(bits)))
+        signed(value.cast_signed())
     }
 }
 
