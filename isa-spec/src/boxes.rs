@@ -1,4 +1,5 @@
-//! The bytes a row claims, as a box over opcode, prefix class, mode and ModRM: for overlaps, coverage and look-up.
+//! The bytes a row claims, as a box over opcode, prefix class, mode and ModRM: for overlaps,
+//! coverage and look-up.
 
 use crate::model::{Form, Mandatory, Map, ModRm, Row};
 

@@ -1,4 +1,5 @@
-//! Builtin functions and flag kinds of the bodies: names, argument counts, and the flags they touch.
+//! Builtin functions and flag kinds of the bodies: names, argument counts, and the flags they
+//! touch.
 //!
 //! LANGUAGE.md, "Body", is the prose; this table is what the parser and the checks go by.
 

@@ -1,4 +1,5 @@
-//! What the tables hold and what they do not: opcode maps with their empty places, and rows by opcode text.
+//! What the tables hold and what they do not: opcode maps with their empty places, and rows by
+//! opcode text.
 
 use crate::boxes::{ModRmSet, RowBox};
 use crate::check::describe_row;
@@ -114,11 +115,8 @@ pub fn render(isa: &Isa) -> String {
 fn render_map(isa: &Isa, map: &MapCoverage, out: &mut String) -> std::fmt::Result {
     let count = |f: Filled| map.slots.iter().filter(|s| s.filled == f).count();
     let (full, partly, empty) = (count(Filled::Full), count(Filled::Partly), count(Filled::Empty));
-    writeln!(
-        out,
-        "{} map: {full} opcodes full (#), {partly} partly (+), {empty} empty (.), p = prefix or escape",
-        map_name(map.map)
-    )?;
+    let counts = format!("{full} opcodes full (#), {partly} partly (+), {empty} empty (.)");
+    writeln!(out, "{} map: {counts}, p = prefix or escape", map_name(map.map))?;
     if full + partly == 0 {
         return writeln!(out);
     }

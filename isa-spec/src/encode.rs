@@ -1,19 +1,22 @@
 //! Random legal encodings of a row: for differential tests and generated programs.
 //!
-//! All choices come from the caller's random numbers, so the same numbers give the same bytes. What comes out is checked by
-//! [`locate`](crate::locate()): the bytes belong to the row asked for and to no stronger one.
+//! All choices come from the caller's random numbers, so the same numbers give the same bytes.
+//! What comes out is checked by [`locate`](crate::locate()): the bytes belong to the row asked
+//! for and to no stronger one.
 
 use crate::boxes::{RowBox, map_bytes};
 use crate::locate::{immediate_len, locate};
 use crate::model::{Form, Imm, Isa, Mandatory, ModRm, Row, Sz};
 use std::ops::RangeInclusive;
 
-/// What encodings may contain. Register masks have bit n for register n (eAX eCX eDX eBX eSP eBP eSI eDI).
+/// What encodings may contain. Register masks have bit n for register n (eAX eCX eDX eBX eSP eBP
+/// eSI eDI).
 #[derive(Clone, Debug)]
 pub struct Options {
     /// 16- or 32-bit code.
     pub mode: u32,
-    /// Registers that may be general register operands; for 8-bit operands bit n stands for both halves.
+    /// Registers that may be general register operands; for 8-bit operands bit n stands for both
+    /// halves.
     pub registers: u8,
     /// May ModRM.rm name a register?
     pub register_forms: bool,
@@ -65,7 +68,8 @@ impl Options {
         }
     }
 
-    /// As [`Options::registers_only`], with memory operands at the given bases and displacements, LOCK and REP.
+    /// As [`Options::registers_only`], with memory operands at the given bases and displacements,
+    /// LOCK and REP.
     pub fn with_memory(mode: u32, bases: u8, disp: RangeInclusive<i32>) -> Options {
         Options {
             memory_forms: true,

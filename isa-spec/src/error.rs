@@ -122,7 +122,8 @@ pub(crate) fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
     best.map_or(String::new(), |(_, c)| format!(" (did you mean `{c}`?)"))
 }
 
-/// Edits from one word to the other: letters added, dropped, changed, or two neighbours exchanged; case counts as nothing.
+/// Edits from one word to the other: letters added, dropped, changed, or two neighbours
+/// exchanged; case counts as nothing.
 fn distance(a: &str, b: &str) -> usize {
     let a: Vec<u8> = a.bytes().map(|c| c.to_ascii_lowercase()).collect();
     let b: Vec<u8> = b.bytes().map(|c| c.to_ascii_lowercase()).collect();

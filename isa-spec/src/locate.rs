@@ -1,4 +1,5 @@
-//! Finds the row that bytes belong to: a slow and obvious decoder for cases, tests and `stele spec show`.
+//! Finds the row that bytes belong to: a slow and obvious decoder for cases, tests and `stele
+//! spec show`.
 //!
 //! It knows lengths and rows only; the decoder proper is generated from the same tables.
 

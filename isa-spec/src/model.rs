@@ -1,7 +1,7 @@
 //! What the parser makes of the tables: plain data, names as in LANGUAGE.md.
 //!
-//! Rows are already expanded (shapes substituted, attributes merged), in table order. Bodies are a small
-//! syntax tree of our own. Every node that an error may point at has a [`Pos`].
+//! Rows are already expanded (shapes substituted, attributes merged), in table order. Bodies are
+//! a small syntax tree of our own. Every node that an error may point at has a [`Pos`].
 
 /// Where something stands in the tables.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash, PartialOrd, Ord)]
@@ -230,7 +230,8 @@ pub enum Sz {
 /// Attributes of a row, merged from insn, shape call and row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attrs {
-    /// Bare flags and their arguments: (`lock`, ""), (`since`, "I386"), (`vm86`, "iopl"), (`att`, "mov%") …
+    /// Bare flags and their arguments: (`lock`, ""), (`since`, "I386"), (`vm86`, "iopl"), (`att`,
+    /// "mov%") …
     pub list: Vec<(String, String)>,
     /// `with(name = FORM)`.
     pub with: Vec<(String, Form)>,
@@ -399,7 +400,8 @@ pub enum ExprKind {
     Un(char, Box<Expr>),
     /// Binary operator as written (`+`, `==`, `&&`, `<<` …).
     Bin(String, Box<Expr>, Box<Expr>),
-    /// Builtin function: name, width argument if the function takes one (last argument), other arguments.
+    /// Builtin function: name, width argument if the function takes one (last argument), other
+    /// arguments.
     Call(String, Vec<Expr>, Option<ExprWidth>),
     /// `load(SEG, off, n)` / `store(SEG, off, v)`: segment 0..6, overridable, arguments.
     Mem {

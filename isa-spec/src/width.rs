@@ -23,8 +23,8 @@ impl Sz {
 }
 
 impl Form {
-    /// Width of the operand when it is a register or memory form with a size; `None` for immediates,
-    /// jumps, addresses, segment and system registers and literals.
+    /// Width of the operand when it is a register or memory form with a size; `None` for
+    /// immediates, jumps, addresses, segment and system registers and literals.
     pub fn width(self, osz: u32) -> Option<u32> {
         self.size().map(|s| s.bits(osz))
     }
@@ -65,8 +65,8 @@ impl Form {
 }
 
 impl Row {
-    /// `W` of the row's body at operand size `osz`: the width of the first operand that is a register or
-    /// memory form with a size, else the operand size. `with` operands do not count.
+    /// `W` of the row's body at operand size `osz`: the width of the first operand that is a
+    /// register or memory form with a size, else the operand size. `with` operands do not count.
     pub fn width(&self, osz: u32) -> u32 {
         self.forms.iter().find_map(|f| f.width(osz)).unwrap_or(osz)
     }

@@ -1,4 +1,5 @@
-//! Random encodings: every row of the tables can be encoded, deterministically, and the bytes are that row's.
+//! Random encodings: every row of the tables can be encoded, deterministically, and the bytes are
+//! that row's.
 
 use isa_spec::encode::{Options, encode};
 use isa_spec::model::{Form, Imm};

@@ -1,4 +1,5 @@
-//! Golden tests of the error messages: each `errors/NAME.isa` holds one kind of mistake, `errors/NAME.txt` what is said of it.
+//! Golden tests of the error messages: each `errors/NAME.isa` holds one kind of mistake,
+//! `errors/NAME.txt` what is said of it.
 //!
 //! `UPDATE_EXPECT=1 cargo test -p isa-spec --test errors` writes the `.txt` files anew.
 

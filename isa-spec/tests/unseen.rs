@@ -1,4 +1,5 @@
-//! Rows the tables do not hold yet: added to them they parse, check, are found and can be encoded. One row is all it takes.
+//! Rows the tables do not hold yet: added to them they parse, check, are found and can be
+//! encoded. One row is all it takes.
 
 use isa_spec::encode::{Options, encode};
 use isa_spec::{find_rows, locate};

@@ -30,8 +30,8 @@ pub(crate) fn check_in(folder: &str, isa: &Isa) -> Result<(), Errors> {
     sink.finish(folder, &isa.files)
 }
 
-/// Instructions that should have a case and have none, by index into [`Isa::insns`]: those whose whole work stands in
-/// the table. What helpers and ports do is tested with the machine.
+/// Instructions that should have a case and have none, by index into [`Isa::insns`]: those whose
+/// whole work stands in the table. What helpers and ports do is tested with the machine.
 pub fn missing_cases(isa: &Isa) -> Vec<usize> {
     let bare = isa.insns.iter().enumerate().filter(|(_, i)| i.cases.is_empty());
     bare.filter(|(_, insn)| !uses_machine(insn)).map(|(n, _)| n).collect()

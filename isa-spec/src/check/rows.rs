@@ -1,4 +1,5 @@
-//! Rows by themselves: opcode column against operand forms, attributes against both and against the body.
+//! Rows by themselves: opcode column against operand forms, attributes against both and against
+//! the body.
 
 use super::{all_exprs, describe_row, each_stmt};
 use crate::error::{Diag, Sink};
@@ -203,7 +204,8 @@ fn names(insn: &Insn, row: &Row, uses: &Uses<'_>, tell: &mut dyn FnMut(String)) 
     });
     missing.extend(uses.read.iter().filter(|n| !lets.contains(*n)));
     for name in missing.into_iter().filter(|n| !bound(n)) {
-        tell(format!("the body uses `{name}`, which this row does not bind (`with({name} = …)`)"));
+        let hint = format!("`with({name} = …)`");
+        tell(format!("the body uses `{name}`, which this row does not bind ({hint})"));
     }
 }
 

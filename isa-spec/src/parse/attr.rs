@@ -74,7 +74,8 @@ pub(crate) enum RawAttr {
     Shape { name: String, args: Vec<u64>, attrs: Vec<RawAttr>, pos: Pos },
 }
 
-/// Reads attributes until something else comes. Errors are recorded; the offending attribute is dropped.
+/// Reads attributes until something else comes. Errors are recorded; the offending attribute is
+/// dropped.
 pub(crate) fn attributes(c: &mut Cursor, shapes: bool, sink: &mut Sink) -> Vec<RawAttr> {
     let mut list = Vec::new();
     while let Some(name) = c.peek_word() {

@@ -1,5 +1,5 @@
-//! The parser: files to [`Isa`]. Items first, from all files; then shapes are expanded into rows, then bodies are read,
-//! so that the order of files does not matter.
+//! The parser: files to [`Isa`]. Items first, from all files; then shapes are expanded into rows,
+//! then bodies are read, so that the order of files does not matter.
 //!
 //! Structure is read token by token, bodies by syn. Every error is recorded and the work goes on.
 

@@ -153,3 +153,46 @@ fn immediate(word: &str) -> Result<Imm, String> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expect: &Opcode) {
+        let got = parse_opcode(text, text == "0F 01 C8").unwrap();
+        assert_eq!(got, Opcode { text: text.to_string(), ..expect.clone() });
+    }
+
+    #[test]
+    fn columns_are_taken_apart() {
+        let one = Opcode { span: 1, ..Opcode::default() };
+        let two = Opcode { map: Map::M0f, ..one.clone() };
+        check("90", &Opcode { byte: 0x90, ..one.clone() });
+        check("F3 90", &Opcode { prefix: Mandatory::F3, byte: 0x90, ..one.clone() });
+        check("0F B1 /r", &Opcode { byte: 0xB1, modrm: ModRm::Any, ..two.clone() });
+        let imms = vec![Imm::B];
+        check("80 /7 ib", &Opcode { byte: 0x80, modrm: ModRm::Reg(7), imms, ..one.clone() });
+        let imms = vec![Imm::W, Imm::B];
+        check("C8 iw ib", &Opcode { byte: 0xC8, imms, ..one.clone() });
+        check("50+r", &Opcode { byte: 0x50, span: 8, ..one.clone() });
+        let imms = vec![Imm::Z];
+        check("0F 80+cc cz", &Opcode { byte: 0x80, span: 16, has_cc: true, imms, ..two.clone() });
+        check("0F 01 C8", &Opcode { byte: 1, modrm: ModRm::Fixed(0xC8), ..two.clone() });
+        check("D8 C0+i", &Opcode { byte: 0xD8, modrm: ModRm::FixedPlus(0xC0), ..one.clone() });
+        let map = Map::M0f38;
+        let byte = 0xF0;
+        let prefix = Mandatory::F2;
+        check("F2 0F 38 F0 /r", &Opcode { prefix, map, byte, modrm: ModRm::Any, ..one.clone() });
+        check("REX.W 0F C7 /1", &Opcode { rex_w: true, byte: 0xC7, modrm: ModRm::Reg(1), ..two });
+    }
+
+    #[test]
+    fn shape_parameters_are_put_in() {
+        let n = |v| [("n".to_string(), v)];
+        assert_eq!(substitute("00+8n /r", &n(5)).unwrap(), "28 /r");
+        assert_eq!(substitute("80 /n ib", &n(7)).unwrap(), "80 /7 ib");
+        assert!(substitute("80 /n ib", &n(8)).is_err());
+        assert!(substitute("F8+8n", &n(1)).is_err());
+    }
+}
