@@ -341,7 +341,7 @@ pub(crate) const fn may_access(s: &Segment, access: Access) -> bool {
 
 /// Are `bytes` at `off` within the limit?
 pub(crate) const fn in_limit(s: &Segment, off: u64, bytes: u32) -> bool {
-    let end = off + bytes as u64;
+    let end = off.saturating_add(bytes as u64);
     if s.is_expand_down() {
         let top = if s.attr & attr::DB != 0 { 1 << 32 } else { 0x1_0000 };
         off > s.limit as u64 && end <= top

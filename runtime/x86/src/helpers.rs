@@ -7,6 +7,7 @@ use crate::cpu::{Cpu, cr0};
 use crate::fault::Fault;
 use crate::flags;
 use crate::interrupt::Source;
+use crate::lower::helpers::Helpers;
 use crate::stack::stack_mask;
 use crate::state::seg;
 
@@ -20,43 +21,41 @@ const fn valid(v: Option<u32>) -> u64 {
     }
 }
 
-/// Far control transfer, interrupts, tasks.
-#[allow(missing_docs, reason = "declared in helpers.isa")]
-impl Cpu {
-    pub fn far_jmp(&mut self, sel: u64, off: u64, osz: u64, next: u64) -> Result<(), Fault> {
+impl Helpers for Cpu {
+    type Fault = Fault;
+
+    // Far control transfer, interrupts, tasks.
+    fn far_jmp(&mut self, sel: u64, off: u64, osz: u64, next: u64) -> Result<(), Fault> {
         self.jump_far(sel as u16, off as u32, osz as u32, next as u32)
     }
-    pub fn far_call(&mut self, sel: u64, off: u64, osz: u64, next: u64) -> Result<(), Fault> {
+    fn far_call(&mut self, sel: u64, off: u64, osz: u64, next: u64) -> Result<(), Fault> {
         self.call_far(sel as u16, off as u32, osz as u32, next as u32)
     }
-    pub fn far_ret(&mut self, osz: u64, release: u64) -> Result<(), Fault> {
+    fn far_ret(&mut self, osz: u64, release: u64) -> Result<(), Fault> {
         self.return_far(osz as u32, release as u32)
     }
-    pub fn iret(&mut self, osz: u64, next: u64) -> Result<(), Fault> {
+    fn iret(&mut self, osz: u64, next: u64) -> Result<(), Fault> {
         self.interrupt_return(osz as u32, next as u32)
     }
-    pub fn soft_int(&mut self, vector: u64, next: u64, kind: u64) -> Result<(), Fault> {
+    fn soft_int(&mut self, vector: u64, next: u64, kind: u64) -> Result<(), Fault> {
         if kind == 0 {
             self.check_vm86_iopl()?;
         }
         let source = if kind == 3 { Source::Icebp } else { Source::Software };
         self.software_interrupt(vector as u8, next as u32, source)
     }
-    pub fn hlt(&mut self, next: u64) {
+    fn hlt(&mut self, next: u64) {
         self.state.pc = next;
         self.state.halted = 1;
     }
-}
 
-/// Segment and system registers.
-#[allow(missing_docs, reason = "declared in helpers.isa")]
-impl Cpu {
-    pub fn load_seg(&mut self, seg: u64, sel: u64) -> Result<(), Fault> {
+    // Segment and system registers.
+    fn load_seg(&mut self, seg: u64, sel: u64) -> Result<(), Fault> {
         self.load_segment(seg as u8, sel as u16)?;
         self.sync_in_block();
         Ok(())
     }
-    pub fn read_cr(&mut self, n: u64) -> Result<u64, Fault> {
+    fn read_cr(&mut self, n: u64) -> Result<u64, Fault> {
         match n {
             0 => Ok(self.state.cr0),
             2 => Ok(self.state.cr2),
@@ -65,7 +64,7 @@ impl Cpu {
             _ => Err(Fault::ud()),
         }
     }
-    pub fn write_cr(&mut self, n: u64, v: u64) -> Result<(), Fault> {
+    fn write_cr(&mut self, n: u64, v: u64) -> Result<(), Fault> {
         let v = v & 0xFFFF_FFFF;
         match n {
             0 => self.write_cr0(v),
@@ -78,125 +77,119 @@ impl Cpu {
             _ => Err(Fault::ud()),
         }
     }
-    pub fn read_dr(&mut self, n: u64) -> Result<u64, Fault> {
+    fn read_dr(&mut self, n: u64) -> Result<u64, Fault> {
         self.read_debug(n as u32).map(u64::from)
     }
-    pub fn write_dr(&mut self, n: u64, v: u64) -> Result<(), Fault> {
+    fn write_dr(&mut self, n: u64, v: u64) -> Result<(), Fault> {
         self.write_debug(n as u32, v as u32)
     }
-    pub fn clts(&mut self) {
+    fn clts(&mut self) {
         self.state.cr0 &= !cr0::TS;
     }
-    pub fn lmsw(&mut self, v: u64) {
+    fn lmsw(&mut self, v: u64) {
         self.load_msw(v as u16);
     }
-    pub fn smsw(&mut self) -> u64 {
+    fn smsw(&mut self) -> u64 {
         self.state.cr0
     }
-    pub fn lgdt(&mut self, limit: u64, base: u64) {
+    fn lgdt(&mut self, limit: u64, base: u64) {
         self.state.gdtr.limit = limit as u32 & 0xFFFF;
         self.state.gdtr.base = base & 0xFFFF_FFFF;
     }
-    pub fn lidt(&mut self, limit: u64, base: u64) {
+    fn lidt(&mut self, limit: u64, base: u64) {
         self.state.idtr.limit = limit as u32 & 0xFFFF;
         self.state.idtr.base = base & 0xFFFF_FFFF;
     }
-    pub fn gdt_limit(&mut self) -> u64 {
+    fn gdt_limit(&mut self) -> u64 {
         u64::from(self.state.gdtr.limit)
     }
-    pub fn gdt_base(&mut self) -> u64 {
+    fn gdt_base(&mut self) -> u64 {
         self.state.gdtr.base
     }
-    pub fn idt_limit(&mut self) -> u64 {
+    fn idt_limit(&mut self) -> u64 {
         u64::from(self.state.idtr.limit)
     }
-    pub fn idt_base(&mut self) -> u64 {
+    fn idt_base(&mut self) -> u64 {
         self.state.idtr.base
     }
-    pub fn lldt(&mut self, sel: u64) -> Result<(), Fault> {
+    fn lldt(&mut self, sel: u64) -> Result<(), Fault> {
         self.load_ldtr(sel as u16)
     }
-    pub fn ltr(&mut self, sel: u64) -> Result<(), Fault> {
+    fn ltr(&mut self, sel: u64) -> Result<(), Fault> {
         self.load_tr(sel as u16)
     }
-    pub fn sldt(&mut self) -> u64 {
+    fn sldt(&mut self) -> u64 {
         u64::from(self.state.ldtr.selector)
     }
-    pub fn str_(&mut self) -> u64 {
+    fn str_(&mut self) -> u64 {
         u64::from(self.state.tr.selector)
     }
-    pub fn lar(&mut self, sel: u64) -> Result<u64, Fault> {
+    fn lar(&mut self, sel: u64) -> Result<u64, Fault> {
         self.access_rights(sel as u16).map(valid)
     }
-    pub fn lsl(&mut self, sel: u64) -> Result<u64, Fault> {
+    fn lsl(&mut self, sel: u64) -> Result<u64, Fault> {
         self.visible_limit(sel as u16).map(valid)
     }
-    pub fn verr(&mut self, sel: u64) -> Result<u64, Fault> {
+    fn verr(&mut self, sel: u64) -> Result<u64, Fault> {
         self.verify(sel as u16, false).map(u64::from)
     }
-    pub fn verw(&mut self, sel: u64) -> Result<u64, Fault> {
+    fn verw(&mut self, sel: u64) -> Result<u64, Fault> {
         self.verify(sel as u16, true).map(u64::from)
     }
-    pub fn invlpg(&mut self, seg: u64, off: u64) {
+    fn invlpg(&mut self, seg: u64, off: u64) {
         let base = self.state.seg[seg as usize % seg::COUNT].base;
         self.flush_page(Lin(base.wrapping_add(off) & 0xFFFF_FFFF));
         self.ask_to_leave();
     }
     /// INVD, WBINVD: there is no cache to write back.
-    pub fn cache_op(&mut self) {}
-}
+    fn cache_op(&mut self) {}
 
-/// Flags, identification, counters, ports.
-#[allow(missing_docs, reason = "declared in helpers.isa")]
-impl Cpu {
-    pub fn pushf(&mut self, osz: u64) -> Result<u64, Fault> {
+    // Flags, identification, counters, ports.
+    fn pushf(&mut self, osz: u64) -> Result<u64, Fault> {
         self.check_vm86_iopl()?;
         let image = self.state.eflags() & !(flags::VM | flags::RF);
         Ok(u64::from(if osz == 16 { image & 0xFFFF } else { image }))
     }
-    pub fn popf(&mut self, v: u64, osz: u64) -> Result<(), Fault> {
+    fn popf(&mut self, v: u64, osz: u64) -> Result<(), Fault> {
         self.pop_flags(v as u32, osz as u32)
     }
-    pub fn cli(&mut self) -> Result<(), Fault> {
+    fn cli(&mut self) -> Result<(), Fault> {
         self.set_interrupt_flag(false)
     }
-    pub fn sti(&mut self) -> Result<(), Fault> {
+    fn sti(&mut self) -> Result<(), Fault> {
         self.set_interrupt_flag(true)
     }
-    pub fn cpuid(&mut self) {
+    fn cpuid(&mut self) {
         let [a, b, c, d] = Self::identify(self.state.gpr[0] as u32);
         self.state.gpr[0] = u64::from(a);
         self.state.gpr[3] = u64::from(b);
         self.state.gpr[1] = u64::from(c);
         self.state.gpr[2] = u64::from(d);
     }
-    pub fn rdmsr(&mut self, n: u64) -> Result<u64, Fault> {
+    fn rdmsr(&mut self, n: u64) -> Result<u64, Fault> {
         self.read_msr(n as u32)
     }
-    pub fn wrmsr(&mut self, n: u64, v: u64) -> Result<(), Fault> {
+    fn wrmsr(&mut self, n: u64, v: u64) -> Result<(), Fault> {
         self.write_msr(n as u32, v)
     }
-    pub fn rdtsc(&mut self) -> Result<u64, Fault> {
+    fn rdtsc(&mut self) -> Result<u64, Fault> {
         self.read_tsc()
     }
-    pub fn rdpmc(&mut self, n: u64) -> Result<u64, Fault> {
+    fn rdpmc(&mut self, n: u64) -> Result<u64, Fault> {
         self.read_pmc(n as u32)
     }
-    pub fn port_in(&mut self, port: u64, bytes: u64) -> Result<u64, Fault> {
+    fn port_in(&mut self, port: u64, bytes: u64) -> Result<u64, Fault> {
         self.input(port as u16, bytes)
     }
-    pub fn port_out(&mut self, port: u64, bytes: u64, v: u64) -> Result<(), Fault> {
+    fn port_out(&mut self, port: u64, bytes: u64, v: u64) -> Result<(), Fault> {
         self.output(port as u16, bytes, v)
     }
-}
 
-/// Stack frames, bulk string parts, coprocessor.
-#[allow(missing_docs, reason = "declared in helpers.isa")]
-impl Cpu {
-    pub fn enter(&mut self, size: u64, level: u64, osz: u64) -> Result<(), Fault> {
+    // Stack frames, bulk string parts, coprocessor.
+    fn enter(&mut self, size: u64, level: u64, osz: u64) -> Result<(), Fault> {
         self.enter_frame(size, level & 31, osz as u32 / 8)
     }
-    pub fn pusha(&mut self, osz: u64) -> Result<(), Fault> {
+    fn pusha(&mut self, osz: u64) -> Result<(), Fault> {
         let mut frame = self.frame();
         for value in self.state.gpr[..8].iter().copied() {
             frame.push(osz as u32 / 8, value as u32);
@@ -205,7 +198,7 @@ impl Cpu {
         self.set_sp(sp);
         Ok(())
     }
-    pub fn popa(&mut self, osz: u64) -> Result<(), Fault> {
+    fn popa(&mut self, osz: u64) -> Result<(), Fault> {
         let bytes = osz as u32 / 8;
         let mut values = [0; 8];
         for (i, value) in (0..).zip(&mut values) {
@@ -219,23 +212,23 @@ impl Cpu {
         self.set_sp(self.sp().wrapping_add(u64::from(8 * bytes)));
         Ok(())
     }
-    pub fn bulk_movs(&mut self, bytes: u64, seg: u64, asz: u64) {
+    fn bulk_movs(&mut self, bytes: u64, seg: u64, asz: u64) {
         self.bulk_copy(bytes, seg as u8 % seg::COUNT as u8, asz as u32);
     }
-    pub fn bulk_stos(&mut self, bytes: u64, asz: u64) {
+    fn bulk_stos(&mut self, bytes: u64, asz: u64) {
         self.bulk_fill(bytes, asz as u32);
     }
-    pub fn bulk_ins(&mut self, bytes: u64, asz: u64) -> Result<(), Fault> {
+    fn bulk_ins(&mut self, bytes: u64, asz: u64) -> Result<(), Fault> {
         self.bulk_input(bytes, asz as u32)
     }
-    pub fn bulk_outs(&mut self, bytes: u64, seg: u64, asz: u64) -> Result<(), Fault> {
+    fn bulk_outs(&mut self, bytes: u64, seg: u64, asz: u64) -> Result<(), Fault> {
         self.bulk_output(bytes, seg as u8 % seg::COUNT as u8, asz as u32)
     }
     /// Without a coprocessor an escape does nothing unless CR0 asks for #NM.
-    pub fn fpu_escape(&mut self) -> Result<(), Fault> {
+    fn fpu_escape(&mut self) -> Result<(), Fault> {
         if self.state.cr0 & (cr0::EM | cr0::TS) != 0 { Err(Fault::nm()) } else { Ok(()) }
     }
-    pub fn fpu_wait(&mut self) -> Result<(), Fault> {
+    fn fpu_wait(&mut self) -> Result<(), Fault> {
         let both = cr0::MP | cr0::TS;
         if self.state.cr0 & both == both { Err(Fault::nm()) } else { Ok(()) }
     }

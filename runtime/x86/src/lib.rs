@@ -1,27 +1,29 @@
 //! The x86 guest: state, decoder and lowering (expanded from the tables), and the architecture's large
 //! algorithms: segmentation, paging, interrupts, tasks.
 
-pub mod decode;
-pub mod disasm;
-pub mod insn;
-pub mod lower;
-pub mod mode;
-pub mod state;
 pub mod access;
 pub mod cpu;
+pub mod decode;
+pub mod disasm;
 pub mod dump;
 pub mod far;
 pub mod fault;
 pub mod flags;
+pub mod guest;
 pub mod helpers;
+pub mod insn;
 pub mod interrupt;
+pub mod lower;
+pub mod mode;
 pub mod paging;
 pub mod segment;
 pub mod stack;
+pub mod state;
 pub mod strings;
 pub mod system;
 pub mod task;
 pub mod tlb;
+
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use mem::{Bus, GuestRam, Phys, PhysMap, Port, Size};
 
 use crate::cpu::Cpu;
+use crate::state::{Segment, TableReg};
 
 /// What the test bus saw and says.
 #[derive(Default)]
@@ -64,4 +65,153 @@ pub(crate) fn machine() -> (Cpu, Rc<RefCell<Log>>) {
 
 pub(crate) fn cpu() -> Cpu {
     machine().0
+}
+
+/// Selectors of [`protected`]'s GDT.
+pub(crate) mod sel {
+    pub(crate) const CODE: u16 = 0x08;
+    pub(crate) const DATA: u16 = 0x10;
+    pub(crate) const USER_CODE: u16 = 0x1B;
+    pub(crate) const USER_DATA: u16 = 0x23;
+    pub(crate) const TSS: u16 = 0x28;
+    pub(crate) const LDT: u16 = 0x30;
+    /// Conforming code, DPL 0.
+    pub(crate) const CONFORMING: u16 = 0x38;
+    pub(crate) const ABSENT: u16 = 0x40;
+    pub(crate) const READ_ONLY: u16 = 0x48;
+    /// Offsets above 0xFFFF.
+    pub(crate) const EXPAND_DOWN: u16 = 0x50;
+    pub(crate) const EXECUTE_ONLY: u16 = 0x58;
+    /// 32-bit call gate, DPL 3, 2 parameters, to CODE:0x5000.
+    pub(crate) const CALL_GATE: u16 = 0x60;
+    /// 16-bit call gate, DPL 3, 1 parameter, to CODE:0x5100.
+    pub(crate) const CALL_GATE16: u16 = 0x68;
+    /// Task gate, DPL 3, to TSS2.
+    pub(crate) const TASK_GATE: u16 = 0x70;
+    pub(crate) const TSS2: u16 = 0x78;
+    pub(crate) const TSS16: u16 = 0x80;
+    /// 16-bit code, base 0x1_0000, limit 0xFFFF.
+    pub(crate) const CODE16: u16 = 0x88;
+    /// 16-bit data, base 0x1_0000, limit 0xFFFF.
+    pub(crate) const DATA16: u16 = 0x90;
+    /// Flat data of DPL 3 but not writable.
+    pub(crate) const USER_READ_ONLY: u16 = 0x9B;
+}
+
+/// Linear addresses of the tables.
+pub(crate) mod at {
+    pub(crate) const GDT: u64 = 0x1000;
+    pub(crate) const IDT: u64 = 0x2000;
+    pub(crate) const TSS: u64 = 0x3000;
+    pub(crate) const TSS2: u64 = 0x3800;
+    pub(crate) const TSS16: u64 = 0x3A00;
+    pub(crate) const LDT: u64 = 0x3C00;
+    /// Inner stack pointer of level 0 in the TSS.
+    pub(crate) const STACK0: u64 = 0x8000;
+}
+
+/// A segment or system descriptor; `limit` in units of its granularity.
+pub(crate) fn descriptor(base: u64, limit: u64, attr: u16) -> u64 {
+    let attr = u64::from(attr);
+    limit & 0xFFFF
+        | (base & 0xFF_FFFF) << 16
+        | (attr & 0xFF) << 40
+        | (limit >> 16 & 0xF) << 48
+        | (attr >> 12) << 52
+        | (base >> 24 & 0xFF) << 56
+}
+
+/// A gate: selector, offset, access byte, parameter count.
+pub(crate) fn gate(selector: u16, off: u64, access: u64, params: u64) -> u64 {
+    off & 0xFFFF | u64::from(selector) << 16 | params << 32 | access << 40 | (off >> 16) << 48
+}
+
+/// Flat 32-bit protected mode at CPL 0, SP 0x9000, with the tables that [`sel`] names.
+pub(crate) fn protected() -> (Cpu, Rc<RefCell<Log>>) {
+    let (mut cpu, log) = machine();
+    let flat = |access: u16| descriptor(0, 0xF_FFFF, 0xC000 | access);
+    let gdt = [
+        0,
+        flat(0x9B),
+        flat(0x93),
+        flat(0xFB),
+        flat(0xF3),
+        descriptor(at::TSS, 0x20FF, 0x8B),
+        descriptor(at::LDT, 0x3F, 0x82),
+        flat(0x9F),
+        flat(0x13),
+        flat(0x91),
+        descriptor(0, 0xFFFF, 0x4097),
+        flat(0x99),
+        gate(sel::CODE, 0x5000, 0xEC, 2),
+        gate(sel::CODE, 0x5100, 0xE4, 1),
+        gate(sel::TSS2, 0, 0xE5, 0),
+        descriptor(at::TSS2, 0x67, 0x89),
+        descriptor(at::TSS16, 0x2B, 0x81),
+        descriptor(0x1_0000, 0xFFFF, 0x9B),
+        descriptor(0x1_0000, 0xFFFF, 0x93),
+        flat(0xF1),
+    ];
+    for (i, &entry) in (0..).zip(&gdt) {
+        poke(&cpu, at::GDT + 8 * i, Size::B8, entry);
+    }
+    poke(&cpu, at::TSS + 4, Size::B4, at::STACK0);
+    poke(&cpu, at::TSS + 8, Size::B2, u64::from(sel::DATA));
+    cpu.state.gdtr = TableReg { base: at::GDT, limit: 8 * gdt.len() as u32 - 1, pad: 0 };
+    cpu.state.idtr = TableReg { base: at::IDT, limit: 0x7FF, pad: 0 };
+    cpu.state.tr = Segment { selector: sel::TSS, attr: 0x8B, limit: 0x20FF, base: at::TSS };
+    cpu.state.ldtr = Segment::null(0);
+    cpu.state.cr0 |= 1;
+    enter_level(&mut cpu, 0);
+    cpu.state.pc = 0x4000;
+    (cpu, log)
+}
+
+/// Flat segments of a privilege level, SP 0x9000.
+pub(crate) fn enter_level(cpu: &mut Cpu, cpl: u16) {
+    let (code, data) =
+        if cpl == 0 { (sel::CODE, sel::DATA) } else { (sel::USER_CODE, sel::USER_DATA) };
+    let dpl = cpl << 5;
+    let data = Segment { selector: data, attr: 0xC093 | dpl, limit: u32::MAX, base: 0 };
+    cpu.state.seg = [data; 6];
+    cpu.state.seg[1] = Segment { selector: code, attr: 0xC09B | dpl, ..data };
+    cpu.state.cpl = u32::from(cpl);
+    cpu.state.gpr[4] = 0x9000;
+    cpu.sync_mode();
+}
+
+/// Virtual-8086 mode with every selector 0x1000 but SS, 0x900:0x100, IP 0x20.
+pub(crate) fn enter_vm86(cpu: &mut Cpu, iopl: u32) {
+    cpu.state.set_eflags(crate::flags::VM | crate::flags::IF | iopl << 12);
+    cpu.state.seg = [Segment::of_8086(0x1000, 0xF3); 6];
+    cpu.state.seg[2] = Segment::of_8086(0x900, 0xF3);
+    cpu.state.gpr[4] = 0x100;
+    cpu.state.pc = 0x20;
+    cpu.state.cpl = 3;
+    cpu.sync_mode();
+}
+
+/// Writes guest RAM.
+pub(crate) fn poke(cpu: &Cpu, at: u64, size: Size, value: u64) {
+    assert!(cpu.ram.write(at, size, value));
+}
+
+/// Reads 4 bytes of guest RAM.
+pub(crate) fn peek4(cpu: &Cpu, at: u64) -> u64 {
+    cpu.ram.read(at, Size::B4).unwrap()
+}
+
+/// Reads 2 bytes of guest RAM.
+pub(crate) fn peek2(cpu: &Cpu, at: u64) -> u64 {
+    cpu.ram.read(at, Size::B2).unwrap()
+}
+
+/// Writes an IDT gate.
+pub(crate) fn set_gate(cpu: &Cpu, vector: u8, entry: u64) {
+    poke(cpu, at::IDT + 8 * u64::from(vector), Size::B8, entry);
+}
+
+/// `(selector, pc, cpl)`.
+pub(crate) fn place(cpu: &Cpu) -> (u16, u64, u32) {
+    (cpu.state.seg[1].selector, cpu.state.pc, cpu.state.cpl)
 }

@@ -1,0 +1,12 @@
+//! Unit tests of the machine part, by subject, on tiny memories with hand-made tables.
+
+mod gates;
+mod interrupts;
+mod memory;
+mod paging;
+mod privilege;
+mod real;
+mod segments;
+mod strings;
+mod tasks;
+mod vm86;
