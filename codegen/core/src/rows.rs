@@ -278,3 +278,64 @@ fn expr_may_fault(isa: &Isa, expr: &Expr) -> bool {
         | ExprKind::Field(..) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn isa(items: &str) -> Isa {
+        let files = vec![
+            ("x86.isa".to_owned(), "isa x86; use t;".to_owned()),
+            ("t.isa".to_owned(), format!("isa x86;\n{items}")),
+        ];
+        isa_spec::parse_files(files).unwrap_or_else(|errors| panic!("{errors}"))
+    }
+
+    #[test]
+    fn only_certain_writes_count() {
+        let isa = isa(r#"
+            /// a
+            insn ADD(d, s) flags(o s z a p c) { "01 /r" Ev, Gv; } => { cc = add(d, s); d = d + s; }
+            /// b
+            insn SHL(d, n) flags(o s z a=? p c) { "D1 /4" Ev, 1; "D3 /4" Ev, CL; } => { cc = shl(d, n); d = d << n; }
+            /// c
+            insn CLC() flags(c) { "F8" -; } => { cf = false; }
+            /// d
+            insn SCAS(s) repcc flags(o s z a p c; d) { "AE" Yb; } => { cc = sub(AL, s); }
+            /// e
+            insn Z(d, s) flags(z c) { "0F BC /r" Gv, Ev; }
+                => { if s == 0 { zf = true; cf = true; } else { zf = false; d = s; } }
+        "#);
+        let writes: Vec<u8> = isa.rows.iter().map(|row| certain_writes(&isa, row)).collect();
+        assert_eq!(writes, [63, 63, 0, 1, 0, 8]);
+    }
+
+    #[test]
+    fn faults_depend_on_the_form() {
+        let isa = isa(r#"
+            /// a
+            insn ADD(d, s) { "01 /r" Ev, Gv; } => { d = d + s; }
+            /// b
+            insn LEA(d, m) { "8D /r" Gv, M; } => { d = addr(m); }
+            /// c
+            insn NOP(d) { "0F 1F /0" Ev noaccess; } => { }
+            /// d
+            insn PUSH(s) { "50+r" Zv; } => { push(s); }
+            /// e
+            insn MOV(d, s) { "8E /r" Sw, Ew; } => { d = s; }
+            /// f
+            insn AAM(n) { "D4 ib" Ibu; } => { if n == 0 { raise!(DE); } }
+        "#);
+        let faults: Vec<(bool, bool)> =
+            isa.rows.iter().map(|row| (has_memory_operand(row), may_fault(&isa, row))).collect();
+        let expected = [
+            (true, false),
+            (false, false),
+            (false, false),
+            (false, true),
+            (true, true),
+            (false, true),
+        ];
+        assert_eq!(faults, expected);
+    }
+}

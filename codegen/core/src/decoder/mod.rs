@@ -16,3 +16,6 @@ pub fn generate(isa: &Isa) -> Result<TokenStream, String> {
     let tree = tree::Tree::build(isa)?;
     emit::emit(isa, &tree)
 }
+
+#[cfg(test)]
+mod tests;
