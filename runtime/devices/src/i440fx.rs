@@ -73,8 +73,8 @@ impl HostBridge {
         Ok(())
     }
 
-    /// A configuration write; true if the memory map below 1 MiB may have changed.
-    pub fn config_write(&mut self, at: u8, size: Size, value: u32) -> bool {
+    /// A configuration write. The memory map below 1 MiB may change by it.
+    pub fn config_write(&mut self, at: u8, size: Size, value: u32) {
         let smram = self.config.byte(SMRAM);
         self.config.write(at, size, value);
         if smram & SMRAM_LOCK != 0 {
@@ -83,8 +83,6 @@ impl HostBridge {
             let locked = self.config.byte(SMRAM) & !SMRAM_OPEN;
             self.config.set_byte(SMRAM, locked);
         }
-        let last = u16::from(at) + size.bytes() as u16;
-        last > u16::from(PAM0) && at <= SMRAM
     }
 
     /// Attributes of segment `i`: 0–7 are 16 KiB each from 0xC0000, 8–11 16 KiB each from
@@ -110,10 +108,10 @@ mod tests {
     #[test]
     fn pam_segments_and_smram() {
         let mut bridge = HostBridge::new();
-        assert!(bridge.config_write(0x59, Size::B1, 0xff));
+        bridge.config_write(0x59, Size::B1, 0xff);
         assert_eq!(bridge.config.byte(0x59), 0x30);
         assert_eq!(bridge.pam(12), PamAttributes { read_ram: true, write_ram: true });
-        assert!(bridge.config_write(0x5c, Size::B4, 0x0000_1200));
+        bridge.config_write(0x5c, Size::B4, 0x0000_1200);
         assert_eq!(bridge.pam(6), PamAttributes { read_ram: false, write_ram: true });
         assert_eq!(bridge.pam(7), PamAttributes { read_ram: true, write_ram: false });
         bridge.config_write(SMRAM, Size::B1, 0x4a);
@@ -121,6 +119,5 @@ mod tests {
         bridge.config_write(SMRAM, Size::B1, 0x1a);
         bridge.config_write(SMRAM, Size::B1, 0x4a);
         assert!(!bridge.is_smram_open(), "locked");
-        assert!(!bridge.config_write(4, Size::B2, 7));
     }
 }

@@ -189,7 +189,7 @@ impl Rtc {
     }
 
     fn encode(&self, n: u8) -> u8 {
-        if self.cmos[REG_B] & B_BINARY != 0 { n } else { (n / 10) << 4 | n % 10 }
+        if self.cmos[REG_B] & B_BINARY != 0 { n } else { (n / 10) << 4 | (n % 10) }
     }
 
     fn decode(&self, byte: u8) -> u8 {

@@ -130,7 +130,8 @@ fn segment(i: usize) -> (u64, u64) {
 }
 
 impl Board {
-    /// Maps what lies between 640 KiB and 1 MiB as the host bridge's registers say.
+    /// Maps what lies between 640 KiB and 1 MiB as the host bridge's registers say. Nothing moves
+    /// if they say what they said before.
     pub(super) fn map_legacy(&mut self) {
         let bridge = &self.chips.host_bridge;
         let window = VIDEO.end - VIDEO.start;

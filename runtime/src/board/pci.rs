@@ -45,9 +45,8 @@ impl Board {
         let c = &mut self.chips;
         match (target.device, target.function) {
             HOST_BRIDGE => {
-                if c.host_bridge.config_write(at, size, value) {
-                    self.map_legacy();
-                }
+                c.host_bridge.config_write(at, size, value);
+                self.map_legacy();
             }
             ISA_BRIDGE => c.isa.config.write(at, size, value),
             IDE => {

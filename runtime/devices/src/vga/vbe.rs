@@ -199,7 +199,7 @@ impl Vga {
                 }
             }
             0x500..=0x515 if offset & 1 == 0 && size >= Size::B2 => {
-                let saved = std::mem::replace(&mut self.vbe_index, (offset - 0x500 >> 1) as u16);
+                let saved = std::mem::replace(&mut self.vbe_index, ((offset - 0x500) >> 1) as u16);
                 self.vbe_write(1, value as u16);
                 self.vbe_index = saved;
             }
