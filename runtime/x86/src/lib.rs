@@ -11,6 +11,7 @@ pub mod fault;
 pub mod flags;
 pub mod guest;
 pub mod helpers;
+pub mod front;
 pub mod insn;
 pub mod interrupt;
 pub mod lower;

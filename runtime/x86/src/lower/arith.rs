@@ -67,6 +67,13 @@ impl Lower<'_> {
         if is_commutative(code) && self.const_of(a).is_some() {
             (a, b) = (b, a);
         }
+        if code == Code::Add
+            && let Some(k) = self.const_of(b)
+            && let Some((inner, j)) = self.sum_of(a)
+        {
+            let sum = self.const_node(j.wrapping_add(k), w);
+            return self.fold(Code::Add, w, inner, sum);
+        }
         match (code, self.const_of(b)) {
             (Code::Add | Code::Sub | Code::Or | Code::Xor, Some(0)) => a,
             (Code::And, Some(mask)) if mask == w.mask() => a,
@@ -80,6 +87,13 @@ impl Lower<'_> {
             }
             _ => self.op_node(code, w, &[a, b]),
         }
+    }
+
+    /// A node that is another plus a constant.
+    fn sum_of(&self, n: u16) -> Option<(u16, u64)> {
+        let node = self.at_node(n);
+        let [inner, k, ..] = node.args;
+        if node.kind == Kind::Op(Code::Add) { Some((inner, self.const_of(k)?)) } else { None }
     }
 
     /// The node of this op on this first argument, if there is one.

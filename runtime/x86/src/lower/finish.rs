@@ -23,8 +23,9 @@ pub(super) struct Step {
 pub(super) enum StepKind {
     /// A load of the body.
     Load { node: u16 },
-    /// A helper call.
-    Call { helper: u32, args: [u16; 4], ret: u16 },
+    /// A helper call. A late one writes a segment, control or debug register: it comes after every load and
+    /// check of the body.
+    Call { helper: u32, args: [u16; 4], ret: u16, late: bool },
     /// A fault.
     Raise { what: u32, code: u16 },
     /// A store: done with the commits.
@@ -43,6 +44,7 @@ impl Lower<'_> {
         if self.run_steps() == Flow::End {
             return Flow::End;
         }
+        self.run_late_calls();
         self.commit();
         self.leave()
     }
@@ -68,6 +70,7 @@ impl Lower<'_> {
                     let label = self.cold_raise(what, code);
                     self.branch_if(pred, label, true);
                 }
+                StepKind::Call { late: true, .. } => {}
                 StepKind::Call { .. } | StepKind::Exit if is_conditional => {
                     n = self.run_conditional(n, pred);
                     continue;
@@ -84,13 +87,28 @@ impl Lower<'_> {
             StepKind::Load { node } => {
                 self.emit(node);
             }
-            StepKind::Call { helper, args, ret } => self.emit_call(helper, args, ret),
+            StepKind::Call { helper, args, ret, .. } => self.emit_call(helper, args, ret),
             StepKind::Probe { operand } => {
                 let MemState { seg, aw, off, w, .. } = self.mem_state(usize::from(operand));
                 self.push_ptr(seg, aw, off, w, AccessKind::W);
             }
             StepKind::Exit => self.push_exit(exit::RESYNC, Val::NONE),
             StepKind::Raise { .. } | StepKind::Store { .. } => {}
+        }
+    }
+
+    /// Register writes that are helper calls.
+    fn run_late_calls(&mut self) {
+        let mut n = 0;
+        while let Some(&Step { pred, kind }) = self.work.steps.get(n) {
+            n = match kind {
+                StepKind::Call { late: true, .. } if pred != B::Const(true) => self.run_conditional(n, pred),
+                StepKind::Call { late: true, .. } => {
+                    self.run_step(kind);
+                    n + 1
+                }
+                _ => n + 1,
+            };
         }
     }
 
@@ -148,8 +166,8 @@ impl Lower<'_> {
         self.probe_stores(&staged);
         let (mask, image) = self.flag_image(&staged);
         self.settle_jumps(mask != 0);
+        self.plain_stores(&staged); // the last thing that may fault
         self.emit_values(&staged, image, false);
-        self.plain_stores(&staged);
         self.emit_cc(&staged, FlagMask(mask));
         self.emit_values(&staged, image, true);
         self.pointer_stores(&staged);

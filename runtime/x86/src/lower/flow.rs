@@ -297,6 +297,15 @@ impl Lower<'_> {
 
     /// `call!(helper(args))`.
     pub(super) fn call(&mut self, helper: u32, args: &[V]) -> V {
+        self.call_step(helper, args, false)
+    }
+
+    /// A helper call that writes a segment, control or debug register.
+    pub(super) fn call_late(&mut self, helper: u32, args: &[V]) {
+        self.call_step(helper, args, true);
+    }
+
+    fn call_step(&mut self, helper: u32, args: &[V], late: bool) -> V {
         let mut nodes = [NO; 4];
         for (slot, arg) in nodes.iter_mut().zip(args) {
             *slot = self.as_node(*arg, Width::W64);
@@ -304,7 +313,7 @@ impl Lower<'_> {
         let info = &helpers::INFO[helper as usize];
         let bits = if info.ret == 0 { 64 } else { u32::from(info.ret) };
         let ret = self.node(Node::new(Kind::Call, Width::from_bits(bits)));
-        self.step(StepKind::Call { helper, args: nodes, ret });
+        self.step(StepKind::Call { helper, args: nodes, ret, late });
         V::Node(ret)
     }
 

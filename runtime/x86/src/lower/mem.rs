@@ -235,20 +235,9 @@ impl Lower<'_> {
             _ => inner,
         };
         let inner = self.extend(inner, w, Code::Extu);
-        let sum = self.add_constant(inner, disp, w);
-        if aw == Width::W16 { self.wrap16(sum) } else { sum }
-    }
-
-    fn add_constant(&mut self, n: u16, disp: i64, w: Width) -> u16 {
-        let node = *self.at_node(n);
-        if node.kind == Kind::Op(Code::Add)
-            && let Some(old) = self.const_of(node.args[1])
-        {
-            let sum = self.const_node(old.wrapping_add(disp.cast_unsigned()), w);
-            return self.fold(Code::Add, w, node.args[0], sum);
-        }
         let disp = self.const_node(disp.cast_unsigned(), w);
-        self.fold(Code::Add, w, n, disp)
+        let sum = self.fold(Code::Add, w, inner, disp);
+        if aw == Width::W16 { self.wrap16(sum) } else { sum }
     }
 
     /// An offset of a body, as loads and stores want it, and its address width.

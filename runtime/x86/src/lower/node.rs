@@ -1,7 +1,7 @@
 //! Values of an insn: nodes of a small graph, folded and shared while it is built, emitted on demand.
 
 use super::Lower;
-use ir::{Block, Code, Val, Width};
+use ir::{Code, Val, Width};
 
 /// No node.
 pub(super) const NO: u16 = u16::MAX;
@@ -252,9 +252,4 @@ impl Lower<'_> {
 pub(super) fn sign_extend(value: u64, w: Width) -> u64 {
     let shift = 64 - w.bits();
     ((value << shift).cast_signed() >> shift).cast_unsigned()
-}
-
-/// A temporary at width `w`.
-pub(super) fn temp(block: &mut Block, w: Width) -> Val {
-    block.temp(w)
 }

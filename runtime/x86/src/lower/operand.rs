@@ -82,15 +82,11 @@ impl Lower<'_> {
                 self.staged.put(Write { dest: Dest::Mem(i as u8), w, node });
             }
             Operand::Seg(n) => {
-                self.call(helpers::LOAD_SEG, &[V::Num(u64::from(n)), v]);
+                self.call_late(helpers::LOAD_SEG, &[V::Num(u64::from(n)), v]);
                 self.marks |= mark::LEAVE;
             }
-            Operand::Cr(n) => {
-                self.call(helpers::WRITE_CR, &[V::Num(u64::from(n)), v]);
-            }
-            Operand::Dr(n) => {
-                self.call(helpers::WRITE_DR, &[V::Num(u64::from(n)), v]);
-            }
+            Operand::Cr(n) => self.call_late(helpers::WRITE_CR, &[V::Num(u64::from(n)), v]),
+            Operand::Dr(n) => self.call_late(helpers::WRITE_DR, &[V::Num(u64::from(n)), v]),
             Operand::Imm { .. } | Operand::Rel { .. } | Operand::Far { .. } => {
                 self.mismatches += 1; // the tables' checks refuse it
             }

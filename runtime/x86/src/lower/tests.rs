@@ -59,7 +59,7 @@ fn every_row_lowers_to_a_block_that_verifies() {
         for place in places() {
             let size =
                 if place.mode.has(Mode::CODE32) { CodeSize::Bits32 } else { CodeSize::Bits16 };
-            for modrm in [0xCB, 0x4B, 0x44] {
+            for modrm in [0xCB, 0x4B, 0x44, 0xDA] {
                 let Some(insn) = sample(row as u16, info, size, modrm) else { continue };
                 lowered += 1;
                 let mut lower = Lower::new(&mut block, &mut work, place);
@@ -69,6 +69,9 @@ fn every_row_lowers_to_a_block_that_verifies() {
                 lower.close();
                 let mismatches = lower.mismatches();
                 let text = ir::text::print(&block, &super::IrNames);
+                if let Err(errors) = ir::verify(&block) {
+                    failures.push(format!("{} {}: {errors:?}\n{text}", info.at, info.opcode));
+                }
                 if mismatches != 0 {
                     failures.push(format!(
                         "{} {}: {mismatches} mismatches\n{text}",

@@ -1,0 +1,327 @@
+//! Block front end: guest bytes to a block of ops.
+//!
+//! A block ends at a jump, where the mode may change, after a number of insns, and at the page end; an insn
+//! that crosses the page end forms a block of its own. Bytes that cannot run become the fault they raise,
+//! at their place. Only a page that is not there is the caller's business, because only it can raise that fault.
+
+use crate::decode::{Features, MAX_LEN, ROWS, decode};
+use crate::insn::{CodeSize, DecodeError, Insn};
+use crate::lower::{Flow, HAS_ERROR_CODE, Lower, Place, Work, vector};
+use crate::mode::Mode;
+use ir::{Block, Code, FlagMask};
+
+/// Default for the most insns in a block.
+pub const MAX_INSNS: u32 = 64;
+const PAGE: u32 = 4096;
+/// How many insns [`flags_dead_at`] looks at.
+const PEEK_INSNS: usize = 4;
+
+/// Guest code from the block's first byte on.
+#[derive(Clone, Copy, Debug)]
+pub struct CodeBytes<'a> {
+    /// Up to the end of the page.
+    pub page: &'a [u8],
+    /// The first bytes of the page that follows in linear memory (15 are enough), if it is known to be
+    /// executable. May be left out at first: [`BuildError::NeedsNextPage`] asks for it.
+    pub next: Option<&'a [u8]>,
+}
+
+/// One insn of a block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct InsnInfo {
+    /// Page offset of its first byte.
+    pub page_off: u16,
+    /// Length in bytes.
+    pub len: u8,
+    /// Row, or [`NO_ROW`] for bytes that raise a fault.
+    pub row: u16,
+}
+
+/// Row of bytes that are no insn.
+pub const NO_ROW: u16 = u16::MAX;
+
+/// What is known about a built block beside its ops.
+#[derive(Clone, Debug, Default)]
+pub struct BlockInfo {
+    /// Its insns in order.
+    pub insns: Vec<InsnInfo>,
+    /// Guest bytes it was made from, from its first byte on.
+    pub bytes: u32,
+    /// Its one insn reaches into the next page.
+    pub crosses_page: bool,
+    /// Page offsets that its `goto_tb` slots lead to.
+    pub slots: [Option<u16>; 2],
+}
+
+impl BlockInfo {
+    fn clear(&mut self) {
+        self.insns.clear();
+        self.bytes = 0;
+        self.crosses_page = false;
+        self.slots = [None; 2];
+    }
+
+    fn add(&mut self, at: u32, len: u8, row: u16) {
+        self.insns.push(InsnInfo { page_off: at as u16, len, row }); // below 4096
+        self.bytes += u32::from(len);
+    }
+}
+
+/// Why there is no block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BuildError {
+    /// The first insn reaches into the next page, whose bytes were not given: give them, or raise the fault
+    /// that fetching them raises.
+    NeedsNextPage,
+}
+
+/// What of the processor and of the request a block depends on, beside its place.
+#[derive(Clone, Copy, Debug)]
+pub struct BuildConfig {
+    /// What the processor has.
+    pub features: Features,
+    /// Most insns in the block.
+    pub max_insns: u32,
+}
+
+/// Reused memory of [`build`].
+#[derive(Default, Debug)]
+pub struct Scratch {
+    work: Work,
+}
+
+/// Width of code in a mode.
+pub const fn code_size(mode: Mode) -> CodeSize {
+    if mode.has(Mode::CODE64) {
+        CodeSize::Bits64
+    } else if mode.has(Mode::CODE32) {
+        CodeSize::Bits32
+    } else {
+        CodeSize::Bits16
+    }
+}
+
+/// Decodes and lowers the block at `place`.
+///
+/// # Errors
+/// When the first insn needs bytes of a page that was not given.
+pub fn build(
+    code: &CodeBytes<'_>,
+    place: Place,
+    config: &BuildConfig,
+    scratch: &mut Scratch,
+    block: &mut Block,
+    info: &mut BlockInfo,
+) -> Result<(), BuildError> {
+    info.clear();
+    let size = code_size(place.mode);
+    let max_insns = if place.is_single_step() { 1 } else { config.max_insns.max(1) };
+    let mut lower = Lower::new(block, &mut scratch.work, place);
+    let mut at = place.page_off;
+    loop {
+        let count = info.insns.len() as u32;
+        let rest = code.page.get((at - place.page_off) as usize..).unwrap_or_default();
+        if count == max_insns || at >= PAGE || (rest.is_empty() && count > 0) {
+            lower.end(at);
+            break;
+        }
+        let decoded = match decode(rest, size, &config.features) {
+            Err(DecodeError::Truncated) if count > 0 => {
+                lower.end(at);
+                break;
+            }
+            Err(DecodeError::Truncated) => {
+                info.crosses_page = true;
+                decode_across(rest, code.next, size, &config.features)?
+            }
+            decoded => decoded,
+        };
+        match add_insn(&mut lower, place, at, decoded, info) {
+            Flow::End => break,
+            Flow::Next => at += info.insns.last().map_or(0, |insn| u32::from(insn.len)),
+        }
+        if info.crosses_page {
+            lower.end(at);
+            break;
+        }
+    }
+    lower.close();
+    note_slots(block, info);
+    Ok(())
+}
+
+/// Decodes an insn that begins in one page and ends in the next.
+fn decode_across(
+    rest: &[u8],
+    next: Option<&[u8]>,
+    size: CodeSize,
+    features: &Features,
+) -> Result<Result<Insn, DecodeError>, BuildError> {
+    let next = next.ok_or(BuildError::NeedsNextPage)?;
+    let mut bytes = [0; 2 * MAX_LEN];
+    let head = rest.len().min(MAX_LEN);
+    let tail = next.len().min(MAX_LEN);
+    bytes[..head].copy_from_slice(&rest[..head]);
+    bytes[head..head + tail].copy_from_slice(&next[..tail]);
+    match decode(&bytes[..head + tail], size, features) {
+        Err(DecodeError::Truncated) => Err(BuildError::NeedsNextPage),
+        decoded => Ok(decoded),
+    }
+}
+
+/// Lowers one insn, or what its bytes raise.
+fn add_insn(
+    lower: &mut Lower<'_>,
+    place: Place,
+    at: u32,
+    decoded: Result<Insn, DecodeError>,
+    info: &mut BlockInfo,
+) -> Flow {
+    let len = match &decoded {
+        Ok(insn) => insn.len,
+        Err(DecodeError::Undefined { len }) => *len,
+        Err(DecodeError::TooLong | DecodeError::Truncated) => MAX_LEN as u8,
+    };
+    let is_inside = is_within_limit(place, at, len);
+    match decoded {
+        Ok(insn) if is_inside => {
+            info.add(at, len, insn.row);
+            return lower.lower(&insn, at);
+        }
+        Err(DecodeError::Undefined { .. }) if is_inside => lower.fault(at, len, vector::UD, 0),
+        // Beyond the segment limit, or more than 15 bytes (SDM Vol. 3A, "General Protection Exception").
+        _ => lower.fault(at, len, vector::GP | HAS_ERROR_CODE, 0),
+    }
+    info.add(at, len, NO_ROW);
+    Flow::End
+}
+
+/// Do these bytes lie within the code segment?
+fn is_within_limit(place: Place, at: u32, len: u8) -> bool {
+    if place.is_flat() {
+        return true;
+    }
+    let ip = place.ip_base().wrapping_add(u64::from(at)) & 0xFFFF_FFFF;
+    ip + u64::from(len.max(1)) - 1 <= u64::from(place.cs_limit)
+}
+
+/// Records where the chained ends lead.
+fn note_slots(block: &Block, info: &mut BlockInfo) {
+    for op in block.ops.iter().filter(|op| op.code == Code::GotoTb) {
+        if let Some(slot) = info.slots.get_mut(usize::from(op.x)) {
+            *slot = Some(op.imm as u16); // below 4096
+        }
+    }
+}
+
+/// Arithmetic flags that the code at the start of `bytes` certainly overwrites before it reads them and before
+/// anything that may fault, leave or touch memory. Looks at a few insns; empty when in doubt.
+pub fn flags_dead_at(bytes: &[u8], size: CodeSize, features: &Features) -> FlagMask {
+    let (mut dead, mut live, mut rest) = (0, 0, bytes);
+    for _ in 0..PEEK_INSNS {
+        let Ok(insn) = decode(rest, size, features) else { break };
+        let row = &ROWS[usize::from(insn.row)];
+        live |= row.reads & !dead;
+        if may_fault(&insn) {
+            break;
+        }
+        dead |= row.writes & !live;
+        if dead | live == FlagMask::ALL.0 {
+            break;
+        }
+        rest = rest.get(usize::from(insn.len)..).unwrap_or_default();
+    }
+    FlagMask(dead)
+}
+
+fn may_fault(insn: &Insn) -> bool {
+    let row = insn.info();
+    if insn.modrm >= 0xC0 { row.may_fault_reg } else { row.may_fault }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: BuildConfig = BuildConfig { features: Features::ALL, max_insns: MAX_INSNS };
+
+    fn flat(page_off: u32) -> Place {
+        let mode = Mode(Mode::PE | Mode::CODE32 | Mode::STACK32 | Mode::FLAT_CS);
+        Place { mode, ip: u64::from(page_off), page_off, cs_limit: u32::MAX }
+    }
+
+    fn real(ip: u64, page_off: u32) -> Place {
+        Place { mode: Mode(0), ip, page_off, cs_limit: 0xFFFF }
+    }
+
+    fn run(page: &[u8], next: Option<&[u8]>, place: Place) -> Result<(String, BlockInfo), BuildError> {
+        let (mut block, mut info, mut scratch) = (Block::default(), BlockInfo::default(), Scratch::default());
+        build(&CodeBytes { page, next }, place, &CONFIG, &mut scratch, &mut block, &mut info)?;
+        let errors = ir::verify(&block);
+        let text = ir::text::print(&block, &crate::lower::IrNames);
+        assert!(errors.is_ok(), "{errors:?}\n{text}");
+        Ok((text, info))
+    }
+
+    #[test]
+    fn a_block_ends_at_a_jump() {
+        let (text, info) = run(&[0x40, 0x75, 0xFD, 0x90], None, flat(0x10)).unwrap();
+        assert_eq!(info.insns.len(), 2);
+        assert_eq!((info.bytes, info.slots), (3, [Some(0x10), Some(0x13)]));
+        assert!(text.contains("goto_tb $0x0,$0x10,back"), "{text}");
+    }
+
+    #[test]
+    fn a_block_ends_at_the_page_end() {
+        let (text, info) = run(&[0x90, 0x40, 0x05, 1], None, flat(4092)).unwrap();
+        assert_eq!(info.insns.len(), 2, "{text}");
+        assert!(!info.crosses_page);
+        assert!(text.contains("goto_tb $0x1,$0xffe"), "{text}");
+    }
+
+    #[test]
+    fn an_insn_across_the_page_end_is_a_block_of_its_own() {
+        let place = flat(4094);
+        assert_eq!(run(&[0x05, 1], None, place).unwrap_err(), BuildError::NeedsNextPage);
+        let (text, info) = run(&[0x05, 1], Some(&[2, 3, 4, 0x40]), place).unwrap();
+        assert_eq!((info.insns.len(), info.bytes, info.crosses_page), (1, 5, true));
+        assert!(text.contains("addf_i32 eax,eax,$0x4030201") && text.contains("goto_ptr"), "{text}");
+    }
+
+    #[test]
+    fn wrong_bytes_raise_at_their_place() {
+        let (text, info) = run(&[0x40, 0x0F, 0xFF, 0xC0], None, flat(0)).unwrap();
+        assert!(text.contains("raise_i32 ud"), "{text}");
+        assert_eq!(info.insns.len(), 2);
+        let (text, _) = run(&[0x66; 20], None, flat(0)).unwrap();
+        assert!(text.contains("raise_i32 gp"), "{text}");
+    }
+
+    #[test]
+    fn code_beyond_the_limit_raises_gp() {
+        let (text, info) = run(&[0x90, 0xB8, 1, 2], None, real(0xFFFD, 0xFFC)).unwrap();
+        assert_eq!(info.insns.len(), 2);
+        assert!(text.contains("raise_i32 gp"), "{text}");
+    }
+
+    #[test]
+    fn jumps_wrap_and_are_checked() {
+        // jmp short back from 0x0000 wraps to 0xFFFE, which is in another page.
+        let (text, _) = run(&[0xEB, 0xFC], None, real(0, 0x40)).unwrap();
+        assert!(text.contains("goto_ptr_i32 $0xfffe"), "{text}");
+        let place = Place { cs_limit: 0x20, ..real(0, 0x40) };
+        let (text, _) = run(&[0xEB, 0x40], None, place).unwrap();
+        assert!(text.contains("raise_i32 gp"), "{text}");
+    }
+
+    #[test]
+    fn peeking_stops_at_readers_and_faults() {
+        let dead = |bytes: &[u8]| flags_dead_at(bytes, CodeSize::Bits32, &Features::ALL);
+        assert_eq!(dead(&[0x01, 0xD8]), FlagMask::ALL); // add eax,ebx
+        assert_eq!(dead(&[0x89, 0xD8, 0x01, 0xD8]), FlagMask::ALL); // mov, add
+        assert_eq!(dead(&[0x40, 0x01, 0xD8]), FlagMask::ALL); // inc, add
+        assert_eq!(dead(&[0x11, 0xD8]), FlagMask(63 & !1)); // adc reads CF
+        assert_eq!(dead(&[0x01, 0x18]), FlagMask::NONE); // add [eax],ebx may fault
+        assert_eq!(dead(&[0xD3, 0xE0]), FlagMask::NONE); // shl eax,cl may keep all
+    }
+}
