@@ -91,6 +91,7 @@ pub const ALL_LIVE: LiveAtExit = [FlagMask::ALL; 2];
 /// Runs the chosen passes in their order. With `FLAGS`, `Scratch::flags_after` speaks about the result.
 pub fn optimize(block: &mut Block, scratch: &mut Scratch, passes: Passes, live: LiveAtExit) {
     scratch.pass.flags_are_current = false;
+    scratch.pass.uses_are_current = false;
     if passes.has(Passes::FLAGS) {
         flag_liveness(block, scratch, live);
     }
@@ -99,6 +100,7 @@ pub fn optimize(block: &mut Block, scratch: &mut Scratch, passes: Passes, live: 
     }
     if passes.has(Passes::COPY) {
         copies(block, scratch);
+        scratch.pass.uses_are_current = true;
     }
     if passes.has(Passes::DEAD) {
         dead_code(block, scratch);
@@ -124,15 +126,16 @@ pub(crate) struct PassScratch {
     pub(crate) flags_are_current: bool,
     /// Flag state at each label.
     labels: Vec<flags::State>,
-    /// Uses of each temporary, then references to each label.
+    /// Uses of each temporary.
     uses: Vec<u16>,
+    /// Does `uses` match the block's ops?
+    uses_are_current: bool,
+    /// References to each label.
     label_uses: Vec<u16>,
     /// Region in which a later op overwrites the temporary.
     overwritten: Vec<u32>,
     /// What each temporary is a copy of.
     copies: Vec<copy::Copied>,
-    /// Op that defined each temporary last.
-    defs: Vec<copy::Definition>,
     /// Known value of each temporary.
     known: Vec<fold::Known>,
 }
@@ -143,6 +146,26 @@ impl Scratch {
     /// to the block's ops as `optimize` left them; empty if the pass did not run.
     pub fn flags_after(&self) -> &[FlagMask] {
         if self.pass.flags_are_current { &self.pass.flags_after } else { &[] }
+    }
+}
+
+/// Counts the reads of each temporary.
+fn count_uses(block: &Block, scratch: &mut Scratch) {
+    let uses = &mut scratch.pass.uses;
+    reset(uses, block.temps.len());
+    for op in &block.ops {
+        op.for_each_source(|v, _| {
+            if let Some(count) = v.as_temp().and_then(|t| uses.get_mut(usize::from(t))) {
+                *count = count.saturating_add(1);
+            }
+        });
+    }
+}
+
+/// Takes one from a count.
+fn drop_use(counts: &mut [u16], n: usize) {
+    if let Some(count) = counts.get_mut(n) {
+        *count = count.saturating_sub(1);
     }
 }
 

@@ -10,52 +10,47 @@
 //!
 //! Both work within straight-line stretches: a label forgets everything.
 
-use super::{dead::count_uses, register_of};
+use super::{count_uses, register_of};
 use crate::{Block, Code, Op, Role, Scratch, Val, Width};
 
 /// What a temporary or register is a copy of, and since when.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Copied {
+    /// Position of the copy; the source must not have been written since.
+    at: u32,
+    /// Position of the last write to the temporary or register itself.
+    written: u32,
     /// The source, `NONE` if it is no copy.
     from: Val,
     /// Width copied: reads up to this width may use the source.
     w: Width,
-    /// Position of the copy; the source must not have been written since.
-    at: u32,
+}
+
+impl Copied {
+    const NO: Self = Self { at: 0, written: 0, from: Val::NONE, w: Width::W8 };
 }
 
 impl Default for Copied {
     fn default() -> Self {
-        Self { from: Val::NONE, w: Width::W8, at: 0 }
+        Self::NO
     }
-}
-
-/// The op that defined a temporary.
-#[derive(Clone, Copy, Default, Debug)]
-pub(super) struct Definition {
-    /// Index of the op plus 1; 0 = none in this stretch.
-    op: u32,
-    /// Position from which temporaries are counted as written, for `forward`.
-    written: u32,
 }
 
 /// Forwards copies and retargets results. Leaves dead copies behind for `dead_code`.
 pub fn copies(block: &mut Block, scratch: &mut Scratch) {
     forward(block, scratch);
+    count_uses(block, scratch);
     retarget(block, scratch);
 }
 
 fn forward(block: &mut Block, scratch: &mut Scratch) {
     let pass = &mut scratch.pass;
     super::reset(&mut pass.copies, block.temps.len());
-    super::reset(&mut pass.defs, block.temps.len());
     let mut walk = Forward {
         pool: &block.pool,
         widths: &block.temps,
         temps: &mut pass.copies,
-        written: &mut pass.defs,
-        registers: [Copied::default(); 16],
-        registers_written: [0; 16],
+        registers: [Copied::NO; 16],
         forgotten: 0,
         now: 0,
     };
@@ -75,9 +70,7 @@ struct Forward<'a> {
     pool: &'a [u64],
     widths: &'a [Width],
     temps: &'a mut [Copied],
-    written: &'a mut [Definition],
     registers: [Copied; 16],
-    registers_written: [u32; 16],
     /// Copies made up to here are forgotten.
     forgotten: u32,
     now: u32,
@@ -85,14 +78,28 @@ struct Forward<'a> {
 
 impl Forward<'_> {
     /// What to read instead of `v`.
+    #[inline]
     fn source(&self, v: Val, role: Role, w: Width, pointer_op: bool) -> Val {
-        let copied = if let Some(t) = v.as_temp() {
-            self.temps.get(usize::from(t))
-        } else {
-            v.as_gpr().map(|r| &self.registers[usize::from(r)])
-        };
-        let Some(&Copied { from, w: copied_w, at }) = copied else { return v };
-        if from.is_none() || at <= self.forgotten || self.written_at(from) > at {
+        match self.entry(v) {
+            Some(copied) if !copied.from.is_none() => {
+                self.forwarded(v, role, w, pointer_op, copied)
+            }
+            _ => v,
+        }
+    }
+
+    #[inline]
+    fn entry(&self, v: Val) -> Option<&Copied> {
+        match v.as_temp() {
+            Some(t) => self.temps.get(usize::from(t)),
+            None => v.as_gpr().map(|r| &self.registers[usize::from(r)]),
+        }
+    }
+
+    fn forwarded(&self, v: Val, role: Role, w: Width, pointer_op: bool, copied: &Copied) -> Val {
+        let Copied { from, w: copied_w, at, .. } = *copied;
+        let is_stale = self.entry(from).is_some_and(|source| source.written > at);
+        if at <= self.forgotten || is_stale {
             return v;
         }
         let fits = match role {
@@ -117,33 +124,22 @@ impl Forward<'_> {
             }
     }
 
-    fn written_at(&self, v: Val) -> u32 {
-        if let Some(t) = v.as_temp() {
-            self.written.get(usize::from(t)).map_or(u32::MAX, |d| d.written)
-        } else {
-            register_of(v).map_or(0, |r| self.registers_written[r])
-        }
-    }
-
+    #[inline]
     fn results(&mut self, op: &Op) {
+        let now = self.now;
         if op.code == Code::Call {
-            self.registers_written = [self.now; 16];
-            self.registers = [Copied::default(); 16];
+            self.registers = [Copied { written: now, ..Copied::NO }; 16];
         }
         if op.code == Code::Mov && op.a == op.d && op.a.as_temp().is_some() {
             return;
         }
-        let now = self.now;
         op.for_each_result(|v, _| {
             if let Some(t) = v.as_temp() {
-                let t = usize::from(t);
-                if let (Some(copy), Some(d)) = (self.temps.get_mut(t), self.written.get_mut(t)) {
-                    *copy = Copied::default();
-                    d.written = now;
+                if let Some(slot) = self.temps.get_mut(usize::from(t)) {
+                    *slot = Copied { written: now, ..Copied::NO };
                 }
             } else if let Some(r) = register_of(v) {
-                self.registers[r] = Copied::default();
-                self.registers_written[r] = now;
+                self.registers[r] = Copied { written: now, ..Copied::NO };
             }
         });
         if op.code == Code::Mov {
@@ -158,49 +154,54 @@ impl Forward<'_> {
         if is_high || op.a == op.d {
             return;
         }
-        let copy = |from| Copied { from, w: op.w, at: self.now };
+        let (w, at) = (op.w, self.now);
+        let copy = |slot: &mut Copied, from| *slot = Copied { from, w, at, ..*slot };
         if let Some(t) = op.d.as_temp() {
             if let Some(slot) = self.temps.get_mut(usize::from(t)) {
-                *slot = copy(op.a);
+                copy(slot, op.a);
             }
         } else if let Some(r) = op.d.as_gpr() {
             if let Some(t) = op.a.as_temp() {
                 if let Some(slot) = self.temps.get_mut(usize::from(t)) {
-                    *slot = copy(op.d);
+                    copy(slot, op.d);
                 }
             } else if op.a.as_gpr().is_some() {
-                self.registers[usize::from(r)] = copy(op.a);
+                copy(&mut self.registers[usize::from(r)], op.a);
             }
         }
     }
 }
 
+/// How far back `retarget` looks for the op that made a temporary.
+const REACH: usize = 12;
+
 fn retarget(block: &mut Block, scratch: &mut Scratch) {
-    count_uses(block, scratch);
     let pass = &mut scratch.pass;
-    super::reset(&mut pass.defs, block.temps.len());
     let keeps_after = pass.flags_after.len() == block.ops.len();
-    let mut walk = Retarget { defs: &mut pass.defs, touched: [0; 16], stretch: 0 };
     let mut kept = 0;
     for n in 0..block.ops.len() {
         let op = block.ops[n];
-        if let Some(t) = walk.movable(&op, &pass.uses)
-            && let Some((def, slot)) = walk.definition(t, &op, &block.ops[..kept])
+        if op.code == Code::Mov
+            && let Some(t) = op.a.as_temp()
+            && register_of(op.d).is_some()
+            && pass.uses.get(usize::from(t)) == Some(&1)
+            && let Some((def, slot)) = definition(&op, &block.ops[..kept])
         {
             match slot {
                 Slot::D => block.ops[def].d = op.d,
                 Slot::E => block.ops[def].e = op.d,
             }
-            walk.touch(op.d, kept as u32);
+            pass.uses[usize::from(t)] = 0;
             // The flags behind the removed move are those before it.
             continue;
         }
-        block.ops[kept] = op;
-        if keeps_after {
-            pass.flags_after[kept] = pass.flags_after[n];
+        if kept != n {
+            block.ops[kept] = op;
+            if keeps_after {
+                pass.flags_after[kept] = pass.flags_after[n];
+            }
         }
         kept += 1;
-        walk.account(&op, kept as u32);
     }
     block.ops.truncate(kept);
     if keeps_after {
@@ -213,60 +214,32 @@ enum Slot {
     E,
 }
 
-struct Retarget<'a> {
-    defs: &'a mut [Definition],
-    /// Last op (index plus 1) that read or wrote each register.
-    touched: [u32; 16],
-    /// Ops up to this one (index plus 1) lie before a label, branch, exit or insn start.
-    stretch: u32,
-}
-
-impl Retarget<'_> {
-    /// The temporary of a move to a register that is its only use.
-    fn movable(&self, op: &Op, uses: &[u16]) -> Option<usize> {
-        if op.code != Code::Mov || register_of(op.d).is_none() {
-            return None;
-        }
-        let t = usize::from(op.a.as_temp()?);
-        (uses.get(t) == Some(&1)).then_some(t)
-    }
-
-    /// The op, and which of its results, that may write the register in the move's place.
-    fn definition(&self, t: usize, mov: &Op, ops: &[Op]) -> Option<(usize, Slot)> {
-        let plus_1 = self.defs.get(t)?.op;
-        let index = plus_1.checked_sub(1)? as usize;
-        let op = ops.get(index)?;
+/// The op, and which of its results, that may write the register in the move's place: what lies between
+/// neither touches the register nor can leave, and nothing joins there.
+fn definition(mov: &Op, ops: &[Op]) -> Option<(usize, Slot)> {
+    let register = register_of(mov.d)?;
+    for (index, op) in ops.iter().enumerate().rev().take(REACH) {
         let (slot, w, other) = if op.d == mov.a {
             (Slot::D, op.d_width(), op.second_result())
-        } else {
+        } else if op.second_result() == Some(mov.a) {
             (Slot::E, op.w, Some(op.d))
+        } else {
+            let is_border = op.code.is_branch() || matches!(op.code, Code::Label | Code::InsnStart);
+            if is_border || op.code.exposes_state() || touches(op, register) {
+                return None;
+            }
+            continue;
         };
-        let free = plus_1 >= self.stretch && self.touched[register_of(mov.d)?] <= plus_1;
         let apart = other.is_none_or(|other| are_apart(other, mov.d, mov.w));
         let high_allowed = mov.d.as_high().is_none() || writes_high(op.code);
-        (free && w == mov.w && apart && high_allowed).then_some((index, slot))
+        // A load's own result is written after it could leave.
+        return (w == mov.w && apart && high_allowed).then_some((index, slot));
     }
+    None
+}
 
-    fn account(&mut self, op: &Op, plus_1: u32) {
-        let ends_stretch = op.code.is_branch() || matches!(op.code, Code::Label | Code::InsnStart);
-        if ends_stretch || op.code.exposes_state() {
-            // The op's own result may still move to a register: it is written after the op could leave.
-            self.stretch = plus_1;
-        }
-        op.for_each_source(|v, _| self.touch(v, plus_1));
-        op.for_each_result(|v, _| {
-            if let Some(slot) = v.as_temp().and_then(|t| self.defs.get_mut(usize::from(t))) {
-                slot.op = plus_1;
-            }
-            self.touch(v, plus_1);
-        });
-    }
-
-    fn touch(&mut self, v: Val, plus_1: u32) {
-        if let Some(r) = register_of(v) {
-            self.touched[r] = plus_1;
-        }
-    }
+fn touches(op: &Op, register: usize) -> bool {
+    [op.d, op.e, op.a, op.b, op.c].into_iter().any(|v| register_of(v) == Some(register))
 }
 
 /// Do two results written at `w` share no bit? AL and AH do not.

@@ -6,12 +6,15 @@
 //! can be observed. An op that is still wanted for its flags loses its result instead (`sub` becomes a
 //! compare).
 
-use super::{register_of, replaces_register};
+use super::{count_uses, drop_use, register_of, replaces_register};
 use crate::{Block, Code, Op, Role, Scratch, Val, Width};
 
 /// Removes dead ops and moves to self. Flag requests count as wanted: run `flag_liveness` first.
 pub fn dead_code(block: &mut Block, scratch: &mut Scratch) {
-    count_uses(block, scratch);
+    if !scratch.pass.uses_are_current {
+        count_uses(block, scratch);
+    }
+    scratch.pass.uses_are_current = false;
     let pass = &mut scratch.pass;
     super::reset(&mut pass.overwritten, block.temps.len());
     let keeps_after = pass.flags_after.len() == block.ops.len();
@@ -30,7 +33,7 @@ pub fn dead_code(block: &mut Block, scratch: &mut Scratch) {
         }
         kept -= 1;
         block.ops[kept] = op;
-        if keeps_after {
+        if keeps_after && kept != n {
             pass.flags_after[kept] = pass.flags_after[n];
         }
     }
@@ -42,29 +45,6 @@ pub fn dead_code(block: &mut Block, scratch: &mut Scratch) {
         }
     }
     pass.flags_are_current &= keeps_after && !changes_flags;
-}
-
-/// Counts reads of each temporary and references to each label.
-pub(super) fn count_uses(block: &Block, scratch: &mut Scratch) {
-    let pass = &mut scratch.pass;
-    super::reset(&mut pass.uses, block.temps.len());
-    super::reset(&mut pass.label_uses, block.labels as usize);
-    for op in &block.ops {
-        op.for_each_source(|v, _| {
-            if let Some(t) = v.as_temp() {
-                add(&mut pass.uses, t.into(), 1);
-            }
-        });
-        if op.code.is_branch() {
-            add(&mut pass.label_uses, op.imm as usize, 1);
-        }
-    }
-}
-
-fn add(counts: &mut [u16], n: usize, by: i16) {
-    if let Some(count) = counts.get_mut(n) {
-        *count = count.saturating_add_signed(by);
-    }
 }
 
 struct Walk<'a> {
@@ -122,7 +102,7 @@ impl Walk<'_> {
     fn forget(&mut self, op: &Op) {
         op.for_each_source(|v, _| {
             if let Some(t) = v.as_temp() {
-                add(self.uses, t.into(), -1);
+                drop_use(self.uses, t.into());
             }
         });
         self.removed_flag_reader |= !op.flags_read().is_empty();

@@ -4,7 +4,6 @@
 //! defines flags is left alone: run `flag_liveness` first, so that few do. Constants go second in
 //! commutative ops, and what follows a jump up to the next label is dropped.
 
-use super::dead::count_uses;
 use crate::{Block, Code, Op, Scratch, Val, Width, alu, compare};
 
 /// A temporary's value, if known.
@@ -17,11 +16,11 @@ pub(super) struct Known {
 
 /// Folds constants and drops unreachable ops and unused labels.
 pub fn fold_constants(block: &mut Block, scratch: &mut Scratch) {
-    count_uses(block, scratch);
+    count_label_uses(block, scratch);
     let pass = &mut scratch.pass;
     super::reset(&mut pass.known, block.temps.len());
     let keeps_after = pass.flags_after.len() == block.ops.len();
-    let mut fold = Fold { known: &mut pass.known, stretch: 1 };
+    let mut fold = Fold { known: &mut pass.known, stretch: 1, knows_any: false };
     let mut kept: usize = 0;
     let mut reachable = true;
     let mut flags_changed = false;
@@ -32,7 +31,7 @@ pub fn fold_constants(block: &mut Block, scratch: &mut Scratch) {
                 continue;
             }
             reachable = true;
-            fold.stretch += 1;
+            fold.forget_all();
             if let Some(last) = kept.checked_sub(1)
                 && block.ops[last].code == Code::Br
                 && block.ops[last].imm == op.imm
@@ -41,22 +40,23 @@ pub fn fold_constants(block: &mut Block, scratch: &mut Scratch) {
                 kept -= 1;
             }
         }
-        let before = op;
-        if !reachable || fold.step(block, &mut op) == Outcome::Remove {
+        let outcome = if reachable { fold.step(block, &mut op) } else { Outcome::Removed };
+        if outcome != Outcome::Same {
+            let before = &block.ops[n];
             flags_changed |= before.code.is_branch() || !before.flags_read().is_empty();
-            if before.code.is_branch()
-                && let Some(uses) = pass.label_uses.get_mut(before.imm as usize)
-            {
-                *uses = uses.saturating_sub(1);
+        }
+        if outcome == Outcome::Removed {
+            if op.code.is_branch() {
+                super::drop_use(&mut pass.label_uses, op.imm as usize);
             }
             continue;
         }
-        flags_changed |= op.code != before.code && before.code.is_branch()
-            || op.flags_read() != before.flags_read();
         reachable = !(op.code.is_end() || op.code == Code::Br);
-        block.ops[kept] = op;
-        if keeps_after {
-            pass.flags_after[kept] = pass.flags_after[n];
+        if kept != n || outcome == Outcome::Changed {
+            block.ops[kept] = op;
+            if keeps_after {
+                pass.flags_after[kept] = pass.flags_after[n];
+            }
         }
         kept += 1;
     }
@@ -67,15 +67,58 @@ pub fn fold_constants(block: &mut Block, scratch: &mut Scratch) {
     pass.flags_are_current &= keeps_after && !flags_changed;
 }
 
+fn count_label_uses(block: &Block, scratch: &mut Scratch) {
+    let uses = &mut scratch.pass.label_uses;
+    super::reset(uses, block.labels as usize);
+    if block.labels == 0 {
+        return;
+    }
+    for op in block.ops.iter().filter(|op| op.code.is_branch()) {
+        if let Some(count) = uses.get_mut(op.imm as usize) {
+            *count = count.saturating_add(1);
+        }
+    }
+}
+
 #[derive(PartialEq, Eq)]
 enum Outcome {
-    Keep,
-    Remove,
+    Same,
+    Changed,
+    Removed,
 }
+
+/// What an op is to this pass.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Neither known nor of interest.
+    Opaque,
+    Move,
+    Value,
+    Branch,
+}
+
+const KINDS: [Kind; Code::ALL.len()] = {
+    let mut kinds = [Kind::Opaque; Code::ALL.len()];
+    let mut n = 0;
+    while n < kinds.len() {
+        let code = Code::ALL[n];
+        kinds[n] = match code {
+            Code::Mov => Kind::Move,
+            Code::Brcond => Kind::Branch,
+            Code::LdEnv | Code::ReadPc | Code::Getf | Code::Setccf | Code::Bt => Kind::Opaque,
+            _ if code.is_pure() => Kind::Value,
+            _ => Kind::Opaque,
+        };
+        n += 1;
+    }
+    kinds
+};
 
 struct Fold<'a> {
     known: &'a mut [Known],
     stretch: u32,
+    /// Is any temporary known in this stretch?
+    knows_any: bool,
 }
 
 /// Sources of an op, each with its value if known.
@@ -86,21 +129,46 @@ struct Sources {
 }
 
 impl Fold<'_> {
+    fn forget_all(&mut self) {
+        self.stretch += 1;
+        self.knows_any = false;
+    }
+
     fn step(&mut self, block: &mut Block, op: &mut Op) -> Outcome {
-        let mut outcome = Outcome::Keep;
-        if is_commutative(op.code)
-            && block.const_of(op.a).is_some()
-            && block.const_of(op.b).is_none()
-        {
+        let mut outcome = Outcome::Same;
+        match KINDS[op.code as usize] {
+            Kind::Opaque => {}
+            Kind::Move => return self.record_move(block, op),
+            Kind::Branch => outcome = self.branch(block, op),
+            Kind::Value => {
+                let hopeful = self.may_know(op.a) || self.may_know(op.b) || self.may_know(op.c);
+                if hopeful || op.a == op.b || op.c == op.e {
+                    outcome = self.value_op(block, op);
+                }
+            }
+        }
+        if op.code == Code::Mov {
+            self.record_move(block, op);
+        } else if self.knows_any {
+            op.for_each_result(|v, _| self.record(v, None));
+        }
+        outcome
+    }
+
+    /// Is it a constant, or a temporary that could be known?
+    fn may_know(&self, v: Val) -> bool {
+        v.as_pool().is_some() || self.knows_any && v.as_temp().is_some()
+    }
+
+    fn value_op(&self, block: &mut Block, op: &mut Op) -> Outcome {
+        let before = *op;
+        if is_commutative(op.code) && op.a.as_pool().is_some() && op.b.as_pool().is_none() {
             (op.a, op.b) = (op.b, op.a);
         }
-        if op.code == Code::Brcond {
-            outcome = self.branch(block, op);
-        } else if op.code.is_pure() && !op.d.is_none() && op.flags_asked().is_empty() {
+        if !op.d.is_none() && op.flags_asked().is_empty() {
             self.compute(block, op);
         }
-        self.record(block, op);
-        outcome
+        if *op == before { Outcome::Same } else { Outcome::Changed }
     }
 
     fn value(&self, block: &Block, v: Val, w: Width) -> Option<u64> {
@@ -124,11 +192,12 @@ impl Fold<'_> {
         let s = self.sources(block, op);
         if let (Some(a), Some(b)) = (s.a, s.b) {
             if !compare(op.cond(), op.w, a, b) {
-                return Outcome::Remove;
+                return Outcome::Removed;
             }
             *op = Op { imm: op.imm, ..Op::new(Code::Br, op.w) };
+            return Outcome::Changed;
         }
-        Outcome::Keep
+        Outcome::Same
     }
 
     fn compute(&self, block: &mut Block, op: &mut Op) {
@@ -158,17 +227,21 @@ impl Fold<'_> {
         *op = Op { d: op.d, a, ..Op::new(Code::Mov, w) };
     }
 
-    fn record(&mut self, block: &Block, op: &Op) {
-        let value = if op.code == Code::Mov { self.value(block, op.a, op.w) } else { None };
-        let stretch = self.stretch;
-        op.for_each_result(|v, _| {
-            if let Some(known) = v.as_temp().and_then(|t| self.known.get_mut(usize::from(t))) {
-                *known = match value {
-                    Some(value) => Known { value, stretch },
-                    None => Known::default(),
-                };
-            }
-        });
+    fn record_move(&mut self, block: &Block, op: &Op) -> Outcome {
+        if op.d.as_temp().is_some() && (self.knows_any || op.a.as_pool().is_some()) {
+            self.record(op.d, self.value(block, op.a, op.w));
+        }
+        Outcome::Same
+    }
+
+    fn record(&mut self, v: Val, value: Option<u64>) {
+        if let Some(known) = v.as_temp().and_then(|t| self.known.get_mut(usize::from(t))) {
+            *known = match value {
+                Some(value) => Known { value, stretch: self.stretch },
+                None => Known::default(),
+            };
+            self.knows_any |= value.is_some();
+        }
     }
 }
 
