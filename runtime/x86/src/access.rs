@@ -216,7 +216,8 @@ impl Cpu {
             return Err(refuse);
         }
         let lin = Lin(s.base.wrapping_add(off) & 0xFFFF_FFFF);
-        if self.checks_alignment() && bytes <= 8 && !lin.0.is_multiple_of(u64::from(bytes.max(1))) {
+        let is_scalar = bytes <= 8 && bytes.is_power_of_two();
+        if is_scalar && self.checks_alignment() && lin.0 & u64::from(bytes - 1) != 0 {
             return Err(Fault::ac());
         }
         Ok(lin)

@@ -87,6 +87,8 @@ pub struct Cpu {
     pub nmi_blocked: bool,
     /// The insn just run must not raise a single-step trap (software interrupts).
     pub(crate) inhibit_step: bool,
+    /// The interrupt shadow that is on came from STI, which does not hold off single-step traps.
+    pub(crate) shadow_is_sti: bool,
     pub(crate) a20_mask: u64,
     pub(crate) pdpte: [u64; 4],
     pub(crate) handles: Handles,
@@ -113,6 +115,7 @@ impl Cpu {
             shutdown: false,
             nmi_blocked: false,
             inhibit_step: false,
+            shadow_is_sti: false,
             a20_mask: !0,
             pdpte: [0; 4],
             handles: Handles::default(),
@@ -148,6 +151,7 @@ impl Cpu {
         self.shutdown = false;
         self.nmi_blocked = false;
         self.inhibit_step = false;
+        self.shadow_is_sti = false;
         self.pdpte = [0; 4];
         self.msr = crate::system::Msrs::default();
         self.smc.clear();
@@ -177,6 +181,19 @@ impl Cpu {
         for n in 0..seg::COUNT {
             self.state.window[n] = self.window_of(n);
         }
+        self.sync_derived()
+    }
+
+    /// `sync_mode` after nothing but segment register `n` changed, in the middle of a block.
+    pub(crate) fn sync_segment(&mut self, n: usize) {
+        self.state.window[n] = self.window_of(n);
+        if self.sync_derived() {
+            self.ask_to_leave();
+        }
+    }
+
+    /// Mode and jump context, from state and windows.
+    fn sync_derived(&mut self) -> bool {
         let mode = self.compute_mode();
         let is_changed = mode != self.mode;
         self.mode = mode;
@@ -209,6 +226,7 @@ impl Cpu {
     pub fn take_shadow(&mut self) -> bool {
         let was_on = self.state.shadow != 0;
         self.state.shadow = 0;
+        self.shadow_is_sti = false;
         was_on
     }
 

@@ -51,8 +51,9 @@ impl Helpers for Cpu {
 
     // Segment and system registers.
     fn load_seg(&mut self, seg: u64, sel: u64) -> Result<(), Fault> {
-        self.load_segment(seg as u8, sel as u16)?;
-        self.sync_in_block();
+        let n = seg as usize % seg::COUNT;
+        self.load_segment(n as u8, sel as u16)?;
+        self.sync_segment(n);
         Ok(())
     }
     fn read_cr(&mut self, n: u64) -> Result<u64, Fault> {

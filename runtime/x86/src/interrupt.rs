@@ -21,13 +21,13 @@ pub(crate) enum Source {
     Exception(Option<u32>),
     /// INT n, INT3, INTO: the gate's DPL is checked.
     Software,
-    /// INT1: neither DPL check nor EXT.
+    /// INT1: no DPL check, and EXT as for hardware events.
     Icebp,
 }
 
 impl Source {
     const fn is_ext(self) -> bool {
-        matches!(self, Self::External | Self::Exception(_))
+        matches!(self, Self::External | Self::Exception(_) | Self::Icebp)
     }
     const fn error_code(self) -> Option<u32> {
         match self {
@@ -93,11 +93,11 @@ impl Cpu {
         }
     }
 
-    /// The #DB trap after an insn that began with TF set, unless the insn held it off (software
-    /// interrupts) or opened an interrupt shadow (MOV SS, STI).
+    /// The #DB trap after an insn that began with TF set, unless the insn held it off: software
+    /// interrupts clear TF themselves, and loads of SS shield their successor.
     pub fn finish_step(&mut self) {
         let is_inhibited = std::mem::take(&mut self.inhibit_step);
-        if !is_inhibited && self.state.shadow == 0 {
+        if !is_inhibited && (self.state.shadow == 0 || self.shadow_is_sti) {
             self.deliver_fault(Fault::db_trap(crate::fault::dr6::BS));
         }
     }

@@ -232,8 +232,10 @@ impl Cpu {
         }
         if s.cpl == 0 && !self.is_vm86() {
             mask |= flags::IOPL;
+            // VIF and VIP are cleared, whatever the image says.
+            mask |= if osz == 32 { flags::VIF | flags::VIP } else { 0 };
         }
-        self.state.set_eflags_masked(v, mask);
+        self.state.set_eflags_masked(v & !(flags::VIF | flags::VIP), mask);
         self.state.eflags &= !flags::RF;
         self.sync_in_block();
         Ok(())
@@ -249,6 +251,7 @@ impl Cpu {
         } else if self.state.eflags & flags::IF == 0 {
             self.state.eflags |= flags::IF;
             self.state.shadow = 1;
+            self.shadow_is_sti = true;
         }
         Ok(())
     }

@@ -39,11 +39,14 @@ struct Translation {
     lin: u64,
     /// Physical page.
     phys: u64,
+    /// The view's `flushes` when it was made: older ones are void.
+    flushes: u64,
     /// Writes are allowed and the dirty bit is set.
     is_writable: bool,
 }
 
-const NO_TRANSLATION: Translation = Translation { lin: !0, phys: 0, is_writable: false };
+const NO_TRANSLATION: Translation =
+    Translation { lin: !0, phys: 0, flushes: 0, is_writable: false };
 /// A jump-cache tag that matches nothing: context number 0 is never given out.
 const NO_JUMP: JumpSlot = JumpSlot { tag: 0, host: 0 };
 
@@ -57,6 +60,10 @@ pub struct View {
     /// The jump cache.
     pub jump: [JumpSlot; SLOTS],
     slow: [Translation; SLOTS],
+    /// Flushes so far.
+    flushes: u64,
+    /// Nothing was entered since the last flush.
+    is_empty: bool,
 }
 
 const _: () = assert!(std::mem::offset_of!(View, read_tag) == READ_TAG);
@@ -64,6 +71,17 @@ const _: () = assert!(std::mem::offset_of!(View, read_add) == READ_ADD);
 const _: () = assert!(std::mem::offset_of!(View, write_tag) == WRITE_TAG);
 const _: () = assert!(std::mem::offset_of!(View, write_add) == WRITE_ADD);
 const _: () = assert!(std::mem::offset_of!(View, jump) == JUMP);
+
+/// The tags of an empty array.
+static EMPTY_TAGS: [u64; SLOTS] = {
+    let mut tags = [0; SLOTS];
+    let mut i = 0;
+    while i < SLOTS {
+        tags[i] = empty_tag(i);
+        i += 1;
+    }
+    tags
+};
 
 const fn empty_tag(slot: usize) -> u64 {
     ((slot ^ 1) as u64) << 12
@@ -77,14 +95,15 @@ pub const fn slot_of(lin: Lin) -> usize {
 
 impl View {
     fn new() -> Box<Self> {
-        let tags: [u64; SLOTS] = std::array::from_fn(empty_tag);
         Box::new(Self {
-            read_tag: tags,
+            read_tag: EMPTY_TAGS,
             read_add: [0; SLOTS],
-            write_tag: tags,
+            write_tag: EMPTY_TAGS,
             write_add: [0; SLOTS],
             jump: [NO_JUMP; SLOTS],
             slow: [NO_TRANSLATION; SLOTS],
+            flushes: 0,
+            is_empty: true,
         })
     }
 
@@ -138,10 +157,12 @@ impl Tlb {
     /// Forgets every translation of both views (not the jump caches: see `Cpu::flush_jumps`).
     pub fn flush(&mut self) {
         for view in &mut self.views {
-            let tags: [u64; SLOTS] = std::array::from_fn(empty_tag);
-            view.read_tag = tags;
-            view.write_tag = tags;
-            view.slow = [NO_TRANSLATION; SLOTS];
+            if !view.is_empty {
+                view.read_tag = EMPTY_TAGS;
+                view.write_tag = EMPTY_TAGS;
+                view.flushes += 1;
+                view.is_empty = true;
+            }
         }
     }
 
@@ -174,8 +195,10 @@ impl Tlb {
     /// The remembered translation of `lin`, if it allows the access.
     #[inline]
     pub(crate) fn recall(&self, lin: Lin, is_write: bool, is_user: bool) -> Option<Phys> {
-        let t = &self.view(is_user).slow[slot_of(lin)];
-        let is_hit = t.lin == lin.page().0 && (t.is_writable || !is_write);
+        let view = self.view(is_user);
+        let t = &view.slow[slot_of(lin)];
+        let is_current = t.lin == lin.page().0 && t.flushes == view.flushes;
+        let is_hit = is_current && (t.is_writable || !is_write);
         is_hit.then(|| Phys(t.phys | lin.page_offset()))
     }
 
@@ -186,8 +209,9 @@ impl Tlb {
         if view.slow[i].lin != lin.page().0 {
             view.flush_slot(i);
         }
-        let (lin, phys) = (lin.page().0, phys.page().0);
-        view.slow[i] = Translation { lin, phys, is_writable };
+        let (lin, phys, flushes) = (lin.page().0, phys.page().0, view.flushes);
+        view.slow[i] = Translation { lin, phys, flushes, is_writable };
+        view.is_empty = false;
     }
 
     /// Enters the host page of a linear page for generated code's reads.

@@ -187,3 +187,17 @@ fn single_step_traps_after_the_insn() {
     cpu.finish_step();
     assert_eq!(cpu.state.gpr[4], sp);
 }
+
+#[test]
+fn single_step_after_shadows() {
+    let mut cpu = cpu();
+    poke(&cpu, 4, Size::B4, 0x0040_0300);
+    cpu.state.gpr[4] = 0x100;
+    cpu.state.shadow = 1;
+    cpu.finish_step();
+    assert_eq!(cpu.state.gpr[4], 0x100);
+    assert!(cpu.take_shadow());
+    cpu.sti().unwrap();
+    cpu.finish_step();
+    assert_eq!(place(&cpu), (0x40, 0x300, 0));
+}
