@@ -29,6 +29,15 @@ pub struct Features {
 impl Features {
     /// A Pentium Pro with every feature that the tables know of.
     pub const ALL: Self = Self { level: Level::P6, cpuid: u64::MAX };
+    /// A processor of this generation with the extensions of these names, as the tables' `cpuid(…)` spell them. A
+    /// name that gates no row changes nothing.
+    pub fn named(level: Level, names: &[&str]) -> Self {
+        let known = feature::NAMES.iter().enumerate();
+        let cpuid = known
+            .filter(|(_, name)| names.contains(name))
+            .fold(0, |bits, (bit, _)| bits | 1 << bit);
+        Self { level, cpuid }
+    }
     /// A processor of this generation without CPUID-gated extensions.
     pub const fn plain(level: Level) -> Self {
         Self { level, cpuid: 0 }
@@ -150,22 +159,41 @@ impl Cursor<'_> {
         byte
     }
 
-    /// A little-endian number of `len` bytes (0..=8), in the high end of the result.
-    #[inline]
-    fn high_number(&mut self, len: u8) -> u64 {
-        let bytes =
-            self.window[self.pos..].first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk));
-        self.pos += usize::from(len);
-        if len == 0 { 0 } else { bytes << (64 - 8 * u32::from(len)) }
-    }
-
-    /// A little-endian number of `len` bytes, zero-extended.
+    /// A little-endian number of `len` bytes (0..=8), zero-extended. No branch: lengths are hard to predict.
     #[inline]
     fn number(&mut self, len: u8) -> u64 {
-        let high = self.high_number(len);
-        if len == 0 { 0 } else { high >> (64 - 8 * u32::from(len)) }
+        let bytes = self.eight_bytes();
+        self.pos += usize::from(len);
+        bytes & NUMBER_MASK[usize::from(len & 15)]
+    }
+
+    /// A little-endian number of `len` bytes (0..=4), sign-extended.
+    #[inline]
+    fn signed_number(&mut self, len: u8) -> i32 {
+        let bytes = self.eight_bytes();
+        self.pos += usize::from(len);
+        // In two steps, so that a length of 0 leaves nothing.
+        let shift = 56 - 8 * u32::from(len & 7);
+        ((bytes << 8 << shift).cast_signed() >> 8 >> shift) as i32 // fits: at most 4 bytes
+    }
+
+    #[inline]
+    fn eight_bytes(&self) -> u64 {
+        let rest = self.window.get(self.pos..).unwrap_or_default();
+        rest.first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk))
     }
 }
+
+/// Masks of numbers of 0..=8 bytes.
+const NUMBER_MASK: [u64; 16] = {
+    let mut masks = [u64::MAX; 16];
+    let mut len = 0;
+    while len < 8 {
+        masks[len] = (1 << (8 * len)) - 1;
+        len += 1;
+    }
+    masks
+};
 
 /// Prefix classes of a byte; 0 is no prefix.
 mod class {
@@ -341,19 +369,13 @@ fn read_address(cursor: &mut Cursor, insn: &mut Insn) {
         let no_base = insn.sib & 7 == 5 && insn.modrm < 0x40;
         disp_len = if no_base { 4 } else { disp_len & !HAS_SIB };
     }
-    if disp_len != 0 {
-        let high = cursor.high_number(disp_len).cast_signed();
-        insn.disp = (high >> (64 - 8 * u32::from(disp_len))) as i32; // fits: at most 4 bytes
-    }
+    insn.disp = cursor.signed_number(disp_len);
 }
 
 /// Both immediate columns.
 #[inline]
 fn read_immediates(cursor: &mut Cursor, insn: &mut Insn, bits: u32) {
     let first = bits & 15;
-    if first == 0 {
-        return;
-    }
     insn.imm = cursor.number(immediate_len(first, insn));
     let second = if first == row_bit::IMM_PTR { row_bit::IMM_W } else { bits >> 4 & 15 };
     if second != 0 {
@@ -364,24 +386,27 @@ fn read_immediates(cursor: &mut Cursor, insn: &mut Insn, bits: u32) {
 
 /// Length in bytes of an immediate column.
 #[inline]
-const fn immediate_len(kind: u32, insn: &Insn) -> u8 {
-    match kind {
-        row_bit::IMM_B => 1,
-        row_bit::IMM_W => 2,
-        row_bit::IMM_D => 4,
-        row_bit::IMM_Q => 8,
-        row_bit::IMM_V => insn.osz / 8,
-        row_bit::IMM_MOFFS => insn.asz / 8,
-        // row_bit::IMM_Z and row_bit::IMM_PTR
-        _ => {
-            if insn.osz == 16 {
-                2
-            } else {
-                4
-            }
-        }
-    }
+fn immediate_len(kind: u32, insn: &Insn) -> u8 {
+    IMMEDIATE_LEN[(kind & 15) as usize][usize::from(insn.osz >> 5 & 3)]
+        [usize::from(insn.asz >> 5 & 3)]
 }
+
+/// By kind, operand size and address size (each divided by 32).
+static IMMEDIATE_LEN: [[[u8; 4]; 4]; 16] = {
+    const fn by_operand_size(w16: u8, w32: u8, w64: u8) -> [[u8; 4]; 4] {
+        [[w16; 4], [w32; 4], [w64; 4], [w64; 4]]
+    }
+    let mut table = [[[0; 4]; 4]; 16];
+    table[row_bit::IMM_B as usize] = by_operand_size(1, 1, 1);
+    table[row_bit::IMM_W as usize] = by_operand_size(2, 2, 2);
+    table[row_bit::IMM_D as usize] = by_operand_size(4, 4, 4);
+    table[row_bit::IMM_Q as usize] = by_operand_size(8, 8, 8);
+    table[row_bit::IMM_Z as usize] = by_operand_size(2, 4, 4);
+    table[row_bit::IMM_V as usize] = by_operand_size(2, 4, 8);
+    table[row_bit::IMM_PTR as usize] = by_operand_size(2, 4, 4);
+    table[row_bit::IMM_MOFFS as usize] = [[2, 4, 8, 8]; 4];
+    table
+};
 
 /// #UD rules that need the whole instruction: LOCK, and registers that do not exist.
 #[inline]
