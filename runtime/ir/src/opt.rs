@@ -154,11 +154,15 @@ fn count_uses(block: &Block, scratch: &mut Scratch) {
     let uses = &mut scratch.pass.uses;
     reset(uses, block.temps.len());
     for op in &block.ops {
-        op.for_each_source(|v, _| {
-            if let Some(count) = v.as_temp().and_then(|t| uses.get_mut(usize::from(t))) {
-                *count = count.saturating_add(1);
-            }
-        });
+        op.for_each_source(|v, _| add_use(uses, v));
+    }
+}
+
+/// Counts a read of a temporary.
+#[inline]
+fn add_use(counts: &mut [u16], v: Val) {
+    if let Some(count) = v.as_temp().and_then(|t| counts.get_mut(usize::from(t))) {
+        *count = count.saturating_add(1);
     }
 }
 

@@ -256,18 +256,24 @@ impl Op {
     /// Replaces each present source by what `f` says, given its role and width.
     #[inline]
     pub fn map_sources(&mut self, mut f: impl FnMut(Val, Role, Width) -> Val) {
+        let reader = *self;
+        self.map_sources_by_role(|v, role| f(v, role, reader.width_of(role)));
+    }
+    /// Replaces each present source by what `f` says, given its role.
+    #[inline]
+    pub fn map_sources_by_role(&mut self, mut f: impl FnMut(Val, Role) -> Val) {
         let shape = self.code.shape();
         if !self.a.is_none() {
-            self.a = f(self.a, shape.a, self.width_of(shape.a));
+            self.a = f(self.a, shape.a);
         }
         if !self.b.is_none() {
-            self.b = f(self.b, shape.b, self.width_of(shape.b));
+            self.b = f(self.b, shape.b);
         }
         if !self.c.is_none() {
-            self.c = f(self.c, shape.c, self.width_of(shape.c));
+            self.c = f(self.c, shape.c);
         }
         if !self.e.is_none() && !shape.e_is_result {
-            self.e = f(self.e, shape.e, self.width_of(shape.e));
+            self.e = f(self.e, shape.e);
         }
     }
     /// Calls `f` with each present result and the width it is written at.

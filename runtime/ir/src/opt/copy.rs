@@ -10,7 +10,7 @@
 //!
 //! Both work within straight-line stretches: a label forgets everything.
 
-use super::{count_uses, register_of};
+use super::{add_use, register_of};
 use crate::{Block, Code, Op, Role, Scratch, Val, Width};
 
 /// What a temporary or register is a copy of, and since when.
@@ -38,14 +38,18 @@ impl Default for Copied {
 
 /// Forwards copies and retargets results. Leaves dead copies behind for `dead_code`.
 pub fn copies(block: &mut Block, scratch: &mut Scratch) {
-    forward(block, scratch);
-    count_uses(block, scratch);
-    retarget(block, scratch);
+    if forward(block, scratch) {
+        retarget(block, scratch);
+    }
 }
 
-fn forward(block: &mut Block, scratch: &mut Scratch) {
+/// Forwards, and counts the uses that are left. Is there a move that could be retargeted?
+fn forward(block: &mut Block, scratch: &mut Scratch) -> bool {
     let pass = &mut scratch.pass;
     super::reset(&mut pass.copies, block.temps.len());
+    super::reset(&mut pass.uses, block.temps.len());
+    let uses = &mut pass.uses;
+    let mut has_candidate = false;
     let mut walk = Forward {
         pool: &block.pool,
         widths: &block.temps,
@@ -60,10 +64,16 @@ fn forward(block: &mut Block, scratch: &mut Scratch) {
             walk.forgotten = walk.now;
             continue;
         }
-        let pointer_op = matches!(op.code, Code::LdH | Code::StH);
-        op.map_sources(|v, role, w| walk.source(v, role, w, pointer_op));
+        let reader = *op;
+        op.map_sources_by_role(|v, role| {
+            let v = walk.source(v, role, &reader);
+            add_use(uses, v);
+            v
+        });
+        has_candidate |= op.code == Code::Mov && op.a.as_temp().is_some();
         walk.results(op);
     }
+    has_candidate
 }
 
 struct Forward<'a> {
@@ -79,11 +89,9 @@ struct Forward<'a> {
 impl Forward<'_> {
     /// What to read instead of `v`.
     #[inline]
-    fn source(&self, v: Val, role: Role, w: Width, pointer_op: bool) -> Val {
+    fn source(&self, v: Val, role: Role, reader: &Op) -> Val {
         match self.entry(v) {
-            Some(copied) if !copied.from.is_none() => {
-                self.forwarded(v, role, w, pointer_op, copied)
-            }
+            Some(copied) if !copied.from.is_none() => self.forwarded(v, role, reader, copied),
             _ => v,
         }
     }
@@ -96,17 +104,18 @@ impl Forward<'_> {
         }
     }
 
-    fn forwarded(&self, v: Val, role: Role, w: Width, pointer_op: bool, copied: &Copied) -> Val {
-        let Copied { from, w: copied_w, at, .. } = *copied;
+    fn forwarded(&self, v: Val, role: Role, reader: &Op, copied: &Copied) -> Val {
+        let Copied { from, w, at, .. } = *copied;
         let is_stale = self.entry(from).is_some_and(|source| source.written > at);
         if at <= self.forgotten || is_stale {
             return v;
         }
         let fits = match role {
-            Role::Arg => self.fits_argument(v, from, copied_w),
-            _ => w <= copied_w,
+            Role::Arg => self.fits_argument(v, from, w),
+            _ => reader.width_of(role) <= w,
         };
-        let is_pointer = pointer_op && role == Role::At(Width::W64);
+        let is_pointer =
+            role == Role::At(Width::W64) && matches!(reader.code, Code::LdH | Code::StH);
         if fits && (!is_pointer || from.as_temp().is_some()) { from } else { v }
     }
 
