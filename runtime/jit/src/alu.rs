@@ -119,7 +119,7 @@ impl Emit<'_> {
                 self.alu_into(k, op.w, t, b)?;
                 self.write_back(op.d, op.w, t)?;
             } else {
-                self.move_into(op.d, d, a, op.w);
+                self.move_into(op.d, d, a, op.w)?;
                 self.alu_into(k, op.w, d, b)?;
             }
         }
@@ -127,15 +127,26 @@ impl Emit<'_> {
     }
 
     /// d (not a high byte) = src, merging if `d` is a guest register.
-    pub(crate) fn move_into(&mut self, d: Val, r: u8, src: Src, w: Width) {
-        if d.as_gpr().is_some() && w < Width::W32 {
+    pub(crate) fn move_into(
+        &mut self,
+        d: Val,
+        r: u8,
+        src: Src,
+        w: Width,
+    ) -> Result<(), CompileError> {
+        if d.as_temp().is_none() && w < Width::W32 {
             match src {
+                Src::Reg(s) if s >= 16 && !legacy_byte(r) => {
+                    let t = self.low_byte(s)?;
+                    self.asm.mov_rr(w, r, t);
+                }
                 Src::Reg(s) => self.asm.mov_rr(w, r, s),
                 Src::Imm(n) => self.asm.mov_ri(w, r, n as u64 & w.mask()),
             }
         } else {
             self.move_to(r, src, w);
         }
+        Ok(())
     }
 
     /// Flags of `a - b` or `a & b`, no result.
@@ -219,7 +230,7 @@ impl Emit<'_> {
             self.move_to(t, a, op.w);
             t
         } else {
-            self.move_into(op.d, d, a, op.w);
+            self.move_into(op.d, d, a, op.w)?;
             d
         };
         match op.code {
@@ -243,7 +254,7 @@ impl Emit<'_> {
             }
             Src::Reg(s) if d >= 16 => self.asm.mov_rr(op.w, d, s),
             Src::Imm(n) if d >= 16 => self.asm.mov_ri(op.w, d, n as u64),
-            _ => self.move_into(op.d, d, a, op.w),
+            _ => self.move_into(op.d, d, a, op.w)?,
         }
         Ok(())
     }
@@ -255,14 +266,14 @@ impl Emit<'_> {
             Src::Imm(n) => {
                 let n = if signed { n as u64 } else { n as u64 & from.mask() };
                 let d = self.dst(op.d)?;
-                self.move_into(op.d, d, Src::Imm(n as i64), op.w);
-                return Ok(());
+                return self.move_into(op.d, d, Src::Imm(n as i64), op.w);
             }
             Src::Reg(r) => r,
         };
-        let merges = op.d.as_gpr().is_some() && op.w < Width::W32;
+        let merges = op.d.as_temp().is_none() && op.w < Width::W32;
         let d = if merges { self.take()? } else { self.dst(op.d)? };
-        let src = if src >= 16 && d >= 8 { self.low_byte(src)? } else { src };
+        let src =
+            if src >= 16 && (d >= 8 || op.w == Width::W64) { self.low_byte(src)? } else { src };
         if signed {
             self.asm.movsx(wide(op.w), from, d, Rm::R(src));
         } else {

@@ -29,6 +29,8 @@ pub enum CompileError {
 /// One direct exit of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit {
+    /// The op's slot number.
+    pub slot: u8,
     /// Page offset it goes to.
     pub page_offset: u32,
     /// Cache offset of the rel32 that links it.
@@ -50,8 +52,8 @@ pub struct Compiled {
     pub near: usize,
     /// Cache offset of the end.
     pub end: usize,
-    /// Direct exits by slot.
-    pub exits: [Option<Exit>; 2],
+    /// Direct exits, in code order.
+    pub exits: Vec<Exit>,
     /// (host offset from `far`, page offset) of every guest insn, ascending; cold code is marked the same way.
     pub insns: Vec<(u32, u16)>,
 }
@@ -146,6 +148,7 @@ impl Jit {
         if self.buf.capacity() - self.buf.used() < BLOCK_ROOM {
             return Err(CompileError::Full);
         }
+        self.thunks.begin();
         self.facts.compute(request.block, request.exit_flags);
         self.regs.prepare(request.block);
         let start = self.buf.used();
@@ -177,7 +180,7 @@ impl Jit {
         let full = emit.asm.overflowed();
         let mut out = std::mem::take(&mut emit.out);
         if full || done.is_err() {
-            self.thunks.forget_behind(start);
+            self.thunks.forget_fresh();
             done?;
             return Err(CompileError::Full);
         }
@@ -374,7 +377,7 @@ impl Emit<'_> {
     pub(crate) fn move_to(&mut self, t: u8, src: Src, w: Width) {
         let wide = if w == Width::W64 { w } else { Width::W32 };
         match src {
-            Src::Reg(r) if r == t => {}
+            Src::Reg(r) if r == t && w != Width::W32 => {}
             Src::Reg(r) if r < 16 => self.asm.mov_rr(wide, t, r),
             Src::Reg(high) => self.asm.rorx(t, high - 16, 8),
             Src::Imm(n) => self.asm.mov_ri(wide, t, n as u64 & w.mask()),

@@ -7,7 +7,11 @@ use crate::asm::{Alu, Mem, Rm};
 use crate::compile::{CompileError, Emit, Exit, Hole, Src};
 
 impl Emit<'_> {
+    /// Branches within a block go forward only: lifetimes and flag facts are those of one pass.
     pub(crate) fn branch(&mut self, op: &Op) -> Result<(), CompileError> {
+        if self.labels[op.imm as usize] != usize::MAX {
+            return Err(CompileError::Form(self.at));
+        }
         match op.code {
             Code::Label => {
                 self.flags_home_if(self.facts.label[op.imm as usize].0)?;
@@ -73,8 +77,15 @@ impl Emit<'_> {
         let stub = self.start + self.asm.pos();
         let hole = self.asm.call();
         self.asm.fix_cache(hole, self.start, self.thunks.exit_link);
-        let exit = Exit { page_offset: op.imm, rel32, stub, stub_ret: self.here(), poll_ret };
-        self.out.exits[usize::from(op.x & 1)] = Some(exit);
+        let exit = Exit {
+            slot: op.x & 1,
+            page_offset: op.imm,
+            rel32,
+            stub,
+            stub_ret: self.here(),
+            poll_ret,
+        };
+        self.out.exits.push(exit);
         Ok(())
     }
     /// Flags the direct exit of `op` must leave home.

@@ -150,17 +150,48 @@ impl Emit<'_> {
         if self.wanted_of(op) == 0 && !self.keeps_live(op) {
             self.clobber()?;
         }
+        if self.merges(op) && !self.flags_home {
+            self.save_flags()?;
+        }
         Ok(())
     }
     /// Does the host op leave all live flags as they are, with EFLAGS holding them?
     fn keeps_live(&self, op: &Op) -> bool {
         self.flags_host && self.live_after() & op.code.can_define().0 == 0
     }
+    /// Must flags that the host op overwrites but the op does not define be kept?
+    fn merges(&self, op: &Op) -> bool {
+        self.wanted_of(op) != 0 && self.live_after() & op.code.can_define().0 & !op.fdef.0 != 0
+    }
+    /// After a producer of some flags only: puts these into the state's copy.
+    fn merge_flags(&mut self, op: &Op) -> Result<(), CompileError> {
+        let mask = op.fdef.eflags() & 0xD5;
+        let mask = (mask << 8 | u32::from(op.fdef.meets(FlagMask::O))) as i32;
+        let home = Mem::base(STATE, self.layout.cc);
+        let (t, u) = (self.take()?, self.take()?);
+        self.asm.mov_rr(Width::W64, t, reg::RAX);
+        self.asm.lahf();
+        self.asm.setcc(ir::Cond::O, reg::RAX);
+        self.asm.alu_ri(Alu::And, Width::W32, reg::RAX, mask);
+        self.asm.load(Width::W32, u, home);
+        self.asm.alu_ri(Alu::And, Width::W32, u, !mask);
+        self.asm.alu_rr(Alu::Or, Width::W32, u, reg::RAX);
+        self.asm.store(Width::W32, home, u);
+        self.asm.mov_rr(Width::W64, reg::RAX, t);
+        self.regs.release(t);
+        self.regs.release(u);
+        self.flags_home = true;
+        self.flags_host = false;
+        Ok(())
+    }
     /// After a producer: EFLAGS are the flags; saves them where they are exposed.
     pub(crate) fn after_producer(&mut self, op: &Op) -> Result<(), CompileError> {
         if self.wanted_of(op) == 0 {
             self.flags_host = self.keeps_live(op) && self.live_after() != 0;
             return Ok(());
+        }
+        if self.merges(op) {
+            return self.merge_flags(op);
         }
         self.flags_host = true;
         self.flags_home = false;

@@ -26,8 +26,6 @@ pub struct StateLayout {
     pub jump_ctx: i32,
     /// pext mask: linear address to TLB index (u64).
     pub tlb_mask: i32,
-    /// Leave request: exit code + 1 (u32).
-    pub leave: i32,
     /// Slow-path scratch, two u64.
     pub scratch: i32,
     /// Helper arguments, four u64.
@@ -62,8 +60,8 @@ pub enum SegPolicy {
 /// Entry points of the runtime, called with the state's address. See `thunks`.
 #[derive(Clone, Copy, Debug)]
 pub struct Calls {
-    /// `extern "C" fn(state)`: memory slow path described by `meta` and `scratch`.
+    /// `extern "C" fn(state) -> u32`: memory slow path described by `meta` and `scratch`; returns 0, or an exit code + 1 to leave.
     pub slow_memory: usize,
-    /// `extern "C" fn(state)`: helper number in `meta`, arguments in `args`.
+    /// `extern "C" fn(state) -> u32`: helper number in `meta`, arguments in `args`; returns 0, or an exit code + 1 to leave.
     pub helper: usize,
 }

@@ -107,13 +107,18 @@ impl Emit<'_> {
             self.fused = Some(Fused { temp, mem });
             return Ok(());
         }
-        let d = self.dst(op.d)?;
-        let merge = op.d.as_temp().is_none();
+        // A high byte goes by way of a scratch register: its own register may hold the address.
+        let high = op.d.as_high();
+        let d = if high.is_some() { self.take()? } else { self.dst(op.d)? };
+        let merge = op.d.as_gpr().is_some();
         load_to(&mut self.asm, op.w, d, merge, mem);
-        let key =
-            ThunkKey { kind: SlowKind::Load, w: op.w, seg: op.x, lin: c.lin, value: d, merge };
+        let kind = SlowKind::Load;
+        let key = ThunkKey { kind, w: op.w, seg: op.x, lin: c.lin, value: d, merge };
         let back = self.asm.pos();
         self.slow.push(site(key, back, self.page_offset));
+        if let Some(n) = high {
+            self.write_high(n, d);
+        }
         Ok(())
     }
 
@@ -152,7 +157,7 @@ impl Emit<'_> {
                 self.asm.alu_rm(k, w, t, mem);
                 self.write_back(op.d, w, t)?;
             } else {
-                self.move_into(op.d, d, other, w);
+                self.move_into(op.d, d, other, w)?;
                 self.asm.alu_rm(k, w, d, mem);
             }
         }

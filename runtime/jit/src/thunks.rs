@@ -60,6 +60,8 @@ pub(crate) struct Thunks {
     /// Cache offset + 1 of each memory thunk by key, 0 = none yet.
     memory: Vec<u32>,
     wanted: Vec<(ThunkKey, usize)>,
+    /// Indexes of thunks emitted with the last block.
+    fresh: Vec<usize>,
 }
 
 impl Thunks {
@@ -79,6 +81,7 @@ impl Thunks {
             exit_raise: 0,
             memory: vec![0; ThunkKey::SPACE],
             wanted: Vec::new(),
+            fresh: Vec::new(),
         };
         let mut asm = Asm::new(buf.free_space());
         t.trampoline(&mut asm);
@@ -162,6 +165,11 @@ impl Thunks {
         unsafe { trampoline::enter(buf.address(0), state, buf.address(self.load_stub), target) }
     }
 
+    /// A compilation begins.
+    pub(crate) fn begin(&mut self) {
+        self.wanted.clear();
+        self.fresh.clear();
+    }
     /// A call with its hole at cache offset `at` wants the thunk of `key`.
     pub(crate) fn want(&mut self, key: ThunkKey, at: usize) {
         self.wanted.push((key, at));
@@ -178,6 +186,7 @@ impl Thunks {
                 let at = start + asm.pos();
                 self.memory_thunk(asm, start, layout, key);
                 self.memory[key.index()] = at as u32 + 1;
+                self.fresh.push(key.index());
                 at
             };
             asm.fix_cache(hole - start, start, target);
@@ -185,18 +194,18 @@ impl Thunks {
         }
         self.wanted.clear();
     }
-    /// Forgets thunks at or behind cache offset `mark` (a compilation that failed) and pending wishes.
-    pub(crate) fn forget_behind(&mut self, mark: usize) {
+    /// Forgets the thunks of a compilation that failed, and its wishes.
+    pub(crate) fn forget_fresh(&mut self) {
         self.wanted.clear();
-        for slot in &mut self.memory {
-            if *slot as usize > mark {
-                *slot = 0;
-            }
+        for n in self.fresh.drain(..) {
+            self.memory[n] = 0;
         }
     }
     /// Forgets all memory thunks (the cache is flushed).
     pub(crate) fn forget_memory(&mut self) {
-        self.forget_behind(0);
+        self.wanted.clear();
+        self.fresh.clear();
+        self.memory.fill(0);
     }
 
     fn memory_thunk(&self, asm: &mut Asm<'_>, start: usize, layout: &StateLayout, key: ThunkKey) {
@@ -252,7 +261,7 @@ fn load_state(asm: &mut Asm<'_>, layout: &StateLayout) {
 }
 
 /// Calls `target(state)` with all guest registers home, keeping the scratch registers. `memory`: called through a memory thunk
-/// (two return addresses deep, registers not changed by the callee).
+/// (two return addresses deep, registers not changed by the callee). The callee returns 0 to go on, or an exit code + 1.
 fn call_out(asm: &mut Asm<'_>, layout: &StateLayout, target: usize, memory: bool, epilogue: usize) {
     let pad = if memory { 0 } else { 8 };
     let returns = if memory { 16 } else { 8 };
@@ -270,13 +279,12 @@ fn call_out(asm: &mut Asm<'_>, layout: &StateLayout, target: usize, memory: bool
         dynasm!(asm ; .arch x64 ; add rsp, BYTE 8);
     }
     dynasm!(asm ; .arch x64 ; pop r11 ; pop r10 ; pop r9 ; pop r8);
-    asm.alu_mi(crate::asm::Alu::Cmp, Width::W32, Mem::base(STATE, layout.leave), 0);
+    asm.test_rr(Width::W32, reg::RAX, reg::RAX);
     let gone = asm.jcc(Cond::Ne);
     reload(asm, layout, memory);
     asm.byte(0xC3);
     let here = asm.pos();
     asm.fix32(gone, here);
-    asm.load(Width::W32, reg::RAX, Mem::base(STATE, layout.leave));
     dynasm!(asm ; .arch x64 ; dec eax ; add rsp, BYTE returns as i8);
     let hole = asm.jmp();
     asm.fix32(hole, epilogue);
