@@ -117,7 +117,8 @@ impl Check<'_> {
             Code::GotoTb if op.x > 1 => self.fail("slot is neither 0 nor 1"),
             Code::GotoTb if op.imm >= 4096 => self.fail("leaves the page"),
             Code::InsnStart if op.imm >= 4096 => self.fail("begins outside the page"),
-            Code::InsnStart if op.x == 0 || op.x > 15 => self.fail("length is not 1 to 15"),
+            // 0: an insn whose fetch faults.
+            Code::InsnStart if op.x > 15 => self.fail("longer than 15 bytes"),
             Code::Putf if op.x & !FlagMask::ALL.0 != 0 || op.fdef.0 & !op.x != 0 => {
                 self.fail("flag mask has other bits");
             }

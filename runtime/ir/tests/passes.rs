@@ -252,6 +252,25 @@ fn a_changed_source_is_not_forwarded() {
 }
 
 #[test]
+fn pointers_stay_temporaries() {
+    check(
+        Passes::COPY,
+        "guest_ptr_i64 tmp0,esi,ds,4,rw
+         mov_i64 tmp1,tmp0
+         mov_i64 rax,tmp0
+         ld_h_i32 ecx,tmp0,$0x0
+         st_h_i32 ecx,tmp1,$0x0
+         goto_tb $0x0,$0x10",
+        "guest_ptr_i64 tmp0,esi,ds,4,rw
+         mov_i64 tmp1,tmp0
+         mov_i64 rax,tmp0
+         ld_h_i32 ecx,tmp0,$0x0
+         st_h_i32 ecx,tmp0,$0x0
+         goto_tb $0x0,$0x10",
+    );
+}
+
+#[test]
 fn results_go_to_their_registers() {
     check(
         Passes::COPY,
