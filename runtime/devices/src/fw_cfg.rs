@@ -35,7 +35,7 @@ const DMA_WRITE: u32 = 16;
 /// Bytes of a file name in the directory, with its terminating zero.
 const NAME_LEN: usize = 56;
 /// The most DMA bytes served per command; the rest reads as an error.
-const DMA_MAX: u32 = 1 << 30;
+const DMA_MAX: u32 = 1 << 28;
 
 /// The device. Port offset 0 is the selector, 1 the data, 4–11 the DMA address (big endian).
 pub struct FwCfg {

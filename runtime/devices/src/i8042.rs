@@ -406,6 +406,49 @@ mod tests {
     }
 
     #[test]
+    fn loop_back_bytes_and_disabled_ports() {
+        let mut b = Bench::new();
+        b.command(0xd3);
+        b.write(0x42);
+        assert_eq!(b.chip.port_read(1, Size::B1) & 0x21, 0x21);
+        assert!(b.aux.level());
+        assert_eq!(b.drain(), [0x42]);
+        b.command(0xd2);
+        b.write(0x43);
+        assert!(b.kbd.level());
+        assert_eq!(b.drain(), [0x43]);
+        b.command(0xad);
+        b.chip.key(0x1e, true);
+        assert_eq!(b.drain(), [], "the keyboard's clock is held");
+        b.command(0xae);
+        assert_eq!(b.drain(), [0x1c]);
+        b.command(0xd0);
+        assert_eq!(b.drain(), [3], "output port as it was before the byte came");
+    }
+
+    #[test]
+    fn scan_code_sets_and_echo() {
+        let mut b = Bench::new();
+        for value in [0xee, 0xf0, 1, 0xf0, 0] {
+            b.write(value);
+        }
+        assert_eq!(b.drain(), [0xee, 0xfa, 0xfa, 0xfa, 0xfa, 1]);
+        b.write(0xf5);
+        assert_eq!(b.drain(), [0xfa]);
+        b.chip.key(0x1e, true);
+        assert_eq!(b.drain(), [], "scanning is off");
+        for value in [0xf4, 0xf0, 1] {
+            b.write(value);
+        }
+        b.drain();
+        b.chip.key(0xe01d, false);
+        assert_eq!(b.drain(), [0xe0, 0x9d]);
+        b.write(0xf0);
+        b.write(9);
+        assert_eq!(b.drain(), [0xfa, 0xfe]);
+    }
+
+    #[test]
     fn a_flood_is_bounded() {
         let mut b = Bench::new();
         for _ in 0..1000 {

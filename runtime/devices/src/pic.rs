@@ -468,6 +468,44 @@ mod tests {
     }
 
     #[test]
+    fn special_fully_nested_and_level_mode() {
+        let mut pic = pair();
+        for (port, value) in [(0, 0x11), (1, 0x08), (1, 4), (1, 0x11)] {
+            pic.port_write(port, Size::B1, value);
+        }
+        pulse(&mut pic, 12);
+        assert_eq!(pic.inta(), 0x74);
+        pulse(&mut pic, 9);
+        assert_eq!(pic.inta(), 0x71, "the slave's input of the master does not inhibit itself");
+        for (port, value) in [(0, 0x19), (1, 0x08), (1, 4), (1, 0x01)] {
+            pic.port_write(port, Size::B1, value);
+        }
+        pic.set_line(1, true);
+        assert_eq!(pic.inta(), 0x09);
+        pic.port_write(0, Size::B1, 0x61);
+        assert!(pic.intr(), "all inputs are level-triggered");
+        pic.set_line(1, false);
+        assert!(!pic.intr());
+    }
+
+    #[test]
+    fn reading_irr_isr_and_set_priority() {
+        let mut pic = pair();
+        pulse(&mut pic, 3);
+        pulse(&mut pic, 5);
+        assert_eq!(pic.port_read(0, Size::B1), 0x28, "IRR by default");
+        assert_eq!(pic.inta(), 0x0b);
+        pic.port_write(0, Size::B1, 0x0b);
+        assert_eq!(pic.port_read(0, Size::B1), 0x08);
+        pic.port_write(0, Size::B1, 0x0a);
+        assert_eq!(pic.port_read(0, Size::B1), 0x20);
+        pic.port_write(0, Size::B1, 0xc4);
+        assert!(pic.intr(), "5 is the highest once 4 is the lowest");
+        pic.port_write(0, Size::B1, 0xe3);
+        assert_eq!(pic.registers().1, 0, "rotate on specific EOI");
+    }
+
+    #[test]
     fn state_round_trip() {
         let mut pic = pair();
         pulse(&mut pic, 9);

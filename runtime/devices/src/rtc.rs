@@ -101,6 +101,7 @@ impl Rtc {
     fn check_state(&mut self) -> Result<(), StateError> {
         self.index &= 0x7f;
         self.synced = self.synced.min(self.timer.now());
+        self.drive_irq();
         self.arm();
         Ok(())
     }

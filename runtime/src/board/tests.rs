@@ -63,6 +63,17 @@ fn memory_at_power_on() {
 }
 
 #[test]
+fn memory_above_the_pci_hole() {
+    let b = Board::new(BoardConfig { ram_bytes: 4 << 30, ..config() }).unwrap();
+    let at = |phys| b.map().lookup(Phys(phys));
+    assert_eq!(at(0xbfff_f000), PageKind::Ram { off: 0xbfff_f000, writable: true });
+    assert_eq!(at(0xc000_0000), PageKind::Io);
+    assert_eq!(at(1 << 32), PageKind::Ram { off: 0xc000_0000, writable: true });
+    assert_eq!(at(0x1_4000_0000), PageKind::Io);
+    assert!(b.ram().write((4 << 30) - 8, Size::B8, 1));
+}
+
+#[test]
 fn sizes_that_cannot_be() {
     let refuse = |edit: fn(&mut BoardConfig)| {
         let mut config = config();

@@ -55,6 +55,7 @@ impl Pit {
     }
 
     fn check_state(&mut self) -> Result<(), StateError> {
+        self.out0.set(self.counters[0].out(self.now()));
         self.arm();
         Ok(())
     }
@@ -280,6 +281,57 @@ mod tests {
         assert!(!b.pit.out2());
         b.tick_to(18);
         assert!(b.pit.out2());
+    }
+
+    #[test]
+    fn mode_4_strobes_and_mode_5_waits_for_its_gate() {
+        let mut b = Bench::new();
+        let levels = |b: &mut Bench, from: u64| -> Vec<u64> {
+            (from..from + 5)
+                .map(|t| {
+                    b.tick_to(t);
+                    u64::from(b.pit.out2())
+                })
+                .collect()
+        };
+        b.pit.set_gate2(true);
+        b.out(3, 0x98);
+        b.out(2, 3);
+        assert_eq!(levels(&mut b, 1), [1, 1, 1, 0, 1]);
+        b.out(3, 0x9a);
+        b.out(2, 3);
+        assert_eq!(levels(&mut b, 10), [1; 5], "not triggered");
+        b.pit.set_gate2(false);
+        b.pit.set_gate2(true);
+        assert_eq!(levels(&mut b, 15), [1, 1, 1, 0, 1]);
+        b.pit.set_gate2(false);
+        b.pit.set_gate2(true);
+        b.tick_to(21);
+        b.pit.set_gate2(false);
+        b.pit.set_gate2(true);
+        assert_eq!(levels(&mut b, 22), [1, 1, 1, 0, 1], "a new edge starts again");
+    }
+
+    #[test]
+    fn read_back_latches_count_and_status_of_several() {
+        let mut b = Bench::new();
+        b.pit.set_gate2(true);
+        b.out(3, 0x36);
+        b.out(0, 100);
+        assert_eq!(b.pit.port_read(3, Size::B1), 0xff, "the control word cannot be read");
+        b.out(3, 0xe2);
+        assert_eq!(b.pit.port_read(0, Size::B1), 0xf6, "OUT high, null count, mode 3");
+        b.out(0, 0);
+        b.out(3, 0x94);
+        b.out(2, 50);
+        b.tick_to(11);
+        b.out(3, 0xca);
+        b.tick_to(31);
+        assert_eq!(b.pit.port_read(2, Size::B1), 0x94, "status comes first");
+        assert_eq!(b.pit.port_read(2, Size::B1), 40, "then the latched count");
+        assert_eq!(b.pit.port_read(2, Size::B1), 20, "then the running one");
+        assert_eq!(b.pit.port_read(0, Size::B1), 0xb6, "no null count any more");
+        assert_eq!(b.read16(0), 80, "mode 3 counts by two");
     }
 
     #[test]
