@@ -1,0 +1,376 @@
+//! The inner loop: runs guest code until something needs the outer loop.
+//!
+//! `Vcpu::run` finds or makes the block at the instruction pointer, enters it, and acts on why generated code came
+//! back. Stages of making one are in `translate`; which blocks exist and how they are linked in `cache`; the two entry points
+//! generated code calls in `shim`.
+
+mod cache;
+mod eval;
+mod kick;
+mod shim;
+mod trace;
+mod translate;
+
+use std::rc::Rc;
+
+use ir::opt::Passes;
+use ir::{Scratch, exit};
+use jit::{CodeBufError, Jit};
+use x86::cpu::Cpu;
+use x86::fault::Fault;
+use x86::mode::Mode;
+
+use crate::log::Log;
+use crate::machine::Accel;
+use cache::{BlockId, Cache};
+pub use kick::Kicker;
+use shim::Core;
+use translate::Translator;
+
+/// How a vCPU runs guest code.
+#[derive(Clone, Debug)]
+pub struct VcpuConfig {
+    /// Host code or evaluator.
+    pub accel: Accel,
+    /// Optimiser passes.
+    pub passes: Passes,
+    /// Never link blocks directly, so that the log shows each.
+    pub nochain: bool,
+    /// Bytes of code cache.
+    pub cache_bytes: usize,
+    /// Most insns in a block.
+    pub max_insns: u32,
+}
+
+impl Default for VcpuConfig {
+    fn default() -> Self {
+        Self {
+            accel: Accel::Jit,
+            passes: Passes::ALL,
+            nochain: false,
+            cache_bytes: 64 << 20,
+            max_insns: 64,
+        }
+    }
+}
+
+/// Why [`Vcpu::run`] returned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VcpuExit {
+    /// [`Kicker::kick`] was called, or a device wants the outer loop.
+    Kick,
+    /// HLT with nothing to deliver.
+    Halted,
+    /// Triple fault.
+    Shutdown,
+}
+
+/// Counters of a run, for `info jit` and the benches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Blocks translated.
+    pub blocks: u64,
+    /// Guest insns translated.
+    pub insns: u64,
+    /// Guest bytes translated.
+    pub guest_bytes: u64,
+    /// Host bytes emitted.
+    pub host_bytes: u64,
+    /// Nanoseconds spent translating (fetch to publish).
+    pub translate_ns: u64,
+    /// Insns run by the evaluator because the fast path did not apply.
+    pub evaluated: u64,
+    /// Blocks dropped because their bytes were written.
+    pub invalidated: u64,
+    /// Times the whole cache was flushed.
+    pub flushes: u64,
+    /// Times generated code was entered.
+    pub entries: u64,
+}
+
+/// One virtual CPU with its translator.
+pub struct Vcpu {
+    core: Box<Core>,
+    cache: Cache,
+    translator: Translator,
+    scratch: Scratch,
+    config: VcpuConfig,
+    log: Rc<Log>,
+    kicker: Kicker,
+    stats: Stats,
+}
+
+impl Drop for Vcpu {
+    fn drop(&mut self) {
+        self.kicker.disconnect();
+    }
+}
+
+impl Vcpu {
+    /// A vCPU around `cpu`.
+    ///
+    /// # Errors
+    /// When the code cache cannot be mapped.
+    pub fn new(cpu: Cpu, config: VcpuConfig, log: Rc<Log>) -> Result<Self, CodeBufError> {
+        let mut core = Core::new(cpu);
+        let jit = match config.accel {
+            Accel::Jit => Some(Jit::new(config.cache_bytes, shim::layout(), shim::calls())?),
+            Accel::Interp => None,
+        };
+        let kicker = Kicker::new(&mut core.cpu.state.poll);
+        let mut vcpu = Self {
+            core,
+            cache: Cache::default(),
+            translator: Translator::new(jit, config.passes, config.max_insns),
+            scratch: Scratch::new(),
+            config,
+            log,
+            kicker,
+            stats: Stats::default(),
+        };
+        vcpu.log_prologue();
+        Ok(vcpu)
+    }
+    /// The CPU.
+    pub fn cpu(&self) -> &Cpu {
+        &self.core.cpu
+    }
+    /// The CPU, to change it between runs. Call [`Vcpu::state_changed`] after changing modes or memory behind its back.
+    pub fn cpu_mut(&mut self) -> &mut Cpu {
+        &mut self.core.cpu
+    }
+    /// A handle for other threads to make [`Vcpu::run`] return.
+    pub fn kicker(&self) -> Kicker {
+        self.kicker.clone()
+    }
+    /// Counters so far.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+    /// Resets the CPU; translations stay, they are keyed by physical address.
+    pub fn reset(&mut self) {
+        self.core.cpu.reset();
+    }
+    /// Drops everything derived: after loading a state.
+    pub fn state_changed(&mut self) {
+        self.core.cpu.flush_tlb();
+        self.core.cpu.sync_mode();
+        self.flush_cache();
+    }
+
+    /// Runs until the outer loop is needed.
+    pub fn run(&mut self) -> VcpuExit {
+        loop {
+            if let Some(exit) = self.between_blocks() {
+                return exit;
+            }
+            match self.config.accel {
+                Accel::Jit => self.enter_generated(),
+                Accel::Interp => self.evaluate_one(),
+            }
+        }
+    }
+
+    /// Runs exactly one insn on the evaluator, delivering what it raises. For debuggers and tests.
+    pub fn step(&mut self) -> Option<VcpuExit> {
+        let out = self.between_blocks();
+        if out.is_none() {
+            self.evaluate_one();
+        }
+        out
+    }
+
+    /// Interrupts, requests and pending invalidations: with exact state, before the next block.
+    fn between_blocks(&mut self) -> Option<VcpuExit> {
+        let cpu = &mut self.core.cpu;
+        cpu.state.leave = 0;
+        cpu.sync_bus();
+        self.drop_written_code();
+        let cpu = &mut self.core.cpu;
+        if cpu.shutdown {
+            return Some(VcpuExit::Shutdown);
+        }
+        let kicked = self.kicker.take();
+        let pc = cpu.state.pc;
+        if cpu.service() {
+            self.trace_interrupt(pc);
+        }
+        if kicked {
+            return Some(VcpuExit::Kick);
+        }
+        (self.core.cpu.state.halted != 0).then_some(VcpuExit::Halted)
+    }
+
+    /// Enters generated code at the instruction pointer and acts on why it came back. Goes on by itself while blocks only
+    /// need their successors made: nothing may be delivered there, because flags the successor overwrites are not kept.
+    fn enter_generated(&mut self) {
+        loop {
+            let mode = self.core.cpu.mode();
+            let single = mode.has(Mode::TF) || mode.has(Mode::SHADOW);
+            let block = match self.block_at(self.core.cpu.state.pc) {
+                Ok(block) => block,
+                Err(fault) => return self.deliver(fault),
+            };
+            if self.core.cpu.take_shadow() {
+                self.core.cpu.sync_mode();
+            }
+            self.trace_exec(block);
+            let Some(far) = self.cache.host_entry(block) else {
+                self.evaluate_block(block);
+                return self.after_step(mode);
+            };
+            let code = self.run_from(far);
+            self.act(code, single || self.config.nochain);
+            if single || code != Jit::LINK {
+                return self.after_step(mode);
+            }
+        }
+    }
+    /// The single-step trap after an insn that began with TF set.
+    fn after_step(&mut self, mode: Mode) {
+        if mode.has(Mode::TF) && !self.core.faulted {
+            self.core.cpu.finish_step();
+        }
+    }
+
+    fn run_from(&mut self, far: usize) -> u32 {
+        self.stats.entries += 1;
+        self.core.faulted = false;
+        self.core.cpu.state.tlb_base = self.core.cpu.tlb_base();
+        let Some(jit) = self.translator.jit() else { return exit::NEXT };
+        shim::enter(jit, &mut self.core, far)
+    }
+
+    fn act(&mut self, code: u32, unlinked: bool) {
+        match code {
+            Jit::LINK | Jit::POLL_DIRECT => self.follow_direct(code == Jit::LINK && !unlinked),
+            Jit::MISS if !unlinked => self.fill_jump_cache(),
+            exit::FAULT => self.raise_at_site(),
+            shim::FAULT_AT_PC => {
+                let fault = self.core.pending.take().unwrap_or(Fault::ud());
+                self.deliver(fault);
+            }
+            exit::EVAL_ONE => {
+                self.core.cpu.state.pc = self.pc_of_site();
+                self.stats.evaluated += 1;
+                self.evaluate_one();
+            }
+            _ => {}
+        }
+    }
+
+    /// Delivers a fault at the state's instruction pointer.
+    fn deliver(&mut self, fault: Fault) {
+        self.core.faulted = true;
+        self.trace_fault(fault);
+        self.core.cpu.deliver_fault(fault);
+    }
+    /// A memory slow path or `Raise` left: its host address tells the insn.
+    fn raise_at_site(&mut self) {
+        self.core.cpu.state.pc = self.pc_of_site();
+        let state = &self.core.cpu.state;
+        let fault = match self.core.pending.take() {
+            Some(fault) => fault,
+            None => Fault::from_raise(state.fault, state.fault_code),
+        };
+        self.deliver(fault);
+    }
+    /// Instruction pointer of the insn whose code left with `host_ret`.
+    fn pc_of_site(&self) -> u64 {
+        let state = &self.core.cpu.state;
+        let offset = self.translator.jit().and_then(|j| j.buf().offset_of(state.host_ret));
+        let page_offset = offset.and_then(|at| self.cache.insn_at(at)).unwrap_or(0);
+        self.pc_in_page(u64::from(page_offset))
+    }
+    /// Instruction pointer of an offset in the running block's page.
+    fn pc_in_page(&self, page_offset: u64) -> u64 {
+        self.core.cpu.state.pc_base.wrapping_add(page_offset) & 0xFFFF_FFFF
+    }
+
+    /// A direct exit left, unlinked or to be polled: goes to its target and links the two if allowed.
+    fn follow_direct(&mut self, link: bool) {
+        let state = &self.core.cpu.state;
+        let Some((from, slot)) = self.cache.exit_at(state.host_ret, self.translator.jit()) else {
+            return;
+        };
+        let Some(exit) = self.cache.exit(from, slot) else { return };
+        self.core.cpu.state.pc = self.pc_in_page(u64::from(exit.page_offset));
+        if !link || self.core.cpu.mode().has(Mode::TF) {
+            return;
+        }
+        let flushes = self.stats.flushes;
+        let Ok(to) = self.block_at(self.core.cpu.state.pc) else { return };
+        if self.stats.flushes != flushes || !self.cache.may_link(from, to) {
+            return;
+        }
+        if let (Some(near), Some(jit)) = (self.cache.near_entry(to), self.translator.jit_mut()) {
+            jit.link(exit.rel32, near);
+            self.cache.note_link(from, slot, to);
+        }
+    }
+
+    /// An indirect jump missed: enters the target into the jump cache.
+    fn fill_jump_cache(&mut self) {
+        let pc = self.core.cpu.state.pc;
+        if self.core.cpu.mode().has(Mode::TF) || self.core.cpu.mode().has(Mode::SHADOW) {
+            return;
+        }
+        let Ok(to) = self.block_at(pc) else { return };
+        let (Some(far), Some(jit)) = (self.cache.host_entry(to), self.translator.jit()) else {
+            return;
+        };
+        let host = jit.buf().address(far);
+        let cpu = &mut self.core.cpu;
+        let tag = pc | cpu.state.jump_ctx;
+        let user = cpu.state.cpl == 3;
+        let slot = &mut cpu.tlb.view_mut(user).jump[pc as usize & (jit::abi::JUMP_ENTRIES - 1)];
+        (slot.tag, slot.host) = (tag, host);
+    }
+
+    /// The block at `pc`, translated if it is new.
+    fn block_at(&mut self, pc: u64) -> Result<BlockId, Fault> {
+        let key = self.translator.key(&mut self.core.cpu, pc)?;
+        if let Some(id) = self.cache.find(&key)
+            && self.cache.second_page_holds(id, &mut self.core.cpu, pc)
+        {
+            return Ok(id);
+        }
+        self.translate(pc, key)
+    }
+
+    /// Drops translations whose bytes devices or the evaluator wrote.
+    fn drop_written_code(&mut self) {
+        while let Some((page, lines)) = self.core.cpu.smc.pop() {
+            self.invalidate(page, lines);
+        }
+        if self.core.cpu.ram.has_dirty_code() {
+            for page in self.core.cpu.ram.take_dirty_code() {
+                self.invalidate(page, u64::MAX);
+            }
+        }
+    }
+    fn invalidate(&mut self, page: u64, lines: u64) {
+        let Some(jit) = self.translator.jit_mut() else { return };
+        let dropped = self.cache.invalidate(page, lines, jit);
+        self.stats.invalidated += dropped;
+        self.core.cpu.ram.clear_code_lines(page);
+        let left = self.cache.lines_of(page);
+        if left != 0 {
+            self.core.cpu.ram.set_code_lines(page, left);
+        }
+        if dropped > 0 {
+            self.core.cpu.flush_jumps();
+        }
+    }
+    /// Empties the code cache.
+    fn flush_cache(&mut self) {
+        for page in self.cache.clear() {
+            self.core.cpu.ram.clear_code_lines(page);
+        }
+        if let Some(jit) = self.translator.jit_mut() {
+            jit.flush();
+        }
+        self.core.cpu.flush_jumps();
+        self.stats.flushes += 1;
+    }
+}

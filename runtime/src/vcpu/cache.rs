@@ -1,0 +1,260 @@
+//! Which blocks exist, by key, by page and by host address, and which direct exits are linked.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use ir::Block;
+use jit::{Compiled, Exit, Jit};
+use x86::cpu::Cpu;
+use x86::mode::Mode;
+
+/// What a translation depends on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Key {
+    /// Physical address of the first byte.
+    pub(super) phys: u64,
+    /// Mode bits.
+    pub(super) mode: Mode,
+    /// Instruction pointer of the page's first byte, when CS is not flat; else 0.
+    pub(super) pc_base: u32,
+    /// CS limit, when CS is not flat; else all ones.
+    pub(super) cs_limit: u32,
+}
+
+/// A fast hash for keys of a few words.
+#[derive(Default)]
+pub(super) struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for &b in bytes {
+            self.write_u64(u64::from(b));
+        }
+    }
+    fn write_u32(&mut self, n: u32) {
+        self.write_u64(u64::from(n));
+    }
+    fn write_u64(&mut self, n: u64) {
+        let mixed = (self.0.rotate_left(26) ^ n).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = mixed ^ mixed >> 32;
+    }
+}
+
+/// Index of a block.
+pub(super) type BlockId = u32;
+
+/// What runs a block.
+pub(super) enum Body {
+    /// Host code.
+    Host(Compiled),
+    /// IR for the evaluator, where the JIT has no form.
+    Ir(Box<Block>),
+}
+
+/// One translated block.
+pub(super) struct Translated {
+    pub(super) key: Key,
+    pub(super) body: Body,
+    /// Guest bytes.
+    pub(super) len: u32,
+    /// RAM page offset, or `None` when the code is not in RAM.
+    pub(super) page: Option<u64>,
+    /// Page of the part beyond the first page's end: linear check and RAM page.
+    pub(super) second: Option<Second>,
+    /// Blocks linked to this one: (block, exit).
+    incoming: Vec<(BlockId, usize)>,
+    live: bool,
+}
+
+/// The second page of a block whose insn crosses a page end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Second {
+    /// Physical page the bytes were read from.
+    pub(super) phys: u64,
+    /// RAM page offset.
+    pub(super) page: Option<u64>,
+}
+
+/// All blocks.
+#[derive(Default)]
+pub(super) struct Cache {
+    blocks: Vec<Translated>,
+    by_key: HashMap<Key, BlockId, BuildHasherDefault<KeyHasher>>,
+    by_page: HashMap<u64, Vec<BlockId>, BuildHasherDefault<KeyHasher>>,
+    /// (cache offset of the far entry, block), ascending.
+    by_host: Vec<(usize, BlockId)>,
+}
+
+/// The 64-byte lines of a page that bytes `from..from + len` touch.
+pub(super) fn lines(from: u64, len: u64) -> u64 {
+    let first = (from & 0xFFF) >> 6;
+    let last = ((from & 0xFFF) + len.max(1) - 1).min(0xFFF) >> 6;
+    (u64::MAX >> (63 - (last - first))) << first
+}
+
+impl Cache {
+    pub(super) fn find(&self, key: &Key) -> Option<BlockId> {
+        self.by_key.get(key).copied()
+    }
+    pub(super) fn get(&self, id: BlockId) -> &Translated {
+        &self.blocks[id as usize]
+    }
+    /// Adds a block; it replaces one of the same key.
+    pub(super) fn insert(
+        &mut self,
+        key: Key,
+        body: Body,
+        len: u32,
+        page: Option<u64>,
+        second: Option<Second>,
+    ) -> BlockId {
+        let id = self.blocks.len() as BlockId;
+        if let Body::Host(c) = &body {
+            self.by_host.push((c.far, id));
+        }
+        for p in page.into_iter().chain(second.and_then(|s| s.page)) {
+            self.by_page.entry(p).or_default().push(id);
+        }
+        self.blocks.push(Translated {
+            key,
+            body,
+            len,
+            page,
+            second,
+            incoming: Vec::new(),
+            live: true,
+        });
+        self.by_key.insert(key, id);
+        id
+    }
+    /// Far entry of a block with host code.
+    pub(super) fn host_entry(&self, id: BlockId) -> Option<usize> {
+        match &self.get(id).body {
+            Body::Host(c) => Some(c.far),
+            Body::Ir(_) => None,
+        }
+    }
+    pub(super) fn near_entry(&self, id: BlockId) -> Option<usize> {
+        match &self.get(id).body {
+            Body::Host(c) => Some(c.near),
+            Body::Ir(_) => None,
+        }
+    }
+    fn host_block(&self, at: usize) -> Option<(BlockId, &Compiled)> {
+        let n = self.by_host.partition_point(|&(far, _)| far <= at).checked_sub(1)?;
+        let id = self.by_host[n].1;
+        match &self.get(id).body {
+            Body::Host(c) => Some((id, c)),
+            Body::Ir(_) => None,
+        }
+    }
+    /// Page offset of the insn whose code ends a call at cache offset `at`.
+    pub(super) fn insn_at(&self, at: usize) -> Option<u16> {
+        let (_, c) = self.host_block(at.checked_sub(1)?)?;
+        let rel = (at - 1 - c.far) as u32;
+        let n = c.insns.partition_point(|&(from, _)| from <= rel).checked_sub(1)?;
+        Some(c.insns[n].1)
+    }
+    /// Which direct exit left with `host_ret`.
+    pub(super) fn exit_at(&self, host_ret: u64, jit: Option<&Jit>) -> Option<(BlockId, usize)> {
+        let at = jit?.buf().offset_of(host_ret)?;
+        let (id, c) = self.host_block(at.checked_sub(1)?)?;
+        let mine = |e: &Exit| e.stub_ret == host_ret || e.poll_ret == host_ret;
+        c.exits.iter().position(mine).map(|n| (id, n))
+    }
+    pub(super) fn exit(&self, id: BlockId, exit: usize) -> Option<Exit> {
+        match &self.get(id).body {
+            Body::Host(c) => c.exits.get(exit).copied(),
+            Body::Ir(_) => None,
+        }
+    }
+    /// A direct jump stays within one page of one mapping; a block that crosses its page's end depends on a second mapping.
+    pub(super) fn may_link(&self, from: BlockId, to: BlockId) -> bool {
+        let (from, to) = (self.get(from), self.get(to));
+        from.live && to.live && to.second.is_none() && from.key.mode == to.key.mode
+    }
+    pub(super) fn note_link(&mut self, from: BlockId, exit: usize, to: BlockId) {
+        self.blocks[to as usize].incoming.push((from, exit));
+    }
+    /// Is the second page of a crossing block still where it was?
+    pub(super) fn second_page_holds(&self, id: BlockId, cpu: &mut Cpu, pc: u64) -> bool {
+        let Some(second) = self.get(id).second else { return true };
+        let next_page = (pc | 0xFFF).wrapping_add(1);
+        cpu.fetch_phys(next_page).is_ok_and(|p| p.page().0 == second.phys)
+    }
+
+    /// Drops the blocks of `page` (a RAM page offset) that overlap `lines`; returns how many.
+    pub(super) fn invalidate(&mut self, page: u64, lines: u64, jit: &mut Jit) -> u64 {
+        let Some(ids) = self.by_page.remove(&page) else { return 0 };
+        let (hit, kept): (Vec<_>, Vec<_>) =
+            ids.into_iter().partition(|&id| self.lines_in(id, page) & lines != 0);
+        for &id in &hit {
+            self.drop_block(id, page, jit);
+        }
+        if !kept.is_empty() {
+            self.by_page.insert(page, kept);
+        }
+        hit.len() as u64
+    }
+    fn drop_block(&mut self, id: BlockId, page: u64, jit: &mut Jit) {
+        let block = &mut self.blocks[id as usize];
+        block.live = false;
+        let key = block.key;
+        let incoming = std::mem::take(&mut block.incoming);
+        let pages = [block.page, block.second.and_then(|s| s.page)];
+        if self.by_key.get(&key) == Some(&id) {
+            self.by_key.remove(&key);
+        }
+        for (from, n) in incoming {
+            if let Some(exit) = self.exit(from, n) {
+                jit.link(exit.rel32, exit.stub);
+            }
+        }
+        for other in pages.into_iter().flatten().filter(|&p| p != page) {
+            if let Some(ids) = self.by_page.get_mut(&other) {
+                ids.retain(|&n| n != id);
+            }
+        }
+    }
+    fn lines_in(&self, id: BlockId, page: u64) -> u64 {
+        let block = self.get(id);
+        let start = block.key.phys & 0xFFF;
+        let first_len = u64::from(block.len).min(0x1000 - start);
+        let mut mask = 0;
+        if block.page == Some(page) {
+            mask |= lines(start, first_len);
+        }
+        if block.second.and_then(|s| s.page) == Some(page) {
+            mask |= lines(0, u64::from(block.len) - first_len);
+        }
+        mask
+    }
+    /// Lines of `page` that hold translated code.
+    pub(super) fn lines_of(&self, page: u64) -> u64 {
+        let ids = self.by_page.get(&page).map_or(&[][..], |v| v);
+        ids.iter().fold(0, |mask, &id| mask | self.lines_in(id, page))
+    }
+    /// Forgets everything; returns the RAM pages that held code.
+    pub(super) fn clear(&mut self) -> Vec<u64> {
+        self.blocks.clear();
+        self.by_key.clear();
+        self.by_host.clear();
+        self.by_page.drain().map(|(page, _)| page).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lines;
+
+    #[test]
+    fn line_masks() {
+        assert_eq!(lines(0, 1), 1);
+        assert_eq!(lines(63, 2), 3);
+        assert_eq!(lines(0, 4096), u64::MAX);
+        assert_eq!(lines(4095, 1), 1 << 63);
+    }
+}

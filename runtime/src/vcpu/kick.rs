@@ -1,0 +1,58 @@
+//! Stopping generated code from another thread.
+//!
+// UNSAFETY: other threads write one word of the CPU state that generated code reads.
+#![expect(unsafe_code, reason = "shares the poll word with other threads")]
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// Address of the poll word; the vCPU clears it when it goes away.
+struct Target(Mutex<Option<Word>>, AtomicBool);
+
+#[derive(Clone, Copy)]
+struct Word(*mut u32);
+
+// SAFETY: the word is only accessed atomically, and only while `Target` still holds it.
+unsafe impl Send for Word {}
+
+/// Makes `Vcpu::run` return soon. Cheap to clone, may outlive the vCPU.
+#[derive(Clone)]
+pub struct Kicker(Arc<Target>);
+
+impl Kicker {
+    /// A kicker for the poll word of a CPU state that stays where it is until [`Kicker::disconnect`].
+    pub(super) fn new(poll: &mut u32) -> Self {
+        Self(Arc::new(Target(Mutex::new(Some(Word(poll))), AtomicBool::new(false))))
+    }
+    /// Asks `run` to return.
+    pub fn kick(&self) {
+        self.0.1.store(true, Ordering::Release);
+        let Ok(word) = self.0.0.lock() else { return };
+        if let Some(Word(poll)) = *word {
+            // SAFETY: `disconnect` has not been called, so the state is alive; the word is aligned and only accessed atomically.
+            unsafe { AtomicU32::from_ptr(poll) }.store(1, Ordering::Release);
+        }
+    }
+    /// Clears the poll word; was there a kick since the last call?
+    pub(super) fn take(&self) -> bool {
+        if let Ok(word) = self.0.0.lock()
+            && let Some(Word(poll)) = *word
+        {
+            // SAFETY: as in `kick`.
+            unsafe { AtomicU32::from_ptr(poll) }.store(0, Ordering::Release);
+        }
+        self.0.1.swap(false, Ordering::AcqRel)
+    }
+    /// The state is about to go away.
+    pub(super) fn disconnect(&self) {
+        if let Ok(mut word) = self.0.0.lock() {
+            *word = None;
+        }
+    }
+}
+
+impl std::fmt::Debug for Kicker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Kicker")
+    }
+}

@@ -1,0 +1,135 @@
+//! Between generated code and the CPU: the state's layout for the JIT, the way in, and the two functions generated code calls.
+//!
+// UNSAFETY: generated code passes the address of the state back; it is turned into the `Core` it belongs to.
+#![expect(unsafe_code, reason = "the helper shim")]
+
+use std::mem::offset_of;
+
+use ir::{AccessKind, exit};
+use jit::{Calls, Jit, StateLayout, WindowLayout, meta_kind, meta_seg, meta_size};
+use x86::access::Slow;
+use x86::cpu::Cpu;
+use x86::fault::Fault;
+use x86::state::{CpuState, Window};
+
+/// Exit code: `Core::pending` is to be raised at the state's own instruction pointer (a helper raised it).
+pub(super) const FAULT_AT_PC: u32 = 19;
+
+/// The CPU and what a call from generated code leaves for the loop.
+#[repr(C)]
+pub(super) struct Core {
+    /// First, so that the state's address is the core's.
+    pub(super) cpu: Cpu,
+    /// A fault to be delivered.
+    pub(super) pending: Option<Fault>,
+    /// The last entry ended in a fault.
+    pub(super) faulted: bool,
+}
+
+const _: () = assert!(offset_of!(Core, cpu) == 0 && offset_of!(Cpu, state) == 0);
+
+impl Core {
+    pub(super) fn new(cpu: Cpu) -> Box<Self> {
+        Box::new(Self { cpu, pending: None, faulted: false })
+    }
+}
+
+/// Where the JIT finds the state's fields.
+pub(super) fn layout() -> StateLayout {
+    let field = |at: usize| at as i32;
+    let window = std::array::from_fn(|n| {
+        let at = offset_of!(CpuState, window) + n * size_of::<Window>();
+        WindowLayout {
+            base: field(at + offset_of!(Window, base)),
+            read_end: field(at + offset_of!(Window, read_end)),
+            write_end: field(at + offset_of!(Window, write_end)),
+        }
+    });
+    StateLayout {
+        cc: field(offset_of!(CpuState, cc)),
+        poll: field(offset_of!(CpuState, poll)),
+        pc_base: field(offset_of!(CpuState, pc_base)),
+        pc: field(offset_of!(CpuState, pc)),
+        jump_ctx: field(offset_of!(CpuState, jump_ctx)),
+        tlb_mask: field(offset_of!(CpuState, tlb_mask)),
+        scratch: field(offset_of!(CpuState, scratch)),
+        args: field(offset_of!(CpuState, args)),
+        meta: field(offset_of!(CpuState, meta)),
+        host_ret: field(offset_of!(CpuState, host_ret)),
+        tlb_base: field(offset_of!(CpuState, tlb_base)),
+        gpr: field(offset_of!(CpuState, gpr)),
+        fault: field(offset_of!(CpuState, fault)),
+        fault_code: field(offset_of!(CpuState, fault_code)),
+        window,
+    }
+}
+
+/// The functions generated code calls.
+pub(super) fn calls() -> Calls {
+    Calls { slow_memory: slow_memory as *const () as usize, helper: helper as *const () as usize }
+}
+
+/// Runs generated code from cache offset `far`.
+pub(super) fn enter(jit: &Jit, core: &mut Core, far: usize) -> u32 {
+    let state = (&raw mut *core).cast::<u8>();
+    // SAFETY: the state is the first field of the core and matches `layout`; the TLB view its `tlb_base` names belongs to this
+    // CPU and holds only guest RAM; `far` comes from the block cache, which is emptied when the JIT is flushed.
+    unsafe { jit.enter(state, far) }
+}
+
+/// The memory slow path: does the access with all checks, fills the TLB.
+extern "C" fn slow_memory(state: *mut CpuState) -> u32 {
+    // SAFETY: generated code was entered through `enter` with this address, whose exclusive borrow is dormant until it returns.
+    let core = unsafe { &mut *state.cast::<Core>() };
+    let cpu = &mut core.cpu;
+    let meta = cpu.state.meta;
+    let (seg, size) = (meta_seg(meta), meta_size(meta));
+    let base = cpu.state.window.get(usize::from(seg)).map_or(0, |w| w.base);
+    let off = cpu.state.scratch[0].wrapping_sub(base) & 0xFFFF_FFFF;
+    let value = cpu.state.scratch[1];
+    let done = match meta_kind(meta) {
+        0 => cpu.slow_load(seg, off, size).map(Slow::Done),
+        1 => cpu.slow_store(seg, off, size, value),
+        2 => cpu.slow_ptr(seg, off, size, AccessKind::R),
+        3 => cpu.slow_ptr(seg, off, size, AccessKind::W),
+        _ => cpu.slow_ptr(seg, off, size, AccessKind::Rw),
+    };
+    match done {
+        Ok(Slow::Done(result)) => {
+            cpu.state.scratch[1] = result;
+            notice_devices(cpu);
+            0
+        }
+        Ok(Slow::EvalOne) => exit::EVAL_ONE + 1,
+        Err(fault) => {
+            core.pending = Some(fault);
+            exit::FAULT + 1
+        }
+    }
+}
+
+/// A helper of the tables.
+extern "C" fn helper(state: *mut CpuState) -> u32 {
+    // SAFETY: as in `slow_memory`.
+    let core = unsafe { &mut *state.cast::<Core>() };
+    let cpu = &mut core.cpu;
+    let (id, args) = (cpu.state.meta, cpu.state.args);
+    match x86::lower::dispatch(cpu, id, args) {
+        Ok(result) => {
+            cpu.state.args[0] = result;
+            notice_devices(cpu);
+            0
+        }
+        Err(fault) => {
+            core.pending = Some(fault);
+            FAULT_AT_PC + 1
+        }
+    }
+}
+
+/// After anything that may have reached a device: makes the next check leave if the loop has something to do.
+fn notice_devices(cpu: &mut Cpu) {
+    if cpu.state.leave != 0 || cpu.bus.intr() || cpu.ram.has_dirty_code() {
+        cpu.state.poll = 1;
+    }
+}

@@ -1,0 +1,232 @@
+//! The stages of making a block: fetch, decode and lower, optimise, assign and emit, publish.
+
+use std::time::Instant;
+
+use ir::opt::Passes;
+use ir::{Block, Code, FlagMask};
+use jit::{CompileError, Jit, Request, SegPolicy};
+use mem::{Phys, Size};
+use x86::cpu::Cpu;
+use x86::decode::Features;
+use x86::fault::Fault;
+use x86::front::{self, BlockInfo, BuildConfig, BuildError, CodeBytes};
+use x86::lower::Place;
+use x86::mode::Mode;
+use x86::state::seg;
+
+use super::Vcpu;
+use super::cache::{BlockId, Body, Key, Second, lines};
+
+/// Most bytes a block is made from.
+const FETCH: usize = 512;
+/// Bytes looked at to see which flags a successor kills.
+const PEEK: usize = 40;
+/// Bytes needed of the second page.
+const OVER: usize = 16;
+
+/// The translator's reusable parts.
+pub(super) struct Translator {
+    jit: Option<Jit>,
+    passes: Passes,
+    config: BuildConfig,
+    front: front::Scratch,
+    pub(super) block: Block,
+    pub(super) info: BlockInfo,
+    opt: ir::Scratch,
+}
+
+/// Guest bytes of a block under way.
+struct Fetched {
+    bytes: [u8; FETCH],
+    len: usize,
+    /// Offset in guest RAM of the first byte, if it is RAM.
+    ram: Option<u64>,
+}
+
+impl Translator {
+    pub(super) fn new(jit: Option<Jit>, passes: Passes, max_insns: u32) -> Self {
+        Self {
+            jit,
+            passes,
+            config: BuildConfig { features: Features::ALL, max_insns },
+            front: front::Scratch::default(),
+            block: Block::default(),
+            info: BlockInfo::default(),
+            opt: ir::Scratch::new(),
+        }
+    }
+    pub(super) fn jit(&self) -> Option<&Jit> {
+        self.jit.as_ref()
+    }
+    pub(super) fn jit_mut(&mut self) -> Option<&mut Jit> {
+        self.jit.as_mut()
+    }
+
+    /// The key of the block at `pc` in the CPU's mode.
+    pub(super) fn key(&self, cpu: &mut Cpu, pc: u64) -> Result<Key, Fault> {
+        let phys = cpu.fetch_phys(pc)?;
+        // RAM is keyed by its place in the memory file, so that remapping (shadow RAM) changes the key.
+        let at = match cpu.map.ram_offset(phys) {
+            Some(off) => off,
+            None => phys.0 | 1 << 63,
+        };
+        let mode = cpu.mode();
+        let place = place_of(cpu, pc);
+        let flat = place.is_flat();
+        Ok(Key {
+            phys: at,
+            mode,
+            pc_base: if flat { 0 } else { place.ip_base() as u32 },
+            cs_limit: if flat { u32::MAX } else { place.cs_limit },
+        })
+    }
+
+    /// Fetch, decode, lower: fills `block` and `info`.
+    pub(super) fn build(
+        &mut self,
+        cpu: &mut Cpu,
+        pc: u64,
+        single: bool,
+    ) -> Result<Option<Second>, Fault> {
+        let place = place_of(cpu, pc);
+        let page_rest = 0x1000 - place.page_off as usize;
+        let phys = cpu.fetch_phys(pc)?;
+        let fetched = fetch(cpu, phys, page_rest.min(FETCH));
+        let config = BuildConfig {
+            max_insns: if single { 1 } else { self.config.max_insns },
+            ..self.config
+        };
+        let page = &fetched.bytes[..fetched.len];
+        let code = CodeBytes { page, next: None };
+        match front::build(&code, place, &config, &mut self.front, &mut self.block, &mut self.info)
+        {
+            Ok(()) => return Ok(None),
+            Err(BuildError::NeedsNextPage) => {}
+        }
+        let next_phys = cpu.fetch_phys(pc.wrapping_add(page_rest as u64))?;
+        let next = fetch(cpu, next_phys, OVER);
+        let code = CodeBytes { page, next: Some(&next.bytes[..OVER]) };
+        // With the next page given there is nothing left to ask for.
+        let _ =
+            front::build(&code, place, &config, &mut self.front, &mut self.block, &mut self.info);
+        Ok(Some(Second { phys: next_phys.page().0, page: next.ram.map(|off| off & !0xFFF) }))
+    }
+
+    /// Flags live at the direct exits, by a look at what follows them.
+    fn exit_flags(&self, cpu: &Cpu, key: &Key) -> [FlagMask; 2] {
+        let mut live = [FlagMask::ALL; 2];
+        if key.phys >> 63 != 0 {
+            return live;
+        }
+        let size = front::code_size(key.mode);
+        for op in self.block.ops.iter().filter(|op| op.code == Code::GotoTb && op.y == 0) {
+            let at = u64::from(op.imm & 0xFFF);
+            let mut bytes = [0; PEEK];
+            let len = PEEK.min(0x1000 - at as usize);
+            if cpu.ram.read_bytes((key.phys & !0xFFF) + at, &mut bytes[..len]) {
+                let dead = front::flags_dead_at(&bytes[..len], size, &self.config.features);
+                live[usize::from(op.x & 1)] = FlagMask::ALL.minus(dead);
+            }
+        }
+        for op in self.block.ops.iter().filter(|op| op.code == Code::GotoTb && op.y != 0) {
+            live[usize::from(op.x & 1)] = FlagMask::ALL;
+        }
+        live
+    }
+}
+
+/// Instruction pointer `pc` as the front end wants it.
+fn place_of(cpu: &Cpu, pc: u64) -> Place {
+    let cs = &cpu.state.seg[usize::from(seg::CS)];
+    Place {
+        mode: cpu.mode(),
+        ip: pc,
+        page_off: cpu.lin_pc(pc).page_offset() as u32,
+        cs_limit: cs.limit,
+    }
+}
+
+/// Reads code bytes, from RAM or from whatever answers on the bus.
+fn fetch(cpu: &mut Cpu, phys: Phys, len: usize) -> Fetched {
+    let mut out = Fetched { bytes: [0; FETCH], len, ram: cpu.map.ram_offset(phys) };
+    match out.ram {
+        Some(off) if cpu.ram.read_bytes(off, &mut out.bytes[..len]) => {}
+        _ => {
+            out.len = len.min(OVER);
+            for (i, b) in out.bytes[..out.len].iter_mut().enumerate() {
+                *b = cpu.phys_read(phys.add(i as u64), Size::B1) as u8;
+            }
+        }
+    }
+    out
+}
+
+/// How each segment is accessed in a mode.
+fn policies(mode: Mode) -> [SegPolicy; 6] {
+    let rest = if mode.has(Mode::ALL_64K) { SegPolicy::Wrap64K } else { SegPolicy::Window };
+    let flat = |bit| if mode.has(bit) { SegPolicy::Flat } else { rest };
+    [flat(Mode::FLAT_ES), rest, flat(Mode::FLAT_SS), flat(Mode::FLAT_DS), rest, rest]
+}
+
+impl Vcpu {
+    /// Makes the block at `pc` and publishes it.
+    pub(super) fn translate(&mut self, pc: u64, key: Key) -> Result<BlockId, Fault> {
+        let start = Instant::now();
+        let cpu = &mut self.core.cpu;
+        let second = self.translator.build(cpu, pc, false)?;
+        self.trace_block(pc, second.is_some());
+        let t = &mut self.translator;
+        let cpu = &mut self.core.cpu;
+        let exit_flags = t.exit_flags(cpu, &key);
+        ir::opt::optimize(&mut t.block, &mut t.opt, t.passes, exit_flags);
+        let request = Request {
+            block: &t.block,
+            seg: policies(key.mode),
+            page_offset: cpu.lin_pc(pc).page_offset() as u32,
+            fixed_pc_base: None,
+            exit_flags,
+        };
+        let compiled = t.jit.as_mut().map(|jit| jit.compile(&request));
+        let body = match compiled {
+            Some(Err(CompileError::Full)) => {
+                self.flush_cache();
+                return self.translate(pc, key);
+            }
+            Some(Ok(compiled)) => {
+                self.stats.host_bytes += (compiled.end - compiled.far) as u64;
+                Body::Host(compiled)
+            }
+            Some(Err(_)) | None => Body::Ir(Box::new(t.block.clone())),
+        };
+        let (len, insns) = (t.info.bytes, t.info.insns.len() as u64);
+        let id = self.publish(key, body, len, second);
+        self.stats.blocks += 1;
+        self.stats.insns += insns;
+        self.stats.guest_bytes += u64::from(len);
+        self.stats.translate_ns += start.elapsed().as_nanos() as u64;
+        self.trace_translated(pc, id);
+        Ok(id)
+    }
+
+    /// Enters a block into the cache and guards its bytes.
+    fn publish(&mut self, key: Key, body: Body, len: u32, second: Option<Second>) -> BlockId {
+        let page = (key.phys >> 63 == 0).then_some(key.phys & !0xFFF);
+        let start = key.phys & 0xFFF;
+        let first = u64::from(len).min(0x1000 - start);
+        if let Some(page) = page {
+            self.guard(page, lines(start, first));
+        }
+        if let Some(page) = second.and_then(|s| s.page) {
+            self.guard(page, lines(0, u64::from(len) - first));
+        }
+        self.cache.insert(key, body, len, page, second)
+    }
+    /// Marks lines of a page as holding translated code; the page loses its write entries.
+    fn guard(&mut self, page: u64, lines: u64) {
+        let cpu = &mut self.core.cpu;
+        if cpu.ram.code_lines(page) == 0 {
+            cpu.protect_code_page(page);
+        }
+        cpu.ram.set_code_lines(page, lines);
+    }
+}
