@@ -153,9 +153,9 @@ pub enum Code {
     Exts,
     /// d = byte-swapped a (w32, w64)
     Bswap,
-    /// d(W8) = a <cond x> b ? 1 : 0, comparing at width w
+    /// d(W8) = a `cond x` b ? 1 : 0, comparing at width w
     Setcond,
-    /// d = (a <cond x> b) ? c : e; all at width w
+    /// d = (a `cond x` b) ? c : e; all at width w
     Movcond,
     /// d(W8) = flags satisfy cond x ? 1 : 0
     Setccf,
