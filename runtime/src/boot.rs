@@ -1,10 +1,8 @@
 //! What is booted: disk images and dates are checked here, before a machine is built around them.
 
 use std::fs::OpenOptions;
-use std::io::Read;
-use std::path::Path;
-
-use anyhow::{Context, anyhow, bail};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 /// Bytes of a sector.
 const SECTOR: u64 = 512;
@@ -18,34 +16,73 @@ const FORMATS: &[(&[u8], &str)] = &[
     (b"<<< ", "vdi"),
 ];
 
+/// What is wrong with a disk image.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// It is missing, or may not be opened.
+    #[error("cannot open disk image {path}{hint}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What may help.
+        hint: &'static str,
+        /// The host's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// It cannot be read.
+    #[error("cannot read disk image {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The host's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// It is a directory.
+    #[error("disk image {0} is a directory")]
+    Directory(PathBuf),
+    /// It has no bytes.
+    #[error("disk image {0} is empty")]
+    Empty(PathBuf),
+    /// It has less than a sector.
+    #[error("disk image {0} has {1} bytes, less than one sector of 512")]
+    Short(PathBuf, u64),
+    /// It is not a raw image.
+    #[error(
+        "disk image {0} is in {1} format, which is not supported yet: qemu-img convert -O raw {0} disk.img"
+    )]
+    Format(PathBuf, &'static str),
+}
+
 /// Checks that a raw disk image can be opened (for writing too, if it will be written), is not empty and is not
 /// in another format.
 ///
 /// # Errors
-/// One line that names the file and what is wrong with it.
-pub fn check_image(path: &Path, writable: bool) -> anyhow::Result<()> {
-    let name = path.display();
-    let mut file = OpenOptions::new().read(true).write(writable).open(path).with_context(|| {
-        let way = if writable { " for writing (try snapshot=on)" } else { "" };
-        let way = if path.exists() { way } else { "" };
-        format!("cannot open disk image {name}{way}")
-    })?;
-    let about = file.metadata().with_context(|| format!("cannot read disk image {name}"))?;
-    if about.is_dir() {
-        bail!("disk image {name} is a directory");
+/// What is wrong with it.
+pub fn check_image(path: &Path, writable: bool) -> Result<(), ImageError> {
+    let owned = || path.to_owned();
+    if path.is_dir() {
+        return Err(ImageError::Directory(owned()));
     }
+    let file = OpenOptions::new().read(true).write(writable).open(path);
+    let mut file = file.map_err(|source| {
+        let is_denied = source.kind() == io::ErrorKind::PermissionDenied;
+        let hint = if writable && is_denied { " for writing (try -snapshot)" } else { "" };
+        ImageError::Open { path: owned(), hint, source }
+    })?;
+    let read_error = |source| ImageError::Read { path: owned(), source };
+    let about = file.metadata().map_err(read_error)?;
     if about.is_file() && about.len() == 0 {
-        bail!("disk image {name} is empty");
+        return Err(ImageError::Empty(owned()));
     }
     if about.is_file() && about.len() < SECTOR {
-        bail!("disk image {name} has {} bytes, less than one sector of 512", about.len());
+        return Err(ImageError::Short(owned(), about.len()));
     }
     let mut head = [0; 16];
-    file.read_exact(&mut head).with_context(|| format!("cannot read disk image {name}"))?;
+    file.read_exact(&mut head).map_err(read_error)?;
     match FORMATS.iter().find(|(magic, _)| head.starts_with(magic)) {
-        Some((_, format)) => Err(anyhow!(
-            "disk image {name} is in {format} format, which is not supported yet: qemu-img convert -O raw {name} disk.img"
-        )),
+        Some((_, format)) => Err(ImageError::Format(owned(), format)),
         None => Ok(()),
     }
 }
@@ -72,6 +109,34 @@ pub fn parse_date(text: &str) -> Option<i64> {
     let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719_468;
     Some(days * 86_400 + hour * 3_600 + minute * 60 + second)
+}
+
+/// Seconds east of UTC of the host's time zone, from the second transition table of `/etc/localtime` (RFC 8536); 0
+/// if it cannot be told.
+pub fn utc_offset(now: i64) -> i64 {
+    std::fs::read("/etc/localtime").ok().and_then(|zone| zone_offset(&zone, now)).unwrap_or(0)
+}
+
+fn zone_offset(zone: &[u8], now: i64) -> Option<i64> {
+    let word = |at: usize| Some(i32::from_be_bytes(zone.get(at..at + 4)?.try_into().ok()?));
+    let count = |header: usize, n: usize| usize::try_from(word(header + 20 + 4 * n)?).ok();
+    if !zone.starts_with(b"TZif") {
+        return None;
+    }
+    // Header: six counts (UT indicators, standard indicators, leap seconds, transitions, types, characters).
+    let (leaps, times, types) = (count(0, 2)?, count(0, 3)?, count(0, 4)?);
+    let first_len = times * 5 + types * 6 + count(0, 5)? + leaps * 8 + count(0, 1)? + count(0, 0)?;
+    let second = 44 + first_len;
+    let (times, types) = (count(second, 3)?, count(second, 4)?);
+    let (at, kinds) = (second + 44, second + 44 + times * 8);
+    let when =
+        |n: usize| Some(i64::from_be_bytes(zone.get(at + n * 8..at + n * 8 + 8)?.try_into().ok()?));
+    let past = (0..times).take_while(|&n| when(n).is_some_and(|t| t <= now)).count();
+    let kind = past.checked_sub(1).map_or(Some(0), |n| zone.get(kinds + n).copied())?;
+    if usize::from(kind) >= types {
+        return None;
+    }
+    word(kinds + times + usize::from(kind) * 6).map(i64::from)
 }
 
 fn numbers(text: &str, separator: char) -> Option<[i64; 3]> {

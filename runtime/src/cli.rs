@@ -9,6 +9,7 @@ mod args;
 mod catalogue;
 mod devices;
 mod keyval;
+mod messages;
 mod resolve;
 mod suggest;
 mod words;
@@ -16,7 +17,10 @@ mod words;
 use std::ffi::OsString;
 use std::io::Write;
 
+use log::LevelFilter;
+
 use crate::exit;
+use crate::log::Items;
 
 pub use args::Args;
 pub use keyval::parse_size;
@@ -69,5 +73,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
 
 fn run(args: &Args) -> Result<u8, CliError> {
     let config = resolve::resolve(args)?;
-    crate::machine::run(config).map_err(CliError::Host)
+    let is_curious =
+        config.log.items.has(Items::UNIMP) || config.log.items.has(Items::GUEST_ERRORS);
+    messages::install(if is_curious { LevelFilter::Warn } else { LevelFilter::Error });
+    crate::machine::run(config).map_err(|error| CliError::Host(error.into()))
 }

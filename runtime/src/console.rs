@@ -15,7 +15,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 pub use cp437::to_unicode;
 pub use escape::{Command, HELP};
 pub use keys::{Key, Stroke};
-pub use screen::Screen;
+pub use screen::{Screen, plain_text};
 pub use stdio::Stdio;
 
 /// Something the user or the host did.

@@ -3,8 +3,6 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
-
 use crate::machine::{Firmware, MachineConfig};
 
 /// Where Debian's packages put firmware.
@@ -26,11 +24,33 @@ pub struct Images {
     pub vga_rom: Option<Vec<u8>>,
 }
 
+/// Why there is no firmware.
+#[derive(Debug, thiserror::Error)]
+pub enum FirmwareError {
+    /// No directory has it.
+    #[error(
+        "firmware {0} not found: apt install seabios (or name a file with -bios, a directory with -L)"
+    )]
+    Missing(PathBuf),
+    /// It is there and cannot be read.
+    #[error("cannot read firmware {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The host's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// It is no firmware.
+    #[error("firmware {0} has {1} bytes: must be a multiple of 64 KiB")]
+    Size(PathBuf, usize),
+}
+
 /// Loads the images that `config` names.
 ///
 /// # Errors
 /// One line: which file, what is wrong, what to install.
-pub fn load(config: &MachineConfig) -> anyhow::Result<Images> {
+pub fn load(config: &MachineConfig) -> Result<Images, FirmwareError> {
     let name = match &config.firmware {
         Firmware::Image(bytes) => {
             return Ok(Images { firmware: bytes.to_vec(), vga_rom: None });
@@ -39,16 +59,12 @@ pub fn load(config: &MachineConfig) -> anyhow::Result<Images> {
     };
     let firmware = read(name, &config.firmware_dirs, MAX_FIRMWARE)?;
     if firmware.is_empty() || firmware.len() as u64 % GRANULE != 0 {
-        bail!(
-            "firmware {} has {} bytes: must be a multiple of 64 KiB",
-            name.display(),
-            firmware.len()
-        );
+        return Err(FirmwareError::Size(name.clone(), firmware.len()));
     }
     let vga_rom = if config.vga {
         // Firmware that was found by its path may well do without: SeaBIOS and its ROMs come as one package.
         let rom = read(Path::new(VGA_ROM), &config.firmware_dirs, MAX_OPTION_ROM);
-        rom.inspect_err(|error| log::warn!("the VGA card has no option ROM: {error:#}")).ok()
+        rom.inspect_err(|error| log::warn!("the VGA card has no option ROM: {error}")).ok()
     } else {
         None
     };
@@ -56,21 +72,15 @@ pub fn load(config: &MachineConfig) -> anyhow::Result<Images> {
 }
 
 /// Reads `name`: as a path first, then from `dirs`, then from the system's directories.
-fn read(name: &Path, dirs: &[PathBuf], limit: u64) -> anyhow::Result<Vec<u8>> {
+fn read(name: &Path, dirs: &[PathBuf], limit: u64) -> Result<Vec<u8>, FirmwareError> {
     for path in candidates(name, dirs) {
         match read_limited(&path, limit) {
             Ok(bytes) => return Ok(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("cannot read firmware {}", path.display()));
-            }
+            Err(source) => return Err(FirmwareError::Read { path, source }),
         }
     }
-    let name = name.display();
-    bail!(
-        "firmware {name} not found: apt install seabios (or name a file with -bios, a directory with -L)"
-    )
+    Err(FirmwareError::Missing(name.to_owned()))
 }
 
 fn candidates(name: &Path, dirs: &[PathBuf]) -> Vec<PathBuf> {

@@ -25,7 +25,7 @@ pub struct Args {
     /// IDE disk 1 (primary slave)
     #[arg(long, value_name = "FILE", help_heading = "Disks")]
     pub hdb: Option<PathBuf>,
-    /// IDE disk 2 (secondary master; -cdrom's place)
+    /// IDE disk 2 (secondary master)
     #[arg(long, value_name = "FILE", help_heading = "Disks")]
     pub hdc: Option<PathBuf>,
     /// IDE disk 3 (secondary slave)
@@ -34,10 +34,10 @@ pub struct Args {
     /// file=F[,format=raw][,if=ide][,index=N][,snapshot=on][,readonly=on]
     #[arg(long, value_name = "OPTS", help_heading = "Disks", action = ArgAction::Append)]
     pub drive: Vec<String>,
-    /// CD image at the secondary master
+    /// CD image (not supported yet)
     #[arg(long, value_name = "FILE", help_heading = "Disks")]
     pub cdrom: Option<PathBuf>,
-    /// floppy image
+    /// floppy image (not supported yet)
     #[arg(long, value_name = "FILE", help_heading = "Disks")]
     pub fda: Option<PathBuf>,
     /// never write to the images: changes are kept in memory
@@ -53,7 +53,7 @@ pub struct Args {
     /// number of CPUs: 1
     #[arg(long, value_name = "N", help_heading = "Machine")]
     pub smp: Option<String>,
-    /// machine type: pc
+    /// machine type, also -M: pc
     #[arg(long, alias = "M", value_name = "TYPE", help_heading = "Machine")]
     pub machine: Option<String>,
     /// tcg or jit (the JIT), interp (the reference evaluator)
@@ -102,7 +102,7 @@ pub struct Args {
     /// stdio, file:PATH, null, none, chardev:ID
     #[arg(long, value_name = "DEV", help_heading = "Console", action = ArgAction::Append)]
     pub serial: Vec<String>,
-    /// file:PATH, null, none
+    /// none, null
     #[arg(long, value_name = "DEV", help_heading = "Console", action = ArgAction::Append)]
     pub parallel: Vec<String>,
     /// none

@@ -243,7 +243,7 @@ fn fw_cfg(text: &str, config: &mut MachineConfig) -> Result<(), CliError> {
 fn one_stdio(config: &MachineConfig) -> Result<(), CliError> {
     let serial = config.serial.iter();
     let users = serial.chain(config.debugcon.iter().map(|(_, target)| target));
-    if users.filter(|&target| *target == CharTarget::Stdio).count() > 1 {
+    if users.filter(|target| matches!(target, CharTarget::Stdio)).count() > 1 {
         return Err(CliError::usage(
             "stdio can serve one device only (-serial, -debugcon, -chardev)",
         ));
@@ -253,6 +253,6 @@ fn one_stdio(config: &MachineConfig) -> Result<(), CliError> {
 
 /// Does a character device use stdin and stdout?
 pub(super) fn uses_stdio(config: &MachineConfig) -> bool {
-    config.serial.contains(&CharTarget::Stdio)
-        || config.debugcon.iter().any(|(_, target)| *target == CharTarget::Stdio)
+    let debug = config.debugcon.iter().map(|(_, target)| target);
+    config.serial.iter().chain(debug).any(|target| matches!(target, CharTarget::Stdio))
 }

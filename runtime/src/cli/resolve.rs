@@ -2,12 +2,12 @@
 
 use std::io::IsTerminal;
 
+use ir::opt::Passes;
+
 use super::keyval::{KeyVals, parse_size};
 use super::{Args, CliError, devices, suggest};
 use crate::log::{self, LogConfig};
-use crate::machine::{
-    Accel, CharTarget, Display, DriveConfig, DriveSource, Firmware, MachineConfig, RtcBase,
-};
+use crate::machine::{Accel, Display, DriveConfig, DriveSource, Firmware, MachineConfig, RtcBase};
 use crate::{boot, demo};
 
 /// The CPU models that `-cpu` takes, with what they give.
@@ -18,8 +18,8 @@ const CPU_MODELS: &[(&str, &str)] = &[
     ("qemu64", "the same, without 64-bit mode so far"),
 ];
 
-/// Largest guest memory: what fits below the PCI hole.
-const MAX_RAM: u64 = 0xc000_0000;
+/// Largest guest memory; above 3 GiB it continues at 4 GiB.
+const MAX_RAM: u64 = 64 << 30;
 /// Smallest: the first MiB, and room for firmware tables.
 const MIN_RAM: u64 = 2 << 20;
 
@@ -32,7 +32,8 @@ pub(super) fn resolve(args: &Args) -> Result<MachineConfig, CliError> {
         no_reboot: args.no_reboot,
         no_shutdown: args.no_shutdown,
         name: args.name.clone().unwrap_or_default(),
-        passes: args.opt.clone(),
+        passes: passes(args)?,
+        nographic: args.nographic,
         ..MachineConfig::default()
     };
     config.ram_bytes = memory(args)?;
@@ -46,7 +47,8 @@ pub(super) fn resolve(args: &Args) -> Result<MachineConfig, CliError> {
     devices::resolve(args, &mut config)?;
     for drive in &config.drives {
         if let DriveSource::File(path) = &drive.source {
-            boot::check_image(path, !drive.snapshot && !drive.read_only)?;
+            boot::check_image(path, !drive.snapshot && !drive.read_only)
+                .map_err(anyhow::Error::from)?;
         }
     }
     if is_bare(args) {
@@ -114,6 +116,11 @@ fn log_config(args: &Args) -> Result<LogConfig, CliError> {
     Ok(LogConfig { items, ranges, file: args.debug_file.clone() })
 }
 
+fn passes(args: &Args) -> Result<Passes, CliError> {
+    let text = args.opt.as_deref().unwrap_or("all");
+    Passes::parse(text).map_err(|unknown| CliError::usage(format!("-opt: {unknown}")))
+}
+
 fn memory(args: &Args) -> Result<u64, CliError> {
     let Some(text) = &args.memory else { return Ok(128 << 20) };
     let mut kv = KeyVals::parse("-m", "size", text);
@@ -122,9 +129,9 @@ fn memory(args: &Args) -> Result<u64, CliError> {
     let bytes = parse_size(&size)
         .ok_or_else(|| CliError::usage(format!("-m: {size} is no size (64, 512M, 1G)")))?;
     if !(MIN_RAM..=MAX_RAM).contains(&bytes) {
-        return Err(CliError::usage(format!("-m: {size} is out of range (2M to 3G)")));
+        return Err(CliError::usage(format!("-m: {size} is out of range (2M to 64G)")));
     }
-    Ok(bytes.next_multiple_of(mem::PAGE_SIZE))
+    Ok(bytes.next_multiple_of(1 << 20))
 }
 
 fn cpu(args: &Args) -> Result<(), CliError> {
@@ -269,9 +276,5 @@ fn display(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
         None if is_terminal => Display::Tty,
         None => Display::LastScreen,
     };
-    // QEMU tells SeaBIOS in this way to mirror its screen on a serial port when there is no picture.
-    if args.nographic && config.serial.first() == Some(&CharTarget::Stdio) {
-        config.fw_cfg.push(("etc/sercon-port".into(), 0x3f8_u16.to_le_bytes().to_vec()));
-    }
     Ok(())
 }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-use super::CliError;
+use isa_spec::model::Isa;
+
+use super::{CliError, suggest};
 use crate::{demo, exit};
 
 /// A first word.
@@ -36,18 +38,51 @@ pub(super) fn run(word: Word, args: &[OsString]) -> Result<u8, CliError> {
         (Word::Demo, ["--write", dir]) => write_demo(&PathBuf::from(dir)),
         (Word::Demo, _) => Err(CliError::usage("usage: stele demo --write DIR")),
         (Word::Spec, ["show", what @ ..]) if !what.is_empty() => spec_show(&what.join(" ")),
-        (Word::Spec, ["list"]) | (Word::Isa, ["--coverage"]) => coverage(),
+        (Word::Spec, ["list"]) => spec_list(),
+        (Word::Isa, ["--coverage"]) => coverage(),
         (Word::Spec, _) => Err(CliError::usage("usage: stele spec show BYTES | stele spec list")),
         (Word::Isa, _) => Err(CliError::usage("usage: stele isa --coverage")),
     }
 }
 
-fn spec_show(_what: &str) -> Result<u8, CliError> {
-    Err(CliError::usage("spec show: the tables are not linked in yet"))
+/// Name and text of each table file.
+const TABLES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/tables.rs"));
+
+fn isa() -> Result<Isa, CliError> {
+    let files = TABLES.iter().map(|&(name, text)| (name.to_owned(), text.to_owned())).collect();
+    // They were checked when the decoder was generated from them.
+    isa_spec::parse_files(files).map_err(|errors| CliError::Host(anyhow::anyhow!("{errors}")))
 }
 
+/// Rows, generated lowering and IR of what `what` names: opcode text, or a mnemonic.
+fn spec_show(what: &str) -> Result<u8, CliError> {
+    let text = x86::lower::spec_show(what);
+    if !text.starts_with("no row") {
+        return Err(CliError::Text(text));
+    }
+    // Bytes that are not a row's own text, as `0F C7 08`: the rows without their lowering.
+    let isa = isa()?;
+    if !isa_spec::find_rows(&isa, what).is_empty() {
+        return Err(CliError::Text(isa_spec::show(&isa, what)));
+    }
+    let names = isa.insns.iter().map(|insn| insn.name.as_str());
+    let hint = match suggest::nearest(what, names) {
+        Some(near) => format!("did you mean {near}?"),
+        None => "stele spec list shows all".to_owned(),
+    };
+    Err(CliError::usage(format!("spec show: no row for {what}: {hint}")))
+}
+
+/// The opcode maps with what is missing.
 fn coverage() -> Result<u8, CliError> {
-    Err(CliError::usage("spec list: the tables are not linked in yet"))
+    Err(CliError::Text(isa_spec::coverage::render(&isa()?)))
+}
+
+/// Every row: opcode, mnemonic, where it stands.
+fn spec_list() -> Result<u8, CliError> {
+    let rows = x86::decode::ROWS.iter();
+    let lines = rows.map(|row| format!("{:<16} {:<12} {}\n", row.opcode, row.mnemonic, row.at));
+    Err(CliError::Text(lines.collect()))
 }
 
 fn write_demo(dir: &PathBuf) -> Result<u8, CliError> {

@@ -131,7 +131,7 @@ fn message(text: &str) -> TextScreen {
 }
 
 /// The screen as text: one line per row without trailing blanks, no empty rows at the end.
-pub(crate) fn plain_text(screen: &TextScreen) -> String {
+pub fn plain_text(screen: &TextScreen) -> String {
     let line =
         |row| -> String { cells(screen, row).iter().map(|cell| to_unicode(cell.ch)).collect() };
     let text: String = (0..screen.rows).map(|row| line(row).trim_end().to_owned() + "\n").collect();

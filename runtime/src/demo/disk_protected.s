@@ -379,8 +379,15 @@ pm_main:
 pm_leave:
     movl    $(pm_msg_off - stage2 + STAGE2), %esi
     call    pm_puts
-pm_power_off:                           # ACPI S5 at the PIIX4's PM1a control register: SLP_EN, SLP_TYP 0
-    movl    $0x604, %edx
+pm_power_off:                           # ACPI S5: SLP_EN, SLP_TYP 0 to PM1a control of the PIIX4 at 00:01.3
+    movl    $0x80000b40, %eax           # its registers are where firmware put them: PMBASE
+    movl    $0xcf8, %edx
+    outl    %eax, %dx
+    movl    $0xcfc, %edx
+    inl     %dx, %eax
+    movzwl  %ax, %edx
+    andl    $0xffc0, %edx
+    addl    $4, %edx
     movw    $0x2000, %ax
     outw    %ax, %dx
     cli

@@ -95,8 +95,8 @@ const TABLE: &[Row] = &[
     row("mmu", Items::MMU, "accepted, shows nothing yet"),
     row("pcall", Items::PCALL, "accepted, shows nothing yet"),
     row("cpu_reset", Items::CPU_RESET, "show CPU state before CPU resets"),
-    row("unimp", Items::UNIMP, "accepted, shows nothing yet"),
-    row("guest_errors", Items::GUEST_ERRORS, "accepted, shows nothing yet"),
+    row("unimp", Items::UNIMP, "show warnings about what the machine lacks"),
+    row("guest_errors", Items::GUEST_ERRORS, "show warnings about what the guest should not do"),
     row("page", Items::PAGE, "accepted, shows nothing yet"),
 ];
 

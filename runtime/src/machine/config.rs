@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
+use devices::chardev::BufferChar;
+use ir::opt::Passes;
+
 use crate::log::LogConfig;
 
 /// Everything [`Machine::new`](super::Machine::new) needs. [`Default`] is a PC with 128 MiB, the default firmware
@@ -31,12 +34,14 @@ pub struct MachineConfig {
     pub debug_exit: Option<(u16, u16)>,
     /// Extra `fw_cfg` files.
     pub fw_cfg: Vec<(String, Vec<u8>)>,
+    /// The firmware's console is COM1, not the VGA card.
+    pub nographic: bool,
     /// Where the picture goes.
     pub display: Display,
     /// How guest code runs.
     pub accel: Accel,
-    /// Optimiser passes, as `-opt` names them; `None` = all.
-    pub passes: Option<String>,
+    /// Optimiser passes.
+    pub passes: Passes,
     /// Log items and where they go.
     pub log: LogConfig,
     /// Virtual time from the instruction count: 2^shift ns per instruction.
@@ -65,9 +70,10 @@ impl Default for MachineConfig {
             debugcon: Vec::new(),
             debug_exit: None,
             fw_cfg: Vec::new(),
+            nographic: false,
             display: Display::None,
             accel: Accel::Jit,
-            passes: None,
+            passes: Passes::ALL,
             log: LogConfig::default(),
             icount_shift: None,
             rtc: RtcBase::Utc,
@@ -110,7 +116,7 @@ pub enum DriveSource {
 }
 
 /// The far end of a character device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum CharTarget {
     /// There is no such device.
     None,
@@ -120,6 +126,8 @@ pub enum CharTarget {
     Stdio,
     /// Output to a file.
     File(PathBuf),
+    /// A buffer in memory, for embedders and tests.
+    Buffer(BufferChar),
 }
 
 /// Where the VGA picture goes.

@@ -1,0 +1,162 @@
+//! Builds a machine from its description: opens files, makes the board, the CPU and the log.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use devices::block::{BlockDev, MemDisk};
+use devices::chardev::{CharBackend, NullChar, WriterChar};
+use x86::cpu::Cpu;
+
+use super::alarm::{Alarm, Bell};
+use super::bus::{Link, SharedBoard};
+use super::icount::Icount;
+use super::{CharTarget, DriveConfig, DriveSource, Machine, MachineConfig, MachineError, RtcBase};
+use crate::board::{Board, BoardConfig, ClockKind, Overlay, RawDisk};
+use crate::console::{self, Stdio, Wake};
+use crate::firmware;
+use crate::log::{Items, Log};
+use crate::vcpu::{Vcpu, VcpuConfig};
+
+impl Machine {
+    /// Builds the machine in its power-on state. Nothing is attached to the terminal.
+    ///
+    /// # Errors
+    /// A file, memory or the code cache is refused.
+    pub fn new(config: &MachineConfig) -> Result<Self, MachineError> {
+        let log = Log::open(&config.log).map_err(|source| MachineError::Output {
+            path: config.log.file.clone().unwrap_or_default(),
+            source,
+        })?;
+        let stdio = Stdio::default();
+        let board = Board::new(board_config(config, &stdio)?)?;
+        let (ram, map) = (board.ram().clone(), board.map().clone());
+        let board = Rc::new(RefCell::new(board));
+        let link = Rc::new(Link::default());
+        let bus = SharedBoard { board: board.clone(), link: link.clone() };
+        let cpu = Cpu::new(ram, map, Box::new(bus));
+        let vcpu = VcpuConfig {
+            accel: config.accel,
+            passes: config.passes,
+            nochain: log.has(Items::NOCHAIN),
+            ..VcpuConfig::default()
+        };
+        let vcpu = Vcpu::new(cpu, vcpu, log.clone())?;
+        let kicker = vcpu.kicker();
+        // Nobody else has set it: the link was made above.
+        let _ = link.kicker.set(kicker.clone());
+        let icount = config.icount_shift.map(Icount::new);
+        let alarm = icount.is_none().then(|| Alarm::start(kicker.clone()));
+        let bell = Arc::new(Bell::default());
+        let wake: Wake = {
+            let bell = bell.clone();
+            Arc::new(move || {
+                kicker.kick();
+                bell.ring();
+            })
+        };
+        let (sender, inputs) = console::inputs(wake);
+        Ok(Self {
+            board,
+            vcpu,
+            log,
+            bell,
+            alarm,
+            icount,
+            link,
+            inputs,
+            sender,
+            keys: VecDeque::new(),
+            stdio,
+            screen: None,
+            redraw_at: Instant::now(),
+            no_reboot: config.no_reboot,
+            no_shutdown: config.no_shutdown,
+        })
+    }
+}
+
+fn board_config(config: &MachineConfig, stdio: &Stdio) -> Result<BoardConfig, MachineError> {
+    let images = firmware::load(config)?;
+    let mut drives = [const { None }; 4];
+    for drive in &config.drives {
+        if let Some(place) = drives.get_mut(drive.slot) {
+            *place = Some(disk(drive)?);
+        }
+    }
+    let mut serial = [const { None }; 4];
+    for (place, target) in serial.iter_mut().zip(&config.serial) {
+        *place = backend(target, stdio)?;
+    }
+    let mut debugcon = Vec::new();
+    for (port, target) in &config.debugcon {
+        if let Some(backend) = backend(target, stdio)? {
+            debugcon.push((*port, backend));
+        }
+    }
+    Ok(BoardConfig {
+        ram_bytes: config.ram_bytes,
+        firmware: images.firmware,
+        vga: config.vga,
+        vga_rom: images.vga_rom,
+        drives,
+        serial,
+        debugcon,
+        debug_exit: config.debug_exit,
+        rtc_base: rtc_base(config.rtc, config.icount_shift.is_some()),
+        clock: if config.icount_shift.is_some() { ClockKind::Icount } else { ClockKind::Host },
+        boot_order: config.boot_order.clone(),
+        boot_menu: config.boot_menu,
+        nographic: config.nographic,
+        fw_cfg: config.fw_cfg.clone(),
+        ..BoardConfig::default()
+    })
+}
+
+fn disk(drive: &DriveConfig) -> Result<Box<dyn BlockDev>, MachineError> {
+    let base: Box<dyn BlockDev> = match &drive.source {
+        DriveSource::File(path) => {
+            Box::new(RawDisk::open(path, drive.read_only || drive.snapshot)?)
+        }
+        DriveSource::Bytes(bytes) => return Ok(Box::new(MemDisk::new(bytes.to_vec()))),
+    };
+    Ok(if drive.snapshot { Box::new(Overlay::new(base)) } else { base })
+}
+
+fn backend(
+    target: &CharTarget,
+    stdio: &Stdio,
+) -> Result<Option<Box<dyn CharBackend>>, MachineError> {
+    Ok(match target {
+        CharTarget::None => None,
+        CharTarget::Null => Some(Box::new(NullChar)),
+        CharTarget::Stdio => Some(Box::new(stdio.clone())),
+        CharTarget::Buffer(buffer) => Some(Box::new(buffer.clone())),
+        CharTarget::File(path) => Some(Box::new(WriterChar::new(create(path)?))),
+    })
+}
+
+fn create(path: &Path) -> Result<File, MachineError> {
+    File::create(path).map_err(|source| MachineError::Output { path: path.to_owned(), source })
+}
+
+/// 2000-01-01: where instruction-counted time starts if the command line names no date.
+const COUNTED_EPOCH: i64 = 946_684_800;
+
+fn rtc_base(base: RtcBase, is_counted: bool) -> i64 {
+    let now = || {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_secs()).unwrap_or(0)
+    };
+    match base {
+        RtcBase::Fixed(seconds) => seconds,
+        // The same run must see the same clock.
+        _ if is_counted => COUNTED_EPOCH,
+        RtcBase::Utc => now(),
+        RtcBase::LocalTime => now() + crate::boot::utc_offset(now()),
+    }
+}

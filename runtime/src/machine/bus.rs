@@ -1,0 +1,79 @@
+//! The CPU's way to the board, which it shares with the outer loop.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::rc::Rc;
+
+use mem::{Bus, Ns, Phys, Port, Size};
+
+use crate::board::Board;
+use crate::vcpu::Kicker;
+
+/// What an access can set in motion in the outer loop.
+#[derive(Default)]
+pub(super) struct Link {
+    /// Stops the vCPU; set once it exists.
+    pub(super) kicker: OnceCell<Kicker>,
+    /// The board's deadline the outer loop knows of.
+    pub(super) armed: Cell<Ns>,
+}
+
+/// The board as a [`Bus`].
+pub(super) struct SharedBoard {
+    pub(super) board: Rc<RefCell<Board>>,
+    pub(super) link: Rc<Link>,
+}
+
+impl SharedBoard {
+    /// After a port access: does the outer loop have something to do before it expects to?
+    fn notice(&self, board: &Board) {
+        let is_early = board.next_deadline().is_some_and(|at| at < self.link.armed.get());
+        if (is_early || board.has_event())
+            && let Some(kicker) = self.link.kicker.get()
+        {
+            kicker.kick();
+        }
+    }
+}
+
+impl Bus for SharedBoard {
+    fn port_in(&mut self, port: Port, size: Size) -> u64 {
+        let mut board = self.board.borrow_mut();
+        let value = board.port_in(port, size);
+        self.notice(&board);
+        value
+    }
+
+    fn port_out(&mut self, port: Port, size: Size, value: u64) {
+        let mut board = self.board.borrow_mut();
+        board.port_out(port, size, value);
+        self.notice(&board);
+    }
+
+    fn mmio_read(&mut self, at: Phys, size: Size) -> u64 {
+        self.board.borrow_mut().mmio_read(at, size)
+    }
+
+    fn mmio_write(&mut self, at: Phys, size: Size, value: u64) {
+        self.board.borrow_mut().mmio_write(at, size, value);
+    }
+
+    fn intr(&self) -> bool {
+        self.board.borrow().intr()
+    }
+
+    fn inta(&mut self) -> u8 {
+        self.board.borrow_mut().inta()
+    }
+
+    fn take_nmi(&mut self) -> bool {
+        self.board.borrow_mut().take_nmi()
+    }
+
+    fn tsc(&mut self) -> u64 {
+        self.board.borrow_mut().tsc()
+    }
+
+    fn a20(&self) -> bool {
+        self.board.borrow().a20()
+    }
+}
