@@ -254,8 +254,13 @@ mod tests {
         Place { mode: Mode(0), ip, page_off, cs_limit: 0xFFFF }
     }
 
-    fn run(page: &[u8], next: Option<&[u8]>, place: Place) -> Result<(String, BlockInfo), BuildError> {
-        let (mut block, mut info, mut scratch) = (Block::default(), BlockInfo::default(), Scratch::default());
+    fn run(
+        page: &[u8],
+        next: Option<&[u8]>,
+        place: Place,
+    ) -> Result<(String, BlockInfo), BuildError> {
+        let (mut block, mut info, mut scratch) =
+            (Block::default(), BlockInfo::default(), Scratch::default());
         build(&CodeBytes { page, next }, place, &CONFIG, &mut scratch, &mut block, &mut info)?;
         let errors = ir::verify(&block);
         let text = ir::text::print(&block, &crate::lower::IrNames);
@@ -285,7 +290,10 @@ mod tests {
         assert_eq!(run(&[0x05, 1], None, place).unwrap_err(), BuildError::NeedsNextPage);
         let (text, info) = run(&[0x05, 1], Some(&[2, 3, 4, 0x40]), place).unwrap();
         assert_eq!((info.insns.len(), info.bytes, info.crosses_page), (1, 5, true));
-        assert!(text.contains("addf_i32 eax,eax,$0x4030201") && text.contains("goto_ptr"), "{text}");
+        assert!(
+            text.contains("addf_i32 eax,eax,$0x4030201") && text.contains("goto_ptr"),
+            "{text}"
+        );
     }
 
     #[test]

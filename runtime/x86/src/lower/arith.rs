@@ -12,8 +12,16 @@ impl Lower<'_> {
     pub(super) fn sub(&mut self, a: V, b: V) -> V {
         self.binary(Code::Sub, a, b)
     }
+    /// The low half of a product; the op starts at 16 bits.
     pub(super) fn imul(&mut self, a: V, b: V) -> V {
-        self.binary(Code::Imul, a, b)
+        if self.common(a, b) != Some(Width::W8) {
+            return self.binary(Code::Imul, a, b);
+        }
+        let (a, b) = (self.fit(a, Width::W8), self.fit(b, Width::W8));
+        let a = self.extend(a, Width::W16, Code::Extu);
+        let b = self.extend(b, Width::W16, Code::Extu);
+        let product = self.fold(Code::Imul, Width::W16, a, b);
+        V::Node(self.cut(product, Width::W8))
     }
 
     /// `-x`.

@@ -128,7 +128,7 @@ impl Lower<'_> {
         self.block.push(op)
     }
 
-    /// A helper argument: temporaries go as they are, the rest is brought to 64 bits.
+    /// A helper argument: constants and wide temporaries go as they are, the rest is extended.
     pub(super) fn emit_argument(&mut self, n: u16) -> Val {
         if n == NO {
             return Val::NONE;
@@ -136,16 +136,19 @@ impl Lower<'_> {
         let val = self.emit(n);
         let node = *self.at_node(n);
         let is_exact = match val.as_temp() {
-            Some(t) => self.block.temps.get(usize::from(t)) == Some(&node.w),
+            Some(t) => {
+                node.w >= Width::W32 && self.block.temps.get(usize::from(t)) == Some(&node.w)
+            }
             None => val.as_pool().is_some() || node.w == Width::W64,
         };
         if is_exact {
             return val;
         }
-        let mut op = Op::new(Code::Extu, Width::W64);
+        let w = if node.w < Width::W32 { Width::W32 } else { Width::W64 };
+        let mut op = Op::new(Code::Extu, w);
         op.x = node.w as u8;
         op.a = val;
-        op.d = self.block.temp(Width::W64);
+        op.d = self.block.temp(w);
         self.block.push(op)
     }
 

@@ -102,7 +102,9 @@ impl Lower<'_> {
         let mut n = 0;
         while let Some(&Step { pred, kind }) = self.work.steps.get(n) {
             n = match kind {
-                StepKind::Call { late: true, .. } if pred != B::Const(true) => self.run_conditional(n, pred),
+                StepKind::Call { late: true, .. } if pred != B::Const(true) => {
+                    self.run_conditional(n, pred)
+                }
                 StepKind::Call { late: true, .. } => {
                     self.run_step(kind);
                     n + 1

@@ -134,7 +134,16 @@ pub(super) fn sample(row: u16, info: &RowInfo, size: CodeSize, modrm: u8) -> Opt
         } else if base.len() == 2
             && let Ok(byte) = u8::from_str_radix(base, 16)
         {
-            bytes.push(byte);
+            // `+r`: rBX, `+cc`: E.
+            bytes.push(
+                byte + if word.ends_with("+r") {
+                    3
+                } else if word.ends_with("+cc") {
+                    4
+                } else {
+                    0
+                },
+            );
         }
     }
     bytes.extend(1..=15);

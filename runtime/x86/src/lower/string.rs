@@ -21,30 +21,36 @@ impl Lower<'_> {
         if self.row.bulk == NO_HELPER {
             return;
         }
-        let bytes = u64::from(self.width.bytes());
-        let mut args = [V::Num(bytes), V::Num(u64::from(self.insn.asz)), V::Num(0)];
-        let mut count = 2;
-        for i in 0..self.own_operands {
-            if let (Form::X(_), Operand::Str { seg, .. }) =
-                (self.insn.info().forms[i], self.operand(i))
-            {
-                args = [args[0], V::Num(u64::from(seg)), args[1]];
-                count = 3;
-            }
-        }
+        let (args, count) = self.bulk_arguments();
         self.push_own_pc();
         let mut op = Op::new(Code::Call, Width::W64);
         op.imm = self.row.bulk;
         let mut values = [Val::NONE; 3];
         for (value, arg) in values.iter_mut().zip(&args[..count]) {
-            if let V::Num(n) = arg {
-                *value = self.block.constant(*n);
-            }
+            *value = self.block.constant(*arg);
         }
         [op.a, op.b, op.c] = values;
         debug_assert_eq!(usize::from(helpers::INFO[self.row.bulk as usize].args), count);
         self.block.push(op);
         self.push_count_test(skip);
+    }
+
+    /// Bytes per element, the source's segment if there is a source, address size.
+    fn bulk_arguments(&self) -> ([u64; 3], usize) {
+        let (mut bytes, mut source) = (0, None);
+        for i in 0..self.own_operands {
+            if let Operand::Str { seg, bits, .. } = self.operand(i) {
+                bytes = u64::from(bits) / 8;
+                if matches!(self.insn.info().forms[i], Form::X(_)) {
+                    source = Some(u64::from(seg));
+                }
+            }
+        }
+        let asz = u64::from(self.insn.asz);
+        match source {
+            Some(seg) => ([bytes, seg, asz], 3),
+            None => ([bytes, asz, 0], 2),
+        }
     }
 
     fn push_count_test(&mut self, skip: u32) {
