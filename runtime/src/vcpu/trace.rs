@@ -58,7 +58,7 @@ impl Vcpu {
                 Ok(insn) => disasm::format(&insn, ip, Syntax::Att),
                 Err(_) => "(bad)".to_owned(),
             };
-            text += &format!("0x{lin:08x}:  {:<24} {what}\n", disasm::format_bytes(&bytes));
+            text += &format!("0x{lin:08x}:  {:<24} {what}\n", hex(&bytes));
         }
         text
     }
@@ -105,4 +105,9 @@ impl Vcpu {
             self.log.write(format_args!("{}", cpu.dump()));
         }
     }
+}
+
+/// Bytes as the log shows them: two digits each.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x} ")).collect()
 }
