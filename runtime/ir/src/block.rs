@@ -24,6 +24,7 @@ impl Block {
         self.labels = 0;
     }
     /// A constant; equal values share an entry.
+    #[inline]
     pub fn constant(&mut self, value: u64) -> Val {
         let n = self.pool.iter().position(|&v| v == value).unwrap_or_else(|| {
             self.pool.push(value);
@@ -32,20 +33,24 @@ impl Block {
         Val::pool(n as u16)
     }
     /// A new temporary of width `w`.
+    #[inline]
     pub fn temp(&mut self, w: Width) -> Val {
         self.temps.push(w);
         Val::temp((self.temps.len() - 1) as u16)
     }
     /// A new label number.
+    #[inline]
     pub fn label(&mut self) -> u32 {
         self.labels += 1;
         self.labels - 1
     }
     /// The value of a constant operand.
+    #[inline]
     pub fn const_of(&self, v: Val) -> Option<u64> {
         v.as_pool().and_then(|n| self.pool.get(usize::from(n)).copied())
     }
     /// Appends an op and returns its result operand.
+    #[inline]
     pub fn push(&mut self, op: Op) -> Val {
         self.ops.push(op);
         op.d

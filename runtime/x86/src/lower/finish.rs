@@ -5,7 +5,7 @@ use super::flow::Target;
 use super::mem::MemState;
 use super::node::{Kind, NO, V};
 use super::tables::helpers;
-use super::{Dest, Flow, Lower, Staged, Write, mark, row};
+use super::{Dest, Flow, Lower, Write, mark, row};
 use crate::mode::Mode;
 use crate::state::CpuState;
 use ir::{AccessKind, Code, Cond, FlagMask, Op, Val, Width, exit};
@@ -164,15 +164,14 @@ impl Lower<'_> {
     // ---- commits
 
     fn commit(&mut self) {
-        let staged = self.staged;
-        self.probe_stores(&staged);
-        let (mask, image) = self.flag_image(&staged);
+        self.probe_stores();
+        let (mask, image) = self.flag_image();
         self.settle_jumps(mask != 0);
-        self.plain_stores(&staged); // the last thing that may fault
-        self.emit_values(&staged, image, false);
-        self.emit_cc(&staged, FlagMask(mask));
-        self.emit_values(&staged, image, true);
-        self.pointer_stores(&staged);
+        self.plain_stores(); // the last thing that may fault
+        self.emit_values(image, false);
+        self.emit_cc(FlagMask(mask));
+        self.emit_values(image, true);
+        self.pointer_stores();
         if mask != 0 {
             let mut op = Op::new(Code::Putf, Width::W32);
             op.x = mask;
@@ -180,14 +179,14 @@ impl Lower<'_> {
             op.a = self.emit(image);
             self.block.push(op);
         }
-        self.commit_registers(&staged);
-        self.commit_df(&staged);
+        self.commit_registers();
+        self.commit_df();
     }
 
     /// Several stores, or flags that must come after the last fault: check the places first.
-    fn probe_stores(&mut self, staged: &Staged) {
+    fn probe_stores(&mut self) {
         let own = |cx: &Self, w: &Write| matches!(w.dest, Dest::Mem(i) if cx.mem[usize::from(i)].ptr.is_none());
-        let unchecked = staged.list().iter().filter(|w| own(self, w)).count()
+        let unchecked = self.staged.list().iter().filter(|w| own(self, w)).count()
             + self.work.steps.iter().filter(|s| matches!(s.kind, StepKind::Store { .. })).count();
         if unchecked == 0 || (unchecked == 1 && self.work.cc.is_empty()) {
             return;
@@ -200,7 +199,8 @@ impl Lower<'_> {
                 }
             }
         }
-        for write in staged.list() {
+        for n in 0..self.staged.count {
+            let write = self.staged.writes[n];
             if let Dest::Mem(i) = write.dest {
                 self.operand_pointer(usize::from(i), AccessKind::W);
             }
@@ -208,13 +208,15 @@ impl Lower<'_> {
     }
 
     /// The explicitly assigned flags: mask and a node with their EFLAGS image.
-    fn flag_image(&mut self, staged: &Staged) -> (u8, u16) {
-        let (mut mask, mut known, mut image) = (0, 0, None);
-        for (n, flag) in staged.flags.iter().enumerate() {
-            let Some(b) = *flag else { continue };
+    fn flag_image(&mut self) -> (u8, u16) {
+        let mask = self.staged.flag_mask;
+        if mask == 0 {
+            return (0, NO);
+        }
+        let (mut known, mut image) = (0, None);
+        for n in (0..6).filter(|n| mask >> n & 1 != 0) {
             let bit = FlagMask(1 << n);
-            mask |= bit.0;
-            match b {
+            match self.staged.flags[n] {
                 B::Const(value) => known |= if value { bit.eflags() } else { 0 },
                 b => {
                     let wide = self.b2i(b, Width::W32);
@@ -261,7 +263,7 @@ impl Lower<'_> {
 
     /// Emits the values that the commits need: those that do not rest on the flag op first, so that it
     /// comes last and still is the op that computes the others.
-    fn emit_values(&mut self, staged: &Staged, image: u16, all: bool) {
+    fn emit_values(&mut self, image: u16, all: bool) {
         for n in 0..self.work.steps.len() {
             if let StepKind::Store { value, off, ptr, .. } = self.work.steps[n].kind {
                 self.emit_root(value, all);
@@ -270,10 +272,11 @@ impl Lower<'_> {
                 }
             }
         }
-        for write in staged.list() {
+        for n in 0..self.staged.count {
+            let write = self.staged.writes[n];
             self.emit_root(write.node, all);
         }
-        if staged.flags.iter().any(Option::is_some) {
+        if self.staged.flag_mask != 0 {
             self.emit_root(image, all);
         }
         for n in 0..self.work.jumps.len() {
@@ -328,7 +331,7 @@ impl Lower<'_> {
         node.reads_flags() || node.args.iter().any(|&arg| arg != NO && self.reads_entry_flags(arg))
     }
 
-    fn plain_stores(&mut self, staged: &Staged) {
+    fn plain_stores(&mut self) {
         for n in 0..self.work.steps.len() {
             let Step { pred, kind } = self.work.steps[n];
             if let StepKind::Store { seg, aw, off, value, w, ptr } = kind
@@ -339,7 +342,8 @@ impl Lower<'_> {
                 self.push_store(&state, value);
             }
         }
-        for write in staged.list() {
+        for n in 0..self.staged.count {
+            let write = self.staged.writes[n];
             if let Dest::Mem(i) = write.dest
                 && self.mem[usize::from(i)].ptr.is_none()
             {
@@ -358,7 +362,7 @@ impl Lower<'_> {
         self.block.push(op);
     }
 
-    fn pointer_stores(&mut self, staged: &Staged) {
+    fn pointer_stores(&mut self) {
         for n in 0..self.work.steps.len() {
             if let StepKind::Store { value, w, ptr, .. } = self.work.steps[n].kind
                 && !ptr.is_none()
@@ -366,7 +370,8 @@ impl Lower<'_> {
                 self.push_pointer_store(ptr, w, value);
             }
         }
-        for write in staged.list() {
+        for n in 0..self.staged.count {
+            let write = self.staged.writes[n];
             if let Dest::Mem(i) = write.dest {
                 let ptr = self.mem[usize::from(i)].ptr;
                 if !ptr.is_none() {
@@ -384,7 +389,7 @@ impl Lower<'_> {
     }
 
     /// The flag op: with its value when something needs that.
-    fn emit_cc(&mut self, staged: &Staged, explicit: FlagMask) {
+    fn emit_cc(&mut self, explicit: FlagMask) {
         let written = FlagMask(self.row.written).minus(explicit);
         for n in 0..self.work.cc.len() {
             let (pred, node) = self.work.cc[n];
@@ -398,7 +403,7 @@ impl Lower<'_> {
             }
             if pred == B::Const(true) {
                 let is_fresh = self.at_node(node).val.is_none();
-                let wants_value = is_fresh && self.is_wanted(staged, node);
+                let wants_value = is_fresh && self.is_wanted(node);
                 self.emit_op(node, wants_value, fdef);
                 continue;
             }
@@ -415,15 +420,15 @@ impl Lower<'_> {
     }
 
     /// Does a staged write, store or jump rest on the value of `cc`?
-    fn is_wanted(&self, staged: &Staged, cc: u16) -> bool {
+    fn is_wanted(&self, cc: u16) -> bool {
         let in_jump = |b: B| match b {
             B::Cmp(_, x, y) => self.rests_on(x, cc) || self.rests_on(y, cc),
             B::Bit(n) => self.rests_on(n, cc),
             B::And(_) | B::Or(_) => true,
             B::Const(_) | B::Flags(_) | B::Af => false,
         };
-        staged.list().iter().any(|w| self.rests_on(w.node, cc))
-            || staged.flags.iter().any(Option::is_some)
+        self.staged.list().iter().any(|w| self.rests_on(w.node, cc))
+            || self.staged.flag_mask != 0
             || self.work.steps.iter().any(
                 |s| matches!(s.kind, StepKind::Store { value, .. } if self.rests_on(value, cc)),
             )
@@ -436,8 +441,8 @@ impl Lower<'_> {
         n == cc || self.at_node(n).args.iter().any(|&arg| arg != NO && self.rests_on(arg, cc))
     }
 
-    fn commit_df(&mut self, staged: &Staged) {
-        let Some(b) = staged.df else { return };
+    fn commit_df(&mut self) {
+        let Some(b) = self.staged.df else { return };
         let value = match b {
             B::Const(true) => self.const_node(u64::MAX, Width::W32),
             B::Const(false) => self.const_node(1, Width::W32),

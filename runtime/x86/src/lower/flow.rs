@@ -154,11 +154,11 @@ impl Lower<'_> {
 
     fn merge_flags(&mut self, cond: B, then: &Staged, otherwise: &Staged) {
         for n in 0..6 {
-            let (a, b) = (then.flags[n], otherwise.flags[n]);
+            let (a, b) = (then.flag(n), otherwise.flag(n));
             if a != b {
                 let entry = B::flag(1 << n);
-                self.staged.flags[n] =
-                    Some(B::choose(self, cond, a.unwrap_or(entry), b.unwrap_or(entry)));
+                let merged = B::choose(self, cond, a.unwrap_or(entry), b.unwrap_or(entry));
+                self.staged.set_flag(n, merged);
             }
         }
         if then.df != otherwise.df {
@@ -186,9 +186,7 @@ impl Lower<'_> {
     /// `cf = b` …, by `FlagMask` bit.
     pub(super) fn set_flag(&mut self, mask: u8, b: B) {
         let b = self.plain(b);
-        if let Some(flag) = self.staged.flags.get_mut(mask.trailing_zeros() as usize) {
-            *flag = Some(b);
-        }
+        self.staged.set_flag(mask.trailing_zeros() as usize % 6, b);
     }
 
     /// `arith_flags()`: the six flags in EFLAGS positions.

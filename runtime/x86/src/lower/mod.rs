@@ -214,7 +214,9 @@ struct Write {
 struct Staged {
     writes: [Write; MAX_WRITES],
     count: usize,
-    flags: [Option<B>; 6],
+    /// Flags assigned by name, those in `flag_mask`; by bit number of `FlagMask`.
+    flags: [B; 6],
+    flag_mask: u8,
     df: Option<B>,
 }
 
@@ -222,7 +224,8 @@ impl Staged {
     const EMPTY: Self = Self {
         writes: [Write { dest: Dest::Mem(0), w: Width::W8, node: NO }; MAX_WRITES],
         count: 0,
-        flags: [None; 6],
+        flags: [B::Const(false); 6],
+        flag_mask: 0,
         df: None,
     };
 
@@ -232,6 +235,16 @@ impl Staged {
 
     fn value(&self, dest: Dest) -> Option<u16> {
         self.list().iter().find(|w| w.dest == dest).map(|w| w.node)
+    }
+
+    /// A flag assigned by name.
+    fn flag(&self, n: usize) -> Option<B> {
+        (self.flag_mask >> n & 1 != 0).then(|| self.flags[n])
+    }
+
+    fn set_flag(&mut self, n: usize, b: B) {
+        self.flag_mask |= 1 << n;
+        self.flags[n] = b;
     }
 
     /// Stages a write; a later write of the same place moves to the end.
@@ -281,6 +294,8 @@ pub struct Lower<'a> {
     /// Label behind a repeated string insn.
     rep_skip: Option<u32>,
     pc_stored: bool,
+    /// Moves into registers have been emitted: the peephole has something to look at.
+    has_moves: bool,
     mismatches: u32,
 }
 
@@ -318,6 +333,7 @@ impl<'a> Lower<'a> {
             first_op: 0,
             rep_skip: None,
             pc_stored: false,
+            has_moves: false,
             mismatches: 0,
         }
     }
@@ -375,13 +391,14 @@ impl<'a> Lower<'a> {
         self.at = at;
         self.pred = B::Const(true);
         self.staged.count = 0;
-        self.staged.flags = [None; 6];
+        self.staged.flag_mask = 0;
         self.staged.df = None;
         self.mem = [MemState::EMPTY; MAX_OPERANDS];
         self.sp_delta = 0;
         self.marks = 0;
         self.rep_skip = None;
         self.pc_stored = false;
+        self.has_moves = false;
         self.first_op = self.block.ops.len();
         self.push_start(at, insn.len, 0);
     }

@@ -5,7 +5,7 @@
 
 use super::boolean::B;
 use super::flow::Target;
-use super::{Dest, Lower, Staged, Write};
+use super::{Dest, Lower, Write};
 use ir::{Code, Op, Role, Val, Width};
 
 /// One pending register write.
@@ -19,11 +19,12 @@ struct Move {
 
 impl Lower<'_> {
     /// Moves the staged values into their registers, as if all at once.
-    pub(super) fn commit_registers(&mut self, staged: &Staged) {
+    pub(super) fn commit_registers(&mut self) {
         let mut moves =
             [Move { reg: Val::NONE, w: Width::W8, val: Val::NONE, done: true }; super::MAX_WRITES];
         let mut count = 0;
-        for &Write { dest, w, node } in staged.list() {
+        for n in 0..self.staged.count {
+            let Write { dest, w, node } = self.staged.writes[n];
             if let Dest::Reg(reg) = dest {
                 moves[count] = Move { reg, w, val: self.emit(node), done: false };
                 count += 1;
@@ -42,6 +43,7 @@ impl Lower<'_> {
             let extends = w == Width::W32 && self.is_code64();
             if reg != val || extends {
                 self.push_move(reg, w, val);
+                self.has_moves |= val.as_temp().is_some();
             }
         }
     }
@@ -105,7 +107,7 @@ impl Lower<'_> {
     /// Retargets the insn's ops, and notes whether it may fault.
     pub(super) fn retarget(&mut self) {
         let mut n = self.first_op;
-        while n < self.block.ops.len() {
+        while self.has_moves && n < self.block.ops.len() {
             let op = self.block.ops[n];
             if op.code == Code::Mov
                 && is_register(op.d)
@@ -117,9 +119,11 @@ impl Lower<'_> {
                 n += 1;
             }
         }
+        let colds = &self.work.colds;
         let ops = &mut self.block.ops[self.first_op..];
         let may_fault = ops.iter().any(|op| {
-            let is_cold_branch = matches!(op.code, Code::Brcond | Code::Jccf);
+            let is_cold_branch =
+                op.code.is_branch() && colds.iter().any(|cold| cold.label == op.imm);
             is_cold_branch
                 || matches!(op.code, Code::Ld | Code::St | Code::Ptr | Code::Call | Code::Raise)
         });
