@@ -25,6 +25,8 @@ const MODE_TRANSLATE: u8 = 0x40;
 
 const OUT_NOT_RESET: u8 = 0x01;
 const OUT_A20: u8 = 0x02;
+/// Clock and data lines of both devices, idle.
+const OUT_IDLE: u8 = 0xcc;
 const OUT_KBD_IRQ: u8 = 0x10;
 const OUT_AUX_IRQ: u8 = 0x20;
 
@@ -105,7 +107,7 @@ impl I8042 {
         self.keyboard = Keyboard::default();
         self.mouse = Mouse::default();
         self.mode = MODE_KBD_IRQ | MODE_AUX_IRQ;
-        self.outport = OUT_NOT_RESET | OUT_A20;
+        self.outport = OUT_IDLE | OUT_NOT_RESET | OUT_A20;
         self.command = 0;
         self.last_was_command = false;
         self.output = None;
@@ -423,7 +425,7 @@ mod tests {
         b.command(0xae);
         assert_eq!(b.drain(), [0x1c]);
         b.command(0xd0);
-        assert_eq!(b.drain(), [3], "output port as it was before the byte came");
+        assert_eq!(b.drain(), [0xcf], "output port as it was before the byte came");
     }
 
     #[test]

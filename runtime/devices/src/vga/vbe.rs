@@ -116,7 +116,7 @@ impl Vga {
 
     fn set_virtual_width(&mut self, value: u16) {
         self.vbe[VIRT_WIDTH] = value.max(self.vbe[XRES]);
-        let lines = self.vram.len() / self.line_bytes().max(1);
+        let lines = self.vram.len().checked_div(self.line_bytes()).unwrap_or(0);
         self.vbe[VIRT_HEIGHT] = lines.min(0xffff) as u16;
         self.crtc[0x13] = (self.line_bytes() >> 3) as u8;
     }
