@@ -53,6 +53,10 @@ pub mod cr4 {
     pub const PGE: u64 = 1 << 7;
     /// RDPMC is open to all.
     pub const PCE: u64 = 1 << 8;
+    /// The system saves SSE state. Kept as written; nothing depends on it until the tables hold SSE.
+    pub const OSFXSR: u64 = 1 << 9;
+    /// The system handles SIMD exceptions. Kept as written.
+    pub const OSXMMEXCPT: u64 = 1 << 10;
 }
 
 /// Family 6, model 1, stepping 9: a Pentium Pro.

@@ -131,8 +131,9 @@ impl Cpu {
         next: u32,
         source: Source,
     ) -> Result<(), Fault> {
-        self.deliver(self.event(n, source, next))?;
-        self.inhibit_step = true;
+        let event = self.event(n, source, next);
+        self.deliver(event)?;
+        self.inhibit_step = event.flags & flags::TF != 0;
         Ok(())
     }
 

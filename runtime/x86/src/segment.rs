@@ -360,7 +360,8 @@ impl Cpu {
     pub(crate) fn access_rights(&mut self, selector: u16) -> Result<Option<u32>, Fault> {
         let Some(d) = self.visible(selector)? else { return Ok(None) };
         let is_known = !d.is_system() || matches!(d.kind(), 1..=5 | 9 | 11 | 12);
-        Ok(is_known.then_some(d.high & 0x00F0_FF00))
+        // The manual leaves bits 16..20 open; processors give the limit's top bits there.
+        Ok(is_known.then_some(d.high & 0x00FF_FF00))
     }
 
     /// LSL: the limit in bytes.

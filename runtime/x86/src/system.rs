@@ -21,7 +21,8 @@ const CR0_MASK: u64 = cr0::PE
     | cr0::NW
     | cr0::CD
     | cr0::PG;
-const CR4_MASK: u64 = cr4::TSD | cr4::PSE | cr4::PAE | cr4::PGE | cr4::PCE;
+const CR4_MASK: u64 =
+    cr4::TSD | cr4::PSE | cr4::PAE | cr4::PGE | cr4::PCE | cr4::OSFXSR | cr4::OSXMMEXCPT;
 /// CR0 bits whose change makes translations stale.
 const CR0_PAGING: u64 = cr0::PE | cr0::PG | cr0::WP;
 /// CR4 bits whose change makes translations stale.

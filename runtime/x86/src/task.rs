@@ -103,7 +103,7 @@ impl Cpu {
         if self.state.tr.limit < old.min_limit {
             return Err(Fault::ts(error_code(self.state.tr.selector)));
         }
-        let mut image = self.read_image(tss.base(), new)?;
+        self.read_image(tss.base(), new)?;
         let old_tr = self.state.tr;
         let old_descriptor = self.descriptor(old_tr.selector)?;
         self.span(Lin(old_tr.base.wrapping_add(old.ip)), 0x48, Access::Write, 0)?;
@@ -123,6 +123,8 @@ impl Cpu {
             self.set_busy(&mut d, false)?;
         }
         self.save_image(old_tr.base, old, saved, next)?;
+        // Read after the save: IRET may return to the very task it leaves.
+        let mut image = self.read_image(tss.base(), new)?;
         if matches!(reason, Reason::Call | Reason::Interrupt { .. }) {
             self.sys_write(tss.base(), 2, u64::from(old_tr.selector))?;
             image.flags |= flags::NT;

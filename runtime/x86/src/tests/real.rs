@@ -182,6 +182,7 @@ fn single_step_traps_after_the_insn() {
     assert_eq!(place(&cpu), (0x40, 0x300, 0));
     assert_eq!(cpu.state.dr[6], 0xFFFF_4FF0);
     assert_eq!(peek2(&cpu, 0xFE), 0x102);
+    cpu.state.eflags |= flags::TF;
     cpu.soft_int(1, 0, 0).unwrap();
     let sp = cpu.state.gpr[4];
     cpu.finish_step();

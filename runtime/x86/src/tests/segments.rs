@@ -130,7 +130,7 @@ fn task_register() {
 fn questions() {
     let (mut cpu, _) = protected();
     let valid = 1 << 32;
-    assert_eq!(cpu.lar(u64::from(sel::DATA)), Ok(valid | 0xC0_9300));
+    assert_eq!(cpu.lar(u64::from(sel::DATA)), Ok(valid | 0xCF_9300));
     assert_eq!(cpu.lar(u64::from(sel::CALL_GATE)), Ok(valid | 0xEC00));
     assert_eq!(cpu.lar(0), Ok(0));
     assert_eq!(cpu.lar(0x800), Ok(0));
