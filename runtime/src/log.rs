@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 pub use items::{Items, help};
-pub use sections::{Place, host_code};
+pub use sections::{Place, host_code, insn_line};
 
 /// What to log and where, as the command line says.
 #[derive(Clone, Debug, Default)]

@@ -228,7 +228,7 @@ impl Machine {
     /// Says something to the user where the console is.
     fn tell(&mut self, lines: &[&str]) {
         match &mut self.screen {
-            Some(screen) => screen.notice(&lines.join("   ")),
+            Some(screen) => screen.notice(&lines.join(" | ")),
             None => self.stdio.print(&format!("\r\n{}\r\n", lines.join("\r\n"))),
         }
     }
@@ -249,7 +249,10 @@ impl Machine {
             return;
         }
         self.redraw_at = Instant::now() + REDRAW;
-        let shown = self.board.borrow().text_screen();
+        let board = self.board.borrow();
+        let is_graphics = board.vga().is_some_and(devices::vga::Vga::is_graphics);
+        let shown = if is_graphics { None } else { Some(board.text_screen().unwrap_or_default()) };
+        drop(board);
         if let Err(error) = screen.draw(shown, &mut io::stdout().lock()) {
             log::error!("cannot draw on the terminal: {error}");
             self.screen = None;

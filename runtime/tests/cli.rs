@@ -116,3 +116,121 @@ fn the_demo_can_be_written_out() {
     assert_eq!(std::fs::read(dir.path().join("demo.bin")).expect("written").len(), 0x1_0000);
     assert_eq!(std::fs::read(dir.path().join("demo.img")).expect("written").len(), 0x8000);
 }
+
+#[test]
+fn without_arguments_the_demo_runs_and_ends_by_itself() {
+    let output = stele(&[]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.starts_with("Stele demo firmware"), "{text}");
+    assert!(text.trim_end().ends_with("Power off."), "{text}");
+    assert!(!text.contains('\x1b'), "no escape sequences without a terminal");
+}
+
+#[test]
+fn nographic_speaks_on_stdout() {
+    let output = stele(&["-nographic"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("Primes below 100000: 9592\r\n"));
+}
+
+#[test]
+fn ctrl_a_x_quits() {
+    use std::io::Write;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    // A boot firmware that halts for ever: cli; hlt; jmp back to the hlt, at F000:FFF0.
+    let mut halt = vec![0xff; 0x1_0000];
+    halt[0xfff0..0xfff4].copy_from_slice(&[0xfa, 0xf4, 0xeb, 0xfd]);
+    let halt = file(&dir, "halt.bin", &halt);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_stele"))
+        .args(["-nographic", "-vga", "none", "-bios", &halt])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the command starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(b"\x01x").expect("the command reads");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+}
+
+#[test]
+fn exit_codes_tell_what_the_guest_did() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let firmware = |name: &str, code: &[u8]| {
+        let mut image = vec![0xff; 0x1_0000];
+        image[0x8000..0x8000 + code.len()].copy_from_slice(code);
+        // jmp near to 8000h.
+        image[0xfff0..0xfff3].copy_from_slice(&[0xe9, 0x0d, 0x80]);
+        file(&dir, name, &image)
+    };
+    // mov al, 16; mov dx, 501h; out dx, al; hlt
+    let exit = firmware("exit.bin", &[0xb0, 16, 0xba, 0x01, 0x05, 0xee, 0xf4]);
+    let options = ["-display", "none", "-vga", "none", "-no-reboot"];
+    let debug_exit = ["-device", "isa-debug-exit,iobase=0x501", "-bios", &exit];
+    assert_eq!(stele(&[&options[..], &debug_exit].concat()).status.code(), Some(33));
+    // lidt cs:[8010h] with limit 0; int3
+    let mut code = vec![0x2e, 0x0f, 0x01, 0x1e, 0x10, 0x80, 0xcc, 0xf4];
+    code.resize(0x16, 0);
+    let triple = firmware("triple.bin", &code);
+    let output = stele(&[&options[..], &["-bios", &triple]].concat());
+    assert_eq!(output.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("triple fault"));
+    // mov al, FEh; out 64h, al: the keyboard controller resets the machine
+    let reset = firmware("reset.bin", &[0xb0, 0xfe, 0xe6, 0x64, 0xf4]);
+    assert_eq!(stele(&[&options[..], &["-bios", &reset]].concat()).status.code(), Some(0));
+}
+
+#[test]
+fn signals_end_with_128_plus_n() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut halt = vec![0xff; 0x1_0000];
+    halt[0xfff0..0xfff4].copy_from_slice(&[0xfa, 0xf4, 0xeb, 0xfd]);
+    let halt = file(&dir, "halt.bin", &halt);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_stele"))
+        .args(["-display", "none", "-vga", "none", "-bios", &halt])
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("the command starts");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let killed = Command::new("kill").arg(child.id().to_string()).status().expect("kill is there");
+    assert!(killed.success());
+    assert_eq!(child.wait().expect("it ends").code(), Some(128 + 15));
+}
+
+#[test]
+fn the_log_has_qemu_s_sections() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let log = dir.path().join("log");
+    let log = log.to_str().expect("UTF-8");
+    let output = stele(&["-d", "in_asm,op,op_opt,out_asm,int,exec", "-D", log]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = std::fs::read_to_string(log).expect("the log was written");
+    for section in [
+        "PROLOGUE: [size=",
+        "----------------\nIN: \n0xfffffff0:",
+        "\nOP:\n ----",
+        "\nOP after optimization and liveness analysis:\n",
+        "\nOUT: [size=",
+        "\nTrace 0: 0x",
+        "Servicing hardware INT=0x20",
+    ] {
+        assert!(text.contains(section), "{section:?}");
+    }
+    assert_eq!(text.matches("PROLOGUE:").count(), 1);
+}
+
+#[test]
+fn the_tables_can_be_asked() {
+    for (args, expect) in [
+        (&["spec", "show", "0F B1"][..], "CMPXCHG"),
+        (&["spec", "show", "0F", "B1"], "CMPXCHG"),
+        (&["spec", "show", "cmpxchg"], "0F B1"),
+        (&["spec", "list"], "0F B1 /r"),
+        (&["isa", "--coverage"], "one-byte map:"),
+    ] {
+        let output = stele(args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains(expect), "{args:?}");
+    }
+    check_error(&["spec", "show", "cmpxchgg"], 2, "did you mean CMPXCHG?");
+}

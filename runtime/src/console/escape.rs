@@ -15,10 +15,10 @@ pub enum Command {
 
 /// The answer to Ctrl-a h, one line per line.
 pub const HELP: &[&str] = &[
-    "Ctrl-a h    print this help",
-    "Ctrl-a x    exit the emulator",
-    "Ctrl-a c    switch to the monitor (there is none yet)",
-    "Ctrl-a Ctrl-a  send Ctrl-a",
+    "Ctrl-a h: this help",
+    "Ctrl-a x: quit",
+    "Ctrl-a c: monitor (not there yet)",
+    "Ctrl-a Ctrl-a: send Ctrl-a",
 ];
 
 const CTRL_A: u8 = 1;

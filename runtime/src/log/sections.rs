@@ -1,6 +1,6 @@
 //! The sections of the log, worded as QEMU words them so that its users and their scripts can read ours.
 
-use std::fmt::{self, Display, Write};
+use std::fmt::{self, Display, Write as _};
 
 use super::{Items, Log};
 
@@ -137,15 +137,19 @@ fn disassemble(text: &mut String, at: u64, code: &[u8]) {
 }
 
 fn line(text: &mut String, at: u64, bytes: &[u8], insn: &str) {
+    text.push_str(&insn_line(at, bytes, insn));
+}
+
+/// One line of a listing, guest or host: `0x000fe05b:  2e 66 83 3e c8 61 00     cmpl $0, %cs:0x61c8`.
+pub fn insn_line(at: u64, bytes: &[u8], insn: &str) -> String {
     let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let hex = hex.join(" ");
-    let _ = writeln!(text, "{}", format!("0x{at:08x}:  {hex:<24} {insn}").trim_end());
+    format!("{}\n", format!("0x{at:08x}:  {hex:<24} {insn}").trim_end())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write as _;
     use std::sync::{Arc, Mutex};
 
     #[derive(Clone, Default)]
@@ -153,7 +157,7 @@ mod tests {
 
     impl std::io::Write for Shared {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
+            std::io::Write::write(&mut *self.0.lock().unwrap(), bytes)
         }
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())

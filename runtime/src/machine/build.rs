@@ -37,7 +37,7 @@ impl Machine {
         let (ram, map) = (board.ram().clone(), board.map().clone());
         let board = Rc::new(RefCell::new(board));
         let link = Rc::new(Link::default());
-        let bus = SharedBoard { board: board.clone(), link: link.clone() };
+        let bus = SharedBoard { board: board.clone(), link: link.clone(), log: log.clone() };
         let cpu = Cpu::new(ram, map, Box::new(bus));
         let vcpu = VcpuConfig {
             accel: config.accel,

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use mem::{Bus, Ns, Phys, Port, Size};
 
 use crate::board::Board;
+use crate::log::Log;
 use crate::vcpu::Kicker;
 
 /// What an access can set in motion in the outer loop.
@@ -21,6 +22,7 @@ pub(super) struct Link {
 pub(super) struct SharedBoard {
     pub(super) board: Rc<RefCell<Board>>,
     pub(super) link: Rc<Link>,
+    pub(super) log: Rc<Log>,
 }
 
 impl SharedBoard {
@@ -62,7 +64,9 @@ impl Bus for SharedBoard {
     }
 
     fn inta(&mut self) -> u8 {
-        self.board.borrow_mut().inta()
+        let vector = self.board.borrow_mut().inta();
+        self.log.hardware_interrupt(vector);
+        vector
     }
 
     fn take_nmi(&mut self) -> bool {
