@@ -70,7 +70,8 @@ pub(super) fn usage(option: &clap::Arg) -> String {
 pub(super) fn help(command: &clap::Command) -> String {
     let mut text = String::from(
         "Usage: stele [OPTIONS] [IMAGE]\n       stele spec show BYTES | spec list | isa --coverage\n\n\
-         An x86 PC, translated by a generated JIT. Without a disk image it runs an embedded demo.\n",
+         An x86 PC, translated by a generated JIT. With no option about the machine itself it runs an\n\
+         embedded demo; -bios bios-256k.bin runs SeaBIOS without a disk.\n",
     );
     let mut heading = None;
     for option in command.get_arguments().filter(|arg| arg.get_long().is_some()) {
