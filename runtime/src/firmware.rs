@@ -10,7 +10,7 @@ const SYSTEM_DIRS: [&str; 2] = ["/usr/share/seabios", "/usr/share/qemu"];
 /// The VGA card's option ROM.
 const VGA_ROM: &str = "vgabios-stdvga.bin";
 /// What the firmware maps in: whole 64 KiB blocks, at most 16 MiB below 4 GiB.
-const GRANULE: u64 = 64 << 10;
+const GRANULE: usize = 64 << 10;
 const MAX_FIRMWARE: u64 = 16 << 20;
 /// An option ROM's largest size: 255 blocks of 512 bytes.
 const MAX_OPTION_ROM: u64 = 255 * 512;
@@ -58,7 +58,7 @@ pub fn load(config: &MachineConfig) -> Result<Images, FirmwareError> {
         Firmware::Search(name) => name,
     };
     let firmware = read(name, &config.firmware_dirs, MAX_FIRMWARE)?;
-    if firmware.is_empty() || firmware.len() as u64 % GRANULE != 0 {
+    if firmware.is_empty() || !firmware.len().is_multiple_of(GRANULE) {
         return Err(FirmwareError::Size(name.clone(), firmware.len()));
     }
     let vga_rom = if config.vga {

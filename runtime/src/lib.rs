@@ -10,3 +10,4 @@ pub mod firmware;
 pub mod log;
 pub mod machine;
 pub mod terminal;
+pub mod vcpu;

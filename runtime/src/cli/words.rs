@@ -1,7 +1,7 @@
 //! The first words that are not machines: `spec`, `isa`, `demo`. (An image of such a name is given as `./spec`.)
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::Context;
 
@@ -35,7 +35,7 @@ pub(super) fn find(first: &OsStr) -> Option<Word> {
 pub(super) fn run(word: Word, args: &[OsString]) -> Result<u8, CliError> {
     let words: Vec<&str> = args.iter().map(|arg| arg.to_str().unwrap_or_default()).collect();
     match (word, words.as_slice()) {
-        (Word::Demo, ["--write", dir]) => write_demo(&PathBuf::from(dir)),
+        (Word::Demo, ["--write", dir]) => write_demo(Path::new(dir)),
         (Word::Demo, _) => Err(CliError::usage("usage: stele demo --write DIR")),
         (Word::Spec, ["show", what @ ..]) if !what.is_empty() => spec_show(&what.join(" ")),
         (Word::Spec, ["list"]) => spec_list(),
@@ -85,7 +85,7 @@ fn spec_list() -> Result<u8, CliError> {
     Err(CliError::Text(lines.collect()))
 }
 
-fn write_demo(dir: &PathBuf) -> Result<u8, CliError> {
+fn write_demo(dir: &Path) -> Result<u8, CliError> {
     for (name, bytes) in [("demo.bin", demo::firmware()), ("demo.img", demo::disk())] {
         let path = dir.join(name);
         std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
