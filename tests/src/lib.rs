@@ -1,1 +1,14 @@
-//! Placeholder.
+//! What the integration tests share: a processor with memory and nothing around it, on each engine.
+//!
+//! [`Bench`] is the processor, [`setup`] puts it into a mode, [`Snapshot`] is everything a guest could
+//! tell two runs apart by. The three engines of [`Engine::ALL`] must leave equal snapshots (DESIGN rule 11).
+#![forbid(unsafe_code)]
+
+mod bench;
+mod rng;
+pub mod setup;
+mod snapshot;
+
+pub use bench::{Bench, Ending, Engine, NullBus, RAM};
+pub use rng::Rng;
+pub use snapshot::{GPR_NAMES, SEG_NAMES, Snapshot};

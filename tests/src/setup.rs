@@ -1,0 +1,191 @@
+//! Modes for a bench: real, flat 16- and 32-bit protected, paging, virtual-8086.
+//!
+//! Everything the processor itself needs lies from 1 MiB + 64 KiB on, out of the reach of real-mode
+//! segments. Every vector leads to a HLT of its own, so that where a run ended says which exception ended it.
+
+use x86::flags;
+use x86::state::{Segment, TableReg};
+
+use crate::{Bench, RAM};
+
+/// Physical addresses of what [`protected`] and the rest set up.
+pub mod at {
+    /// Descriptors, see [`super::sel`].
+    pub const GDT: u64 = 0x11_0000;
+    /// Interrupt gates, all leading to [`HANDLERS`].
+    pub const IDT: u64 = 0x11_1000;
+    /// A 32-bit TSS.
+    pub const TSS: u64 = 0x11_2000;
+    /// A HLT for each vector, 16 bytes apart.
+    pub const HANDLERS: u64 = 0x11_3000;
+    /// Top of the stack of privilege level 0 in the TSS.
+    pub const STACK0: u64 = 0x11_6000;
+    /// Page directory; its page tables follow.
+    pub const PAGES: u64 = 0x11_8000;
+    /// Where real-mode vectors lead: vector n to 0x600 + n.
+    pub const REAL_HANDLERS: u64 = 0x600;
+}
+
+/// Selectors of the GDT.
+pub mod sel {
+    /// Flat 32-bit code.
+    pub const CODE: u16 = 0x08;
+    /// Flat data.
+    pub const DATA: u16 = 0x10;
+    /// Flat 32-bit code of level 3.
+    pub const USER_CODE: u16 = 0x1B;
+    /// Flat data of level 3.
+    pub const USER_DATA: u16 = 0x23;
+    /// The TSS.
+    pub const TSS: u16 = 0x28;
+    /// The first that a test may fill by [`super::set_descriptor`].
+    pub const FREE: u16 = 0x40;
+}
+
+const GDT_LIMIT: u32 = 0x1FF;
+const IDT_LIMIT: u32 = 0x7FF;
+const TSS_LIMIT: u32 = 0x20FF;
+/// HLT.
+const HLT: u8 = 0xF4;
+
+/// A descriptor; the limit is in units of its granularity, `attr` as in [`Segment::attr`].
+pub const fn descriptor(base: u64, limit: u64, attr: u16) -> u64 {
+    let attr = attr as u64;
+    limit & 0xFFFF
+        | (base & 0xFF_FFFF) << 16
+        | (attr & 0xFF) << 40
+        | (limit >> 16 & 0xF) << 48
+        | (attr >> 12) << 52
+        | (base >> 24 & 0xFF) << 56
+}
+
+/// A 32-bit interrupt gate that any privilege level may use, to a flat code segment.
+const fn gate(off: u64) -> u64 {
+    off & 0xFFFF | (sel::CODE as u64) << 16 | 0xEE << 40 | (off >> 16) << 48
+}
+
+/// A descriptor of the GDT.
+pub fn set_descriptor(bench: &Bench, selector: u16, value: u64) {
+    bench.poke(at::GDT + u64::from(selector & !7), &value.to_le_bytes());
+}
+
+/// Puts a segment into both the GDT and the segment register `n`.
+pub fn set_segment(bench: &mut Bench, n: usize, segment: Segment) {
+    let shift = if segment.attr & 0x8000 != 0 { 12 } else { 0 };
+    let value = descriptor(segment.base, u64::from(segment.limit) >> shift, segment.attr);
+    set_descriptor(bench, segment.selector, value);
+    bench.cpu_mut().state.seg[n] = segment;
+}
+
+/// Real mode: every selector as given, SP 0xFFF0, vectors as in [`at::REAL_HANDLERS`].
+pub fn real(bench: &mut Bench, selectors: [u16; 6]) {
+    for vector in 0..=0xFFu64 {
+        bench.poke(at::REAL_HANDLERS + vector, &[HLT]);
+        let off = (at::REAL_HANDLERS + vector) as u16;
+        bench.poke(4 * vector, &[off.to_le_bytes(), [0, 0]].concat());
+    }
+    let s = &mut bench.cpu_mut().state;
+    s.seg = selectors.map(|selector| Segment {
+        selector,
+        attr: 0x93,
+        limit: 0xFFFF,
+        base: u64::from(selector) << 4,
+    });
+    s.idtr = TableReg { base: 0, limit: 0x3FF, pad: 0 };
+    s.gpr[4] = 0xFFF0;
+    bench.settle();
+}
+
+/// Flat protected mode at level 0 with 16- or 32-bit code and stack; SP 0x1000. The segment registers
+/// hold null selectors.
+pub fn flat(bench: &mut Bench, bits: u32) {
+    tables(bench);
+    let big = if bits == 32 { 0xC000 } else { 0x8000 };
+    let data = Segment { selector: 0, attr: big | 0x93, limit: u32::MAX, base: 0 };
+    let s = &mut bench.cpu_mut().state;
+    s.seg = [data; 6];
+    s.seg[1] = Segment { attr: big | 0x9B, ..data };
+    s.gpr[4] = 0x1000;
+    bench.settle();
+}
+
+/// Flat 32-bit protected mode at level 0 or 3, with real selectors; ESP 0x1000.
+pub fn protected(bench: &mut Bench, cpl: u32) {
+    tables(bench);
+    let (code, data) =
+        if cpl == 0 { (sel::CODE, sel::DATA) } else { (sel::USER_CODE, sel::USER_DATA) };
+    let dpl = (cpl << 5) as u16;
+    let data = Segment { selector: data, attr: 0xC093 | dpl, limit: u32::MAX, base: 0 };
+    let s = &mut bench.cpu_mut().state;
+    s.seg = [data; 6];
+    s.seg[1] = Segment { selector: code, attr: 0xC09B | dpl, ..data };
+    s.cpl = cpl;
+    s.gpr[4] = 0x1000;
+    bench.settle();
+}
+
+/// Virtual-8086 mode with the given selectors; SP 0xFFF0.
+pub fn vm86(bench: &mut Bench, selectors: [u16; 6], iopl: u32) {
+    tables(bench);
+    let s = &mut bench.cpu_mut().state;
+    s.set_eflags(flags::VM | iopl << 12);
+    s.seg = selectors.map(|selector| Segment {
+        selector,
+        attr: 0xF3,
+        limit: 0xFFFF,
+        base: u64::from(selector) << 4,
+    });
+    s.cpl = 3;
+    s.gpr[4] = 0xFFF0;
+    bench.settle();
+}
+
+/// Turns paging on: `entry` gives the page-table entry of each linear page of the memory, 0 for an absent one.
+pub fn paging(bench: &mut Bench, entry: impl Fn(u64) -> u32) {
+    let table = at::PAGES + 0x1000;
+    bench.poke(at::PAGES, &((table | 7) as u32).to_le_bytes());
+    let entries: Vec<u8> =
+        (0..RAM >> 12).flat_map(|page| entry(page << 12).to_le_bytes()).collect();
+    bench.poke(table, &entries);
+    let s = &mut bench.cpu_mut().state;
+    s.cr3 = at::PAGES;
+    s.cr0 |= 1 << 31;
+    bench.settle();
+}
+
+/// Protection on, with GDT, IDT, TSS and handlers.
+fn tables(bench: &mut Bench) {
+    let flat = |access: u16| descriptor(0, 0xF_FFFF, 0xC000 | access);
+    let tss = descriptor(at::TSS, u64::from(TSS_LIMIT), 0x8B);
+    let gdt = [0, flat(0x9B), flat(0x93), flat(0xFB), flat(0xF3), tss];
+    for (n, entry) in (0..).zip(gdt) {
+        set_descriptor(bench, 8 * n, entry);
+    }
+    for vector in 0..=0xFFu64 {
+        let handler = at::HANDLERS + 16 * vector;
+        bench.poke(handler, &[HLT]);
+        bench.poke(at::IDT + 8 * vector, &gate(handler).to_le_bytes());
+    }
+    bench.poke(at::TSS + 4, &(at::STACK0 as u32).to_le_bytes());
+    bench.poke(at::TSS + 8, &sel::DATA.to_le_bytes());
+    // An I/O map beyond the limit: no port is open.
+    bench.poke(at::TSS + 0x66, &0xFFFFu16.to_le_bytes());
+    let s = &mut bench.cpu_mut().state;
+    s.gdtr = TableReg { base: at::GDT, limit: GDT_LIMIT, pad: 0 };
+    s.idtr = TableReg { base: at::IDT, limit: IDT_LIMIT, pad: 0 };
+    s.tr = Segment { selector: sel::TSS, attr: 0x8B, limit: TSS_LIMIT, base: at::TSS };
+    s.cr0 = 0x11;
+}
+
+/// The vector whose handler a halted bench stands behind, in protected mode (or virtual-8086 mode) or real mode.
+pub fn vector_reached(bench: &Bench) -> Option<u8> {
+    let s = &bench.cpu().state;
+    let halt = s.pc.wrapping_sub(1);
+    let n = if s.cr0 & 1 != 0 {
+        let rel = halt.checked_sub(at::HANDLERS)?;
+        (rel % 16 == 0 && s.seg[1].selector == sel::CODE).then_some(rel / 16)?
+    } else {
+        halt.checked_sub(at::REAL_HANDLERS).filter(|_| s.seg[1].base == 0)?
+    };
+    u8::try_from(n).ok()
+}
