@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 use ir::opt::Passes;
 use ir::{Scratch, exit};
-use jit::{CodeBufError, Jit};
+use jit::{CodeBufError, Jit, Tier};
 use x86::cpu::Cpu;
 use x86::fault::Fault;
 use x86::mode::Mode;
@@ -40,6 +40,8 @@ pub struct VcpuConfig {
     pub cache_bytes: usize,
     /// Most insns in a block.
     pub max_insns: u32,
+    /// Dispatches after which a block is translated again for speed; 0 = at once.
+    pub hot_after: u32,
 }
 
 impl Default for VcpuConfig {
@@ -50,6 +52,7 @@ impl Default for VcpuConfig {
             nochain: false,
             cache_bytes: 64 << 20,
             max_insns: 64,
+            hot_after: 16,
         }
     }
 }
@@ -215,13 +218,13 @@ impl Vcpu {
                 self.core.cpu.sync_mode();
             }
             self.trace_exec(block);
-            let Some(far) = self.cache.host_entry(block) else {
+            let Some(entry) = self.cache.entry(block) else {
                 self.evaluate_block(block);
                 return self.after_step(mode);
             };
-            let code = self.run_from(far);
-            self.act(code, single || self.config.nochain);
-            if single || code != Jit::LINK {
+            let code = self.run_from(entry);
+            let goes_on = self.act(code, single || self.config.nochain);
+            if single || !goes_on {
                 return self.after_step(mode);
             }
         }
@@ -233,17 +236,24 @@ impl Vcpu {
         }
     }
 
-    fn run_from(&mut self, far: usize) -> u32 {
+    fn run_from(&mut self, entry: usize) -> u32 {
         self.stats.entries += 1;
         self.core.faulted = false;
-        self.core.cpu.state.tlb_base = self.core.cpu.tlb_base();
+        let cpu = &mut self.core.cpu;
+        cpu.state.tlb_base = cpu.tlb_base();
+        cpu.state.pc_base =
+            cpu.state.pc.wrapping_sub(cpu.lin_pc(cpu.state.pc).page_offset()) & 0xFFFF_FFFF;
         let Some(jit) = self.translator.jit() else { return exit::NEXT };
-        shim::enter(jit, &mut self.core, far)
+        shim::enter(jit, &mut self.core, entry)
     }
 
-    fn act(&mut self, code: u32, unlinked: bool) {
+    /// Acts on an exit code; true if the next block may be entered without looking at interrupts.
+    fn act(&mut self, code: u32, unlinked: bool) -> bool {
         match code {
-            Jit::LINK | Jit::POLL_DIRECT => self.follow_direct(code == Jit::LINK && !unlinked),
+            Jit::LINK => return self.follow_direct(!unlinked),
+            Jit::POLL_DIRECT => {
+                self.follow_direct(false);
+            }
             Jit::MISS if !unlinked => self.fill_jump_cache(),
             exit::FAULT => self.raise_at_site(),
             shim::FAULT_AT_PC => {
@@ -257,6 +267,7 @@ impl Vcpu {
             }
             _ => {}
         }
+        false
     }
 
     /// Delivers a fault at the state's instruction pointer.
@@ -287,44 +298,53 @@ impl Vcpu {
         self.core.cpu.state.pc_base.wrapping_add(page_offset) & 0xFFFF_FFFF
     }
 
-    /// A direct exit left, unlinked or to be polled: goes to its target and links the two if allowed.
-    fn follow_direct(&mut self, link: bool) {
+    /// A direct exit left, unlinked or to be polled: goes to its target and links the two if allowed. True if it was a forward
+    /// exit: the target must follow at once.
+    fn follow_direct(&mut self, link: bool) -> bool {
         let state = &self.core.cpu.state;
-        let Some((from, slot)) = self.cache.exit_at(state.host_ret, self.translator.jit()) else {
-            return;
+        let found = self.cache.exit_at(state.host_ret, self.translator.jit());
+        let Some((from, exit)) = found.and_then(|(id, n)| Some(((id, n), self.cache.exit(id, n)?)))
+        else {
+            return false;
         };
-        let Some(exit) = self.cache.exit(from, slot) else { return };
-        self.core.cpu.state.pc = self.pc_in_page(u64::from(exit.page_offset));
-        if !link || self.core.cpu.mode().has(Mode::TF) {
-            return;
+        let pc = self.pc_in_page(u64::from(exit.page_offset));
+        self.core.cpu.state.pc = pc;
+        if link && let Some(to) = self.hot_block_at(pc) {
+            let flat = self.cache.may_link(from.0, to);
+            if let (true, Some(entry), Some(jit)) =
+                (flat, self.cache.entry(to), self.translator.jit_mut())
+            {
+                jit.link(exit.site, entry);
+                self.cache.note_link(from.0, from.1, to);
+            }
         }
-        let flushes = self.stats.flushes;
-        let Ok(to) = self.block_at(self.core.cpu.state.pc) else { return };
-        if self.stats.flushes != flushes || !self.cache.may_link(from, to) {
-            return;
-        }
-        if let (Some(near), Some(jit)) = (self.cache.near_entry(to), self.translator.jit_mut()) {
-            jit.link(exit.rel32, near);
-            self.cache.note_link(from, slot, to);
-        }
+        !exit.backward
     }
 
     /// An indirect jump missed: enters the target into the jump cache.
     fn fill_jump_cache(&mut self) {
         let pc = self.core.cpu.state.pc;
-        if self.core.cpu.mode().has(Mode::TF) || self.core.cpu.mode().has(Mode::SHADOW) {
-            return;
-        }
-        let Ok(to) = self.block_at(pc) else { return };
-        let (Some(far), Some(jit)) = (self.cache.host_entry(to), self.translator.jit()) else {
-            return;
-        };
-        let host = jit.buf().address(far);
+        let Some(to) = self.hot_block_at(pc) else { return };
+        let Some(far) = self.far_entry(to, pc) else { return };
         let cpu = &mut self.core.cpu;
         let tag = pc | cpu.state.jump_ctx;
         let user = cpu.state.cpl == 3;
         let slot = &mut cpu.tlb.view_mut(user).jump[pc as usize & (jit::abi::JUMP_ENTRIES - 1)];
-        (slot.tag, slot.host) = (tag, host);
+        (slot.tag, slot.host) = (tag, far);
+    }
+    /// Host address of a block's entry for indirect jumps, made when first wanted.
+    fn far_entry(&mut self, block: BlockId, pc: u64) -> Option<u64> {
+        let page_offset = self.core.cpu.lin_pc(pc).page_offset() as u32;
+        let jit = self.translator.jit_mut()?;
+        let far = match self.cache.far(block) {
+            Some(far) => far,
+            None => {
+                let far = jit.far_entry(self.cache.entry(block)?, page_offset).ok()?;
+                self.cache.set_far(block, far);
+                far
+            }
+        };
+        Some(jit.buf().address(far))
     }
 
     /// The block at `pc`, translated if it is new.
@@ -335,7 +355,23 @@ impl Vcpu {
         {
             return Ok(id);
         }
-        self.translate(pc, key)
+        let tier = if self.config.hot_after == 0 { Tier::Hot } else { Tier::Compact };
+        self.translate(pc, key, tier)
+    }
+    /// The block at `pc` in its final form, if it has run often enough to have one and may be jumped to directly. A cache flush on the way
+    /// makes the place the jump comes from invalid: then there is none either.
+    fn hot_block_at(&mut self, pc: u64) -> Option<BlockId> {
+        let mode = self.core.cpu.mode();
+        if mode.has(Mode::TF) || mode.has(Mode::SHADOW) {
+            return None;
+        }
+        let flushes = self.stats.flushes;
+        let mut id = self.block_at(pc).ok()?;
+        if self.cache.heat(id, self.config.hot_after) {
+            let key = self.cache.get(id).key;
+            id = self.translate(pc, key, Tier::Hot).ok()?;
+        }
+        (self.stats.flushes == flushes && self.cache.is_hot(id)).then_some(id)
     }
 
     /// Drops translations whose bytes devices or the evaluator wrote.

@@ -35,6 +35,12 @@ pub const PINNED: [u8; 8] =
 pub const SCRATCH: [u8; 5] = [reg::R8, reg::R9, reg::R10, reg::R11, reg::R12];
 /// All scratch registers as a bit mask.
 pub const SCRATCH_MASK: u16 = 0b0001_1111_0000_0000;
+/// In compact code only these hold temporaries: the other two belong to the memory thunks.
+pub const COMPACT_TEMPS: u16 = 0b0000_0111_0000_0000;
+/// Memory thunks: the linear address.
+pub const THUNK_LIN: u8 = reg::R11;
+/// Memory thunks: TLB index, then addend.
+pub const THUNK_INDEX: u8 = reg::R12;
 /// Carries the instruction pointer across an indirect jump.
 pub const PC: u8 = reg::R8;
 

@@ -81,11 +81,12 @@ impl CodeBuf {
     pub fn bytes(&self, at: usize, len: usize) -> &[u8] {
         self.rw.get(at..at + len).unwrap_or(&[])
     }
-    /// Overwrites the rel32 at offset `at` so that the jump it ends goes to offset `target`.
-    pub(crate) fn patch_rel32(&mut self, at: usize, target: usize) {
-        let rel = (target as i64 - (at as i64 + 4)) as i32;
-        if let Some(slot) = self.rw.get_mut(at..at + 4) {
-            slot.copy_from_slice(&rel.to_le_bytes());
+    /// Overwrites the five bytes at offset `at`: `opcode` (call or jump) to offset `target`.
+    pub(crate) fn patch(&mut self, at: usize, opcode: u8, target: usize) {
+        let rel = (target as i64 - (at as i64 + 5)) as i32;
+        if let Some(site) = self.rw.get_mut(at..at + 5) {
+            site[0] = opcode;
+            site[1..].copy_from_slice(&rel.to_le_bytes());
         }
     }
 }

@@ -33,11 +33,11 @@ pub struct Exit {
     pub slot: u8,
     /// Page offset it goes to.
     pub page_offset: u32,
-    /// Cache offset of the rel32 that links it.
-    pub rel32: usize,
-    /// Cache offset of its own stub, where the rel32 points while unlinked.
-    pub stub: usize,
-    /// `host_ret` value with which the stub leaves (exit code [`Jit::LINK`]).
+    /// Backward: the target must be entered by way of the run loop's interrupt check unless the exit has one itself.
+    pub backward: bool,
+    /// Cache offset of its five bytes: a call out while unlinked, a jump when linked.
+    pub site: usize,
+    /// `host_ret` value with which it leaves while unlinked (exit code [`Jit::LINK`]).
     pub stub_ret: u64,
     /// `host_ret` value with which its interrupt check leaves, 0 if it has none.
     pub poll_ret: u64,
@@ -46,16 +46,23 @@ pub struct Exit {
 /// What came out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Compiled {
-    /// Cache offset of the entry that expects the instruction pointer in [`abi::PC`] (indirect jumps, run loop).
-    pub far: usize,
-    /// Cache offset of the entry for direct jumps within the page.
-    pub near: usize,
+    /// Cache offset of the entry. The state's `pc_base` must be that of the block's page.
+    pub entry: usize,
     /// Cache offset of the end.
     pub end: usize,
     /// Direct exits, in code order.
     pub exits: Vec<Exit>,
-    /// (host offset from `far`, page offset) of every guest insn, ascending; cold code is marked the same way.
+    /// (host offset from `entry`, page offset) of every guest insn, ascending; cold code is marked the same way.
     pub insns: Vec<(u32, u16)>,
+}
+
+/// How much code to spend on a block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tier {
+    /// Small and quick to make: memory accesses, flag moves and indirect jumps by calls.
+    Compact,
+    /// All of it inline.
+    Hot,
 }
 
 /// What to compile.
@@ -66,8 +73,8 @@ pub struct Request<'a> {
     pub seg: [SegPolicy; 6],
     /// Page offset of the block's first insn.
     pub page_offset: u32,
-    /// `pc_base` when the block's key fixes it.
-    pub fixed_pc_base: Option<u64>,
+    /// How much code to spend.
+    pub tier: Tier,
     /// Flags live at the two direct exits.
     pub exit_flags: [FlagMask; 2],
 }
@@ -120,24 +127,47 @@ impl Jit {
     }
     /// Drops all blocks.
     pub fn flush(&mut self) {
-        self.thunks.forget_memory();
+        self.thunks.forget_all();
         self.buf.truncate(self.pristine);
     }
-    /// Points a direct exit at code offset `target` (a near entry), or back at its stub.
-    pub fn link(&mut self, rel32: usize, target: usize) {
-        self.buf.patch_rel32(rel32, target);
+    /// Links a direct exit to the entry at cache offset `target`.
+    pub fn link(&mut self, site: usize, target: usize) {
+        self.buf.patch(site, 0xE9, target);
     }
-    /// Runs generated code from cache offset `far`; the state's `pc` is the entry's instruction pointer.
+    /// Makes a direct exit leave to the run loop again.
+    pub fn unlink(&mut self, site: usize) {
+        self.buf.patch(site, 0xE8, self.thunks.exit_link);
+    }
+    /// Emits an entry for indirect jumps to the block at cache offset `entry`, whose first insn is at `page_offset`: it expects the
+    /// instruction pointer in [`abi::PC`].
+    ///
+    /// # Errors
+    /// When the cache is full.
+    pub fn far_entry(&mut self, entry: usize, page_offset: u32) -> Result<usize, CompileError> {
+        if self.buf.capacity() - self.buf.used() < BLOCK_ROOM {
+            return Err(CompileError::Full);
+        }
+        let start = self.buf.used();
+        let mut asm = Asm::new(self.buf.free_space());
+        asm.lea(Width::W32, abi::PC, Mem::base(abi::PC, (page_offset as i32).wrapping_neg()));
+        asm.store(Width::W64, Mem::base(STATE, self.layout.pc_base), abi::PC);
+        let hole = asm.jmp();
+        asm.fix_cache(hole, start, entry);
+        let len = asm.pos();
+        self.buf.advance(len);
+        Ok(start)
+    }
+    /// Runs generated code from the entry at cache offset `entry`; the state's `pc_base` is that of its page.
     ///
     /// Returns an `ir::exit` code or one of this type's.
     ///
     /// # Safety
     /// `state` points to the guest state this JIT's layout describes, its `tlb_base` to a live TLB whose filled
-    /// entries lead to guest RAM, and `far` is an entry that [`Jit::compile`] returned since the last flush.
+    /// entries lead to guest RAM, and `entry` is an entry that [`Jit::compile`] returned since the last flush.
     #[expect(unsafe_code, reason = "enters generated code")]
-    pub unsafe fn enter(&self, state: *mut u8, far: usize) -> u32 {
+    pub unsafe fn enter(&self, state: *mut u8, entry: usize) -> u32 {
         // SAFETY: passed on from this function's contract.
-        unsafe { self.thunks.enter(&self.buf, state, self.buf.address(far)) }
+        unsafe { self.thunks.enter(&self.buf, state, self.buf.address(entry)) }
     }
 
     /// Compiles a block.
@@ -150,7 +180,9 @@ impl Jit {
         }
         self.thunks.begin();
         self.facts.compute(request.block, request.exit_flags);
-        self.regs.prepare(request.block);
+        let hot = request.tier == Tier::Hot;
+        let temps = if hot { abi::SCRATCH_MASK } else { abi::COMPACT_TEMPS };
+        self.regs.prepare(request.block, temps);
         let start = self.buf.used();
         let base = self.buf.address(start);
         let mut emit = Emit {
@@ -160,6 +192,7 @@ impl Jit {
             thunks: &mut self.thunks,
             facts: &self.facts,
             regs: &mut self.regs,
+            hot,
             seg: request.seg,
             exit_flags: request.exit_flags,
             start,
@@ -167,14 +200,13 @@ impl Jit {
             at: 0,
             flags_home: true,
             flags_host: false,
-            out: Compiled { far: start, ..Compiled::default() },
+            out: Compiled { entry: start, ..Compiled::default() },
             labels: Vec::new(),
             holes: Vec::new(),
             slow: Vec::new(),
             page_offset: request.page_offset as u16,
             fused: None,
         };
-        emit.entry(request);
         let done = emit.body().and_then(|()| emit.finish());
         let len = emit.asm.pos();
         let full = emit.asm.overflowed();
@@ -194,6 +226,8 @@ impl Jit {
 pub(crate) struct Hole {
     pub(crate) at: usize,
     pub(crate) label: u32,
+    /// One byte instead of four.
+    pub(crate) short: bool,
 }
 
 /// One compilation under way.
@@ -204,6 +238,7 @@ pub(crate) struct Emit<'a> {
     pub(crate) thunks: &'a mut Thunks,
     pub(crate) facts: &'a FlagFacts,
     pub(crate) regs: &'a mut Regs,
+    pub(crate) hot: bool,
     pub(crate) seg: [SegPolicy; 6],
     pub(crate) exit_flags: [FlagMask; 2],
     /// Cache offset of the first byte.
@@ -235,22 +270,6 @@ pub(crate) enum Src {
 }
 
 impl Emit<'_> {
-    fn entry(&mut self, request: &Request<'_>) {
-        let slot = Mem::base(STATE, self.layout.pc_base);
-        match request.fixed_pc_base {
-            Some(base) if i32::try_from(base as i64).is_ok() => {
-                self.asm.store_i(Width::W64, slot, base as i32);
-            }
-            _ => {
-                if request.page_offset != 0 {
-                    let off = request.page_offset as i32;
-                    self.asm.lea(Width::W32, abi::PC, Mem::base(abi::PC, off.wrapping_neg()));
-                }
-                self.asm.store(Width::W64, slot, abi::PC);
-            }
-        }
-        self.out.near = self.start + self.asm.pos();
-    }
     fn body(&mut self) -> Result<(), CompileError> {
         self.labels.resize(self.block.labels as usize, usize::MAX);
         for i in 0..self.block.ops.len() {
@@ -268,7 +287,11 @@ impl Emit<'_> {
             if target == usize::MAX {
                 return Err(CompileError::Form(self.at));
             }
-            self.asm.fix32(hole.at, target);
+            if hole.short {
+                self.asm.fix8(hole.at, target);
+            } else {
+                self.asm.fix32(hole.at, target);
+            }
         }
         Ok(())
     }
@@ -316,6 +339,14 @@ impl Emit<'_> {
         }
         Ok(r)
     }
+    /// A register for a temporary.
+    pub(crate) fn take_temp(&mut self) -> Result<u8, CompileError> {
+        let (r, spill) = self.regs.take_temp()?;
+        if let Some((slot, from)) = spill {
+            self.asm.store(Width::W64, slot_mem(slot), from);
+        }
+        Ok(r)
+    }
     /// Where operand `v` is, read at width `w`. Slots are brought into registers.
     pub(crate) fn src(&mut self, v: Val, w: Width) -> Result<Src, CompileError> {
         if let Some(n) = v.as_gpr() {
@@ -338,7 +369,7 @@ impl Emit<'_> {
                 Ok(Src::Reg(r))
             }
             Loc::Slot(slot) => {
-                let r = self.take()?;
+                let r = self.take_temp()?;
                 self.asm.load(Width::W64, r, slot_mem(slot));
                 self.regs.bind(t, r);
                 Ok(Src::Reg(r))
@@ -397,7 +428,7 @@ impl Emit<'_> {
             self.regs.lock(r);
             return Ok(r);
         }
-        let r = self.take()?;
+        let r = self.take_temp()?;
         self.regs.bind(t, r);
         Ok(r)
     }
@@ -431,5 +462,5 @@ impl Emit<'_> {
 
 /// Can 8-bit register operands `a` and `b` meet in one instruction without REX?
 pub(crate) fn legacy_byte(r: u8) -> bool {
-    r < 4 || r >= 16
+    !(4..16).contains(&r)
 }

@@ -2,9 +2,10 @@
 
 use ir::{Code, Cond, Op, Val, Width};
 
-use crate::abi::{self, STATE, TLB, reg};
-use crate::asm::{Alu, Mem, Rm};
+use crate::abi::{self, STATE};
+use crate::asm::{Alu, Mem};
 use crate::compile::{CompileError, Emit, Exit, Hole, Src};
+use crate::thunks::Wish;
 
 impl Emit<'_> {
     /// Branches within a block go forward only: lifetimes and flag facts are those of one pass.
@@ -24,22 +25,31 @@ impl Emit<'_> {
             Code::Jccf => {
                 self.need_flags()?;
                 self.flags_home_if(self.facts.label[op.imm as usize].0)?;
-                let at = self.asm.jcc(op.cond());
-                self.holes.push(Hole { at, label: op.imm });
+                let short = self.is_short(op.imm);
+                let at = if short { self.asm.jcc8(op.cond()) } else { self.asm.jcc(op.cond()) };
+                self.holes.push(Hole { at, label: op.imm, short });
                 return Ok(());
             }
             _ => {}
         }
         self.flags_home_if(self.facts.label[op.imm as usize].0)?;
+        let mut short = false;
         let at = if op.code == Code::Br {
             self.asm.jmp()
         } else {
             self.clobber()?;
             self.compare(op.w, op.a, op.b)?;
-            self.asm.jcc(op.cond())
+            short = self.is_short(op.imm);
+            if short { self.asm.jcc8(op.cond()) } else { self.asm.jcc(op.cond()) }
         };
-        self.holes.push(Hole { at, label: op.imm });
+        self.holes.push(Hole { at, label: op.imm, short });
         Ok(())
+    }
+    /// Does a branch here only jump over one direct exit, so that a one-byte distance surely reaches?
+    fn is_short(&self, label: u32) -> bool {
+        let next = |n: usize| self.block.ops.get(self.at + n);
+        next(1).is_some_and(|op| op.code == Code::GotoTb)
+            && next(2).is_some_and(|op| op.code == Code::Label && op.imm == label)
     }
     /// Makes the state's copy of the flags current if any of `live` matters.
     fn flags_home_if(&mut self, live: u8) -> Result<(), CompileError> {
@@ -64,7 +74,7 @@ impl Emit<'_> {
     fn goto_tb(&mut self, op: &Op) -> Result<(), CompileError> {
         self.flags_home_if(self.facts.after[self.at] & self.exit_live(op))?;
         let mut poll_ret = 0;
-        if op.y == 1 {
+        if op.y == 1 && self.hot {
             self.asm.alu_mi(Alu::Cmp, Width::W32, Mem::base(STATE, self.layout.poll), 0);
             let quiet = self.asm.jcc8(Cond::E);
             let hole = self.asm.call();
@@ -73,18 +83,12 @@ impl Emit<'_> {
             let here = self.asm.pos();
             self.asm.fix8(quiet, here);
         }
-        let rel32 = self.start + self.asm.jmp();
-        let stub = self.start + self.asm.pos();
+        let site = self.start + self.asm.pos();
         let hole = self.asm.call();
         self.asm.fix_cache(hole, self.start, self.thunks.exit_link);
-        let exit = Exit {
-            slot: op.x & 1,
-            page_offset: op.imm,
-            rel32,
-            stub,
-            stub_ret: self.here(),
-            poll_ret,
-        };
+        let (slot, backward) = (op.x & 1, op.y == 1);
+        let exit =
+            Exit { slot, page_offset: op.imm, backward, site, stub_ret: self.here(), poll_ret };
         self.out.exits.push(exit);
         Ok(())
     }
@@ -103,19 +107,12 @@ impl Emit<'_> {
         if target == Src::Reg(abi::PC) {
             self.asm.mov_rr(Width::W32, abi::PC, abi::PC);
         }
-        let index = reg::R9;
-        self.asm.alu_mi(Alu::Cmp, Width::W32, Mem::base(STATE, self.layout.poll), 0);
-        let hole = self.asm.jcc(Cond::Ne);
-        self.asm.fix_cache(hole, self.start, self.thunks.exit_poll);
-        self.asm.mov_rr(Width::W32, index, abi::PC);
-        self.asm.shift_ri(4, Width::W32, Rm::R(index), 4);
-        self.asm.alu_ri(Alu::And, Width::W32, index, (abi::JUMP_ENTRIES as i32 - 1) << 4);
-        self.asm.alu_rm(Alu::Or, Width::W64, abi::PC, Mem::base(STATE, self.layout.jump_ctx));
-        let entry = |half| Mem::index(TLB, index, 0, abi::JUMP_CACHE + half);
-        self.asm.alu_mr(Alu::Cmp, Width::W64, entry(0), abi::PC);
-        let hole = self.asm.jcc(Cond::Ne);
-        self.asm.fix_cache(hole, self.start, self.thunks.exit_miss);
-        self.asm.jmp_m(entry(8));
+        if self.hot {
+            self.thunks.jump_cache(&mut self.asm, self.layout, self.start);
+        } else {
+            let hole = self.asm.jmp();
+            self.asm.fix_cache(hole, self.start, self.thunks.goto_ptr);
+        }
         Ok(())
     }
 
@@ -159,9 +156,8 @@ impl Emit<'_> {
                 }
             }
         }
-        self.asm.store_i(Width::W32, Mem::base(STATE, self.layout.meta), op.imm as i32);
         let hole = self.asm.call();
-        self.asm.fix_cache(hole, self.start, self.thunks.helper);
+        self.thunks.want(Wish::Helper(op.imm), self.start + hole);
         if op.d.is_none() {
             return Ok(());
         }

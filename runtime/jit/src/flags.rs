@@ -94,6 +94,12 @@ impl FlagFacts {
 impl Emit<'_> {
     /// Saves EFLAGS home, leaving EFLAGS and all registers as they are.
     pub(crate) fn save_flags(&mut self) -> Result<(), CompileError> {
+        self.flags_home = true;
+        if !self.hot {
+            let hole = self.asm.call();
+            self.asm.fix_cache(hole, self.start, self.thunks.save_flags);
+            return Ok(());
+        }
         let t = self.take()?;
         self.asm.mov_rr(Width::W64, t, reg::RAX);
         self.asm.lahf();
@@ -101,11 +107,16 @@ impl Emit<'_> {
         self.asm.store(Width::W32, Mem::base(STATE, self.layout.cc), reg::RAX);
         self.asm.mov_rr(Width::W64, reg::RAX, t);
         self.regs.release(t);
-        self.flags_home = true;
         Ok(())
     }
     /// Loads EFLAGS from home.
     pub(crate) fn restore_flags(&mut self) -> Result<(), CompileError> {
+        self.flags_host = true;
+        if !self.hot {
+            let hole = self.asm.call();
+            self.asm.fix_cache(hole, self.start, self.thunks.restore_flags);
+            return Ok(());
+        }
         let t = self.take()?;
         self.asm.mov_rr(Width::W64, t, reg::RAX);
         self.asm.load(Width::W32, reg::RAX, Mem::base(STATE, self.layout.cc));
@@ -113,7 +124,6 @@ impl Emit<'_> {
         self.asm.sahf();
         self.asm.mov_rr(Width::W64, reg::RAX, t);
         self.regs.release(t);
-        self.flags_host = true;
         Ok(())
     }
     /// Flags live after the current op.

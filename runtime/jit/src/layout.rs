@@ -47,7 +47,7 @@ pub struct StateLayout {
 }
 
 /// How accesses through a segment are formed in a block.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum SegPolicy {
     /// Base 0, no limit: the offset is the linear address.
     Flat,

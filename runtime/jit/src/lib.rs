@@ -12,6 +12,7 @@ mod compile;
 mod control;
 mod flags;
 mod layout;
+mod mem_thunk;
 mod memory;
 mod muldiv;
 mod regs;
@@ -20,6 +21,6 @@ mod thunks;
 mod trampoline;
 
 pub use code_buf::{CodeBuf, CodeBufError};
-pub use compile::{CompileError, Compiled, Exit, Jit, Request};
+pub use compile::{CompileError, Compiled, Exit, Jit, Request, Tier};
 pub use layout::{Calls, SegPolicy, StateLayout, WindowLayout};
 pub use memory::{SlowKind, meta_kind, meta_seg, meta_size};

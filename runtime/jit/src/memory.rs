@@ -3,13 +3,14 @@
 //! One unsigned compare decides tag match, page crossing and validity (jit-cost-model, "Recommended inline sequence").
 //! Addends are host address minus linear address, so the linear address stays intact for the slow path.
 
-use ir::{AccessKind, Code, Cond, Op, Val, Width};
+use ir::{Code, Cond, Op, Val, Width};
 
 use crate::abi::{self, STATE, TLB};
 use crate::asm::{Alu, Asm, Mem, Rm};
 use crate::compile::{CompileError, Emit, Src};
 use crate::layout::SegPolicy;
-use crate::thunks::{NO_VALUE, ThunkKey};
+use crate::mem_thunk::{NO_VALUE, Part, ThunkKey};
+use crate::thunks::Wish;
 
 /// A load left to its consumer.
 #[derive(Clone, Copy)]
@@ -69,6 +70,7 @@ const NO_HOLE: usize = usize::MAX;
 impl Emit<'_> {
     pub(crate) fn memory(&mut self, op: &Op) -> Result<(), CompileError> {
         match op.code {
+            Code::Ld | Code::St | Code::Ptr if !self.hot => self.whole(op),
             Code::Ld => self.ld(op),
             Code::St => self.st(op),
             Code::Ptr => self.ptr(op),
@@ -85,6 +87,59 @@ impl Emit<'_> {
         }
     }
 
+    /// Compact code: the whole access by a call.
+    fn whole(&mut self, op: &Op) -> Result<(), CompileError> {
+        if !self.flags_home {
+            self.save_flags()?;
+        }
+        self.flags_host = false;
+        let policy = self.seg.get(usize::from(op.x)).copied().unwrap_or(SegPolicy::Flat);
+        let lin = self.thunk_operand(op.a, Width::W32)?;
+        let high = op.d.as_high();
+        let (kind, w, value) = match op.code {
+            Code::St => (SlowKind::Store, op.w, self.thunk_operand(op.b, op.w)?),
+            Code::Ld => {
+                let d = if high.is_some() { self.take_temp()? } else { self.dst(op.d)? };
+                (SlowKind::Load, op.w, d)
+            }
+            _ => {
+                let (kind, w) = self.pointer_shape(op)?;
+                (kind, w, self.dst(op.d)?)
+            }
+        };
+        let merge = op.code == Code::Ld && op.d.as_gpr().is_some();
+        let key = ThunkKey { part: Part::Whole(policy), kind, w, seg: op.x, lin, value, merge };
+        let hole = self.asm.call();
+        self.thunks.want(Wish::Memory(key), self.start + hole);
+        if let Some(n) = high {
+            self.write_high(n, value);
+        }
+        Ok(())
+    }
+    /// Operand `v` in a register that memory thunks leave alone.
+    fn thunk_operand(&mut self, v: Val, w: Width) -> Result<u8, CompileError> {
+        match self.src(v, w)? {
+            Src::Reg(r) if r < 16 && r != abi::THUNK_LIN && r != abi::THUNK_INDEX => Ok(r),
+            other => {
+                let t = self.take_temp()?;
+                self.move_to(t, other, w);
+                Ok(t)
+            }
+        }
+    }
+    /// Kind and width of a `Ptr`.
+    fn pointer_shape(&self, op: &Op) -> Result<(SlowKind, Width), CompileError> {
+        let kind = match op.imm >> 8 & 0xFF {
+            1 => SlowKind::PtrRead,
+            2 => SlowKind::PtrWrite,
+            _ => SlowKind::PtrRw,
+        };
+        match op.imm & 0xFF {
+            n @ (1 | 2 | 4 | 8) => Ok((kind, Width::from_bits(8 * n))),
+            _ => Err(CompileError::Form(self.at)),
+        }
+    }
+
     fn ld(&mut self, op: &Op) -> Result<(), CompileError> {
         let c = self.check(op, op.w.bytes(), false)?;
         let mem = Mem::index(c.addend, c.lin, 0, 0);
@@ -93,6 +148,7 @@ impl Emit<'_> {
         if let Some(temp) = self.fusible(op) {
             // The slow path loads the value to a state slot and points the pair (addend, linear) at it.
             let key = ThunkKey {
+                part: Part::SlowOnly,
                 kind: SlowKind::Load,
                 w: op.w,
                 seg: op.x,
@@ -113,7 +169,15 @@ impl Emit<'_> {
         let merge = op.d.as_gpr().is_some();
         load_to(&mut self.asm, op.w, d, merge, mem);
         let kind = SlowKind::Load;
-        let key = ThunkKey { kind, w: op.w, seg: op.x, lin: c.lin, value: d, merge };
+        let key = ThunkKey {
+            part: Part::SlowOnly,
+            kind,
+            w: op.w,
+            seg: op.x,
+            lin: c.lin,
+            value: d,
+            merge,
+        };
         let back = self.asm.pos();
         self.slow.push(site(key, back, self.page_offset));
         if let Some(n) = high {
@@ -215,33 +279,34 @@ impl Emit<'_> {
             Src::Reg(r) => (r, None),
             Src::Imm(n) => (NO_VALUE, Some(n)),
         };
-        let key =
-            ThunkKey { kind: SlowKind::Store, w: op.w, seg: op.x, lin: c.lin, value, merge: false };
+        let key = ThunkKey {
+            part: Part::SlowOnly,
+            kind: SlowKind::Store,
+            w: op.w,
+            seg: op.x,
+            lin: c.lin,
+            value,
+            merge: false,
+        };
         let back = self.asm.pos();
         self.slow.push(SlowSite { holes: c.holes, back, key, imm, page_offset: self.page_offset });
         Ok(())
     }
 
     fn ptr(&mut self, op: &Op) -> Result<(), CompileError> {
-        let size = op.imm & 0xFF;
-        let access = op.imm >> 8 & 0xFF;
-        let write = access != AccessKind::R as u32;
-        let c = self.check(op, size, write)?;
+        let (kind, w) = self.pointer_shape(op)?;
+        let c = self.check(op, w.bytes(), kind != SlowKind::PtrRead)?;
         let d = self.dst(op.d)?;
         self.asm.lea(Width::W64, d, Mem::index(c.addend, c.lin, 0, 0));
-        let kind = match access {
-            1 => SlowKind::PtrRead,
-            2 => SlowKind::PtrWrite,
-            _ => SlowKind::PtrRw,
+        let key = ThunkKey {
+            part: Part::SlowOnly,
+            kind,
+            w,
+            seg: op.x,
+            lin: c.lin,
+            value: d,
+            merge: false,
         };
-        let w = match size {
-            1 => Width::W8,
-            2 => Width::W16,
-            4 => Width::W32,
-            8 => Width::W64,
-            _ => return Err(CompileError::Form(self.at)),
-        };
-        let key = ThunkKey { kind, w, seg: op.x, lin: c.lin, value: d, merge: false };
         let back = self.asm.pos();
         self.slow.push(SlowSite {
             holes: c.holes,
@@ -362,7 +427,7 @@ impl Emit<'_> {
                 self.asm.store_i(Width::W64, Mem::base(STATE, self.layout.scratch + 8), n as i32);
             }
             let hole = self.asm.call();
-            self.thunks.want(site.key, self.start + hole);
+            self.thunks.want(Wish::Memory(site.key), self.start + hole);
             self.asm.jmp_back(site.back);
         }
         self.thunks.emit_wanted(&mut self.asm, self.start, self.layout);

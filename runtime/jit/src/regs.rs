@@ -30,6 +30,8 @@ pub(crate) struct Regs {
     free: u16,
     locked: u16,
     slots: u32,
+    /// Registers that may hold temporaries.
+    temps: u16,
 }
 
 const NOBODY: u16 = u16::MAX;
@@ -38,7 +40,8 @@ const HELD: u16 = u16::MAX - 1;
 
 impl Regs {
     /// Computes life times for a block.
-    pub(crate) fn prepare(&mut self, block: &Block) {
+    pub(crate) fn prepare(&mut self, block: &Block, temps: u16) {
+        self.temps = temps;
         let n = block.temps.len();
         self.loc.clear();
         self.loc.resize(n, Loc::None);
@@ -92,15 +95,24 @@ impl Regs {
 
     /// A free scratch register, locked until the op's end. May spill: (slot, register) to store comes back.
     pub(crate) fn take(&mut self) -> Result<(u8, Option<(u8, u8)>), CompileError> {
-        for r in abi::SCRATCH {
-            if self.free & !self.locked & 1 << r != 0 {
-                self.free &= !(1 << r);
-                self.locked |= 1 << r;
-                self.owner[usize::from(r)] = NOBODY;
-                return Ok((r, None));
-            }
+        self.take_of(abi::SCRATCH_MASK)
+    }
+    /// The same, from the registers that may hold temporaries.
+    pub(crate) fn take_temp(&mut self) -> Result<(u8, Option<(u8, u8)>), CompileError> {
+        self.take_of(self.temps)
+    }
+    fn take_of(&mut self, from: u16) -> Result<(u8, Option<(u8, u8)>), CompileError> {
+        // Registers that cannot hold temporaries go first where they may be taken.
+        let order = abi::SCRATCH.into_iter();
+        let open = self.free & !self.locked & from;
+        let preferred = if open & !self.temps != 0 { open & !self.temps } else { open };
+        if let Some(r) = order.clone().find(|&r| preferred & 1 << r != 0) {
+            self.free &= !(1 << r);
+            self.locked |= 1 << r;
+            self.owner[usize::from(r)] = NOBODY;
+            return Ok((r, None));
         }
-        for r in abi::SCRATCH {
+        for r in order.filter(|&r| from & 1 << r != 0) {
             let t = self.owner[usize::from(r)];
             if self.locked & 1 << r == 0 && t < HELD && !self.crosses[usize::from(t)] {
                 let slot = self.new_slot()?;

@@ -3,45 +3,25 @@
 //! All thunks are position-fixed in the cache and reached by rel32. Guest registers are spilled to the state here and
 //! nowhere else.
 
+use std::collections::HashMap;
+
 use dynasmrt::{DynasmApi, dynasm};
 use ir::{Cond, Width, exit};
 
 use crate::abi::{self, PINNED, STATE, TLB, reg};
-use crate::asm::{Asm, Mem};
+use crate::asm::{Alu, Asm, Mem, Rm};
 use crate::compile::Jit;
 use crate::layout::{Calls, StateLayout};
-use crate::memory::{SlowKind, load_to};
+use crate::mem_thunk::ThunkKey;
 use crate::{CodeBuf, trampoline};
 
-/// A store whose value is already in the state (a constant).
-pub(crate) const NO_VALUE: u8 = 31;
-
-/// One shape of memory slow path. `value`: result or value register (16..20 high bytes), [`NO_VALUE`], or 32 + addend register for a
-/// load that its consumer takes from memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct ThunkKey {
-    pub(crate) kind: SlowKind,
-    pub(crate) w: Width,
-    pub(crate) seg: u8,
-    pub(crate) lin: u8,
-    pub(crate) value: u8,
-    pub(crate) merge: bool,
-}
-
-impl ThunkKey {
-    const SPACE: usize = 5 * 4 * 8 * 16 * 64 * 2;
-
-    fn index(self) -> usize {
-        let mut n = self.kind as usize;
-        n = n * 4 + self.w as usize;
-        n = n * 8 + usize::from(self.seg & 7);
-        n = n * 16 + usize::from(self.lin & 15);
-        n = n * 64 + usize::from(self.value & 63);
-        n * 2 + usize::from(self.merge)
-    }
-    fn meta(self) -> u32 {
-        self.kind as u32 | self.w.bytes() << 8 | u32::from(self.seg) << 16
-    }
+/// A thunk emitted when first wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Wish {
+    /// A memory access.
+    Memory(ThunkKey),
+    /// A call of the helper with this number.
+    Helper(u32),
 }
 
 /// Offsets of the fixed code.
@@ -57,11 +37,14 @@ pub(crate) struct Thunks {
     pub(crate) exit_poll: usize,
     pub(crate) exit_tb: usize,
     pub(crate) exit_raise: usize,
-    /// Cache offset + 1 of each memory thunk by key, 0 = none yet.
-    memory: Vec<u32>,
-    wanted: Vec<(ThunkKey, usize)>,
-    /// Indexes of thunks emitted with the last block.
-    fresh: Vec<usize>,
+    pub(crate) save_flags: usize,
+    pub(crate) restore_flags: usize,
+    pub(crate) goto_ptr: usize,
+    /// Cache offset of each thunk that exists.
+    known: HashMap<Wish, usize>,
+    wanted: Vec<(Wish, usize)>,
+    /// Thunks emitted with the last block.
+    fresh: Vec<Wish>,
 }
 
 impl Thunks {
@@ -79,7 +62,10 @@ impl Thunks {
             exit_poll: 0,
             exit_tb: 0,
             exit_raise: 0,
-            memory: vec![0; ThunkKey::SPACE],
+            save_flags: 0,
+            restore_flags: 0,
+            goto_ptr: 0,
+            known: HashMap::new(),
             wanted: Vec::new(),
             fresh: Vec::new(),
         };
@@ -88,6 +74,9 @@ impl Thunks {
         t.load_stub = asm.pos();
         load_state(&mut asm, layout);
         t.ways_out(&mut asm, layout);
+        t.flag_moves(&mut asm, layout);
+        t.goto_ptr = asm.pos();
+        t.jump_cache(&mut asm, layout, 0);
         t.common_memory = asm.pos();
         call_out(&mut asm, layout, calls.slow_memory, true, t.epilogue);
         t.helper = asm.pos();
@@ -170,64 +159,77 @@ impl Thunks {
         self.wanted.clear();
         self.fresh.clear();
     }
-    /// A call with its hole at cache offset `at` wants the thunk of `key`.
-    pub(crate) fn want(&mut self, key: ThunkKey, at: usize) {
-        self.wanted.push((key, at));
+    /// A call with its hole at cache offset `at` wants a thunk.
+    pub(crate) fn want(&mut self, wish: Wish, at: usize) {
+        self.wanted.push((wish, at));
     }
     /// Fills the wanted calls, emitting thunks behind the block where they are new.
     pub(crate) fn emit_wanted(&mut self, asm: &mut Asm<'_>, start: usize, layout: &StateLayout) {
-        let mut i = 0;
-        while i < self.wanted.len() {
-            let (key, hole) = self.wanted[i];
-            let known = self.memory[key.index()];
-            let target = if known != 0 {
-                known as usize - 1
-            } else {
-                let at = start + asm.pos();
-                self.memory_thunk(asm, start, layout, key);
-                self.memory[key.index()] = at as u32 + 1;
-                self.fresh.push(key.index());
-                at
+        for i in 0..self.wanted.len() {
+            let (wish, hole) = self.wanted[i];
+            let target = match self.known.get(&wish) {
+                Some(&at) => at,
+                None => {
+                    let at = start + asm.pos();
+                    match wish {
+                        Wish::Memory(key) => key.emit(asm, start, layout, self.common_memory),
+                        Wish::Helper(id) => {
+                            asm.store_i(Width::W32, Mem::base(STATE, layout.meta), id as i32);
+                            let hole = asm.jmp();
+                            asm.fix_cache(hole, start, self.helper);
+                        }
+                    }
+                    self.known.insert(wish, at);
+                    self.fresh.push(wish);
+                    at
+                }
             };
             asm.fix_cache(hole - start, start, target);
-            i += 1;
         }
         self.wanted.clear();
     }
     /// Forgets the thunks of a compilation that failed, and its wishes.
     pub(crate) fn forget_fresh(&mut self) {
         self.wanted.clear();
-        for n in self.fresh.drain(..) {
-            self.memory[n] = 0;
+        for wish in self.fresh.drain(..) {
+            self.known.remove(&wish);
         }
     }
-    /// Forgets all memory thunks (the cache is flushed).
-    pub(crate) fn forget_memory(&mut self) {
+    /// Forgets all thunks emitted on demand (the cache is flushed).
+    pub(crate) fn forget_all(&mut self) {
         self.wanted.clear();
         self.fresh.clear();
-        self.memory.fill(0);
+        self.known.clear();
     }
 
-    fn memory_thunk(&self, asm: &mut Asm<'_>, start: usize, layout: &StateLayout, key: ThunkKey) {
-        let slot = Mem::base(STATE, layout.scratch + 8);
-        asm.store(Width::W64, Mem::base(STATE, layout.scratch), key.lin);
-        if key.kind == SlowKind::Store && key.value != NO_VALUE {
-            asm.store(Width::W64, slot, key.value);
-        }
-        asm.store_i(Width::W32, Mem::base(STATE, layout.meta), key.meta() as i32);
-        let hole = asm.call();
-        asm.fix_cache(hole, start, self.common_memory);
-        match key.kind {
-            SlowKind::Store => {}
-            SlowKind::Load if key.value >= 32 => {
-                let addend = key.value - 32;
-                asm.lea(Width::W64, addend, slot);
-                asm.alu_rr(crate::asm::Alu::Sub, Width::W64, addend, key.lin);
-            }
-            SlowKind::Load => load_to(asm, key.w, key.value, key.merge, slot),
-            _ => asm.load(Width::W64, key.value, slot),
-        }
-        asm.byte(0xC3);
+    /// Flags home and back, called from compact code.
+    fn flag_moves(&mut self, asm: &mut Asm<'_>, layout: &StateLayout) {
+        let home = Mem::base(STATE, layout.cc);
+        self.save_flags = asm.pos();
+        dynasm!(asm ; .arch x64 ; push rax ; lahf ; seto al);
+        asm.store(Width::W32, home, reg::RAX);
+        dynasm!(asm ; .arch x64 ; pop rax ; ret);
+        self.restore_flags = asm.pos();
+        dynasm!(asm ; .arch x64 ; push rax);
+        asm.load(Width::W32, reg::RAX, home);
+        dynasm!(asm ; .arch x64 ; add al, 0x7F ; sahf ; pop rax ; ret);
+    }
+
+    /// The indirect jump: interrupt check, jump cache, or out. The instruction pointer is in [`abi::PC`], zero-extended.
+    pub(crate) fn jump_cache(&self, asm: &mut Asm<'_>, layout: &StateLayout, start: usize) {
+        let index = reg::R9;
+        asm.alu_mi(Alu::Cmp, Width::W32, Mem::base(STATE, layout.poll), 0);
+        let hole = asm.jcc(Cond::Ne);
+        asm.fix_cache(hole, start, self.exit_poll);
+        asm.mov_rr(Width::W32, index, abi::PC);
+        asm.shift_ri(4, Width::W32, Rm::R(index), 4);
+        asm.alu_ri(Alu::And, Width::W32, index, (abi::JUMP_ENTRIES as i32 - 1) << 4);
+        asm.alu_rm(Alu::Or, Width::W64, abi::PC, Mem::base(STATE, layout.jump_ctx));
+        let entry = |half| Mem::index(TLB, index, 0, abi::JUMP_CACHE + half);
+        asm.alu_mr(Alu::Cmp, Width::W64, entry(0), abi::PC);
+        let hole = asm.jcc(Cond::Ne);
+        asm.fix_cache(hole, start, self.exit_miss);
+        asm.jmp_m(entry(8));
     }
 }
 
@@ -256,7 +258,6 @@ fn load_state(asm: &mut Asm<'_>, layout: &StateLayout) {
     asm.mov_rr(Width::W64, reg::R9, reg::RDX);
     asm.load(Width::W64, TLB, Mem::base(STATE, layout.tlb_base));
     reload(asm, layout, false);
-    asm.load(Width::W64, abi::PC, Mem::base(STATE, layout.pc));
     dynasm!(asm ; .arch x64 ; jmp r9);
 }
 

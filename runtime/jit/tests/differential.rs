@@ -7,8 +7,8 @@ use std::mem::offset_of;
 use ir::text::{NoNames, print};
 use ir::{AccessKind, Block, Code, End, FlagMask, Guest, Scratch, Width, exit, run};
 use jit::{
-    Calls, CompileError, Jit, Request, SegPolicy, StateLayout, WindowLayout, meta_kind, meta_seg,
-    meta_size,
+    Calls, CompileError, Jit, Request, SegPolicy, StateLayout, Tier, WindowLayout, meta_kind,
+    meta_seg, meta_size,
 };
 
 #[path = "../../ir/tests/common/random.rs"]
@@ -59,7 +59,7 @@ impl State {
     fn new(seed: u64) -> Self {
         let mut memory = Box::new([0; PAGES * 4096]);
         for (i, b) in memory.iter_mut().enumerate() {
-            *b = mix(seed ^ i as u64 * 3) as u8;
+            *b = mix(seed ^ (i as u64 * 3)) as u8;
         }
         let mut s = Self {
             cc: 0,
@@ -299,6 +299,7 @@ fn one(
     genes: &[random::Gene],
     seed: u64,
     optimise: bool,
+    tier: Tier,
 ) -> Result<(), CompileError> {
     let mut block = random::random_block(genes);
     adapt(&mut block);
@@ -318,14 +319,14 @@ fn one(
         block: &block,
         seg: [SegPolicy::Flat; 6],
         page_offset: 0,
-        fixed_pc_base: None,
+        tier,
         exit_flags: [FlagMask::ALL; 2],
     })?;
     let mut got = State::new(seed);
     let tlb = tlb_for(&got);
     got.tlb_base = tlb.as_ptr() as u64;
     // SAFETY: the state matches the layout, its TLB covers its own memory.
-    let code = unsafe { jit.enter((&raw mut got).cast(), compiled.far) };
+    let code = unsafe { jit.enter((&raw mut got).cast(), compiled.entry) };
     let what = match end {
         End::Stop(Stop::Raise(what, c)) => (exit::FAULT, u64::from(what) << 32 | c & 0xFFFF_FFFF),
         End::Stop(_) => (exit::FAULT, 0),
@@ -345,8 +346,11 @@ fn one(
         _ => (code, got.pc),
     };
     if std::env::var_os("JIT_DUMP").is_some() {
-        std::fs::write("/tmp/jit.bin", jit.buf().bytes(compiled.far, compiled.end - compiled.far))
-            .expect("writes");
+        std::fs::write(
+            "/tmp/jit.bin",
+            jit.buf().bytes(compiled.entry, compiled.end - compiled.entry),
+        )
+        .expect("writes");
     }
     let same = what == have
         && expect.gpr[..8] == got.gpr[..8]
@@ -356,7 +360,7 @@ fn one(
         && expect.log == got.log;
     assert!(
         same,
-        "seed {seed:#x} optimise {optimise}\n{original}\n-- compiled:\n{}\nend {end:x?} want {what:x?} have {have:x?} stop {:x?}\nwant {:x?} {:x} {:x?}\nhave {:x?} {:x} {:x?}\nenv {} memory {}",
+        "seed {seed:#x} optimise {optimise} {tier:?}\n{original}\n-- compiled:\n{}\nend {end:x?} want {what:x?} have {have:x?} stop {:x?}\nwant {:x?} {:x} {:x?}\nhave {:x?} {:x} {:x?}\nenv {} memory {}",
         print(&block, &NoNames),
         got.stop,
         &expect.gpr[..8],
@@ -373,7 +377,7 @@ fn one(
 
 #[test]
 fn random_blocks() {
-    let cases: u64 = std::env::var("JIT_CASES").ok().and_then(|v| v.parse().ok()).unwrap_or(4_000);
+    let cases: u64 = std::env::var("JIT_CASES").ok().and_then(|v| v.parse().ok()).unwrap_or(2_000);
     let calls = Calls {
         slow_memory: slow_memory as *const () as usize,
         helper: helper as *const () as usize,
@@ -389,8 +393,10 @@ fn random_blocks() {
         };
         let len = 1 + next() as usize % 20;
         let genes: Vec<random::Gene> = (0..len).map(|_| std::array::from_fn(|_| next())).collect();
-        for optimise in [false, true] {
-            match one(&mut jit, &genes, case, optimise) {
+        for (optimise, tier) in
+            [(false, Tier::Compact), (false, Tier::Hot), (true, Tier::Compact), (true, Tier::Hot)]
+        {
+            match one(&mut jit, &genes, case, optimise, tier) {
                 Ok(()) => done += 1,
                 Err(CompileError::Full) => jit.flush(),
                 Err(_) => refused += 1,

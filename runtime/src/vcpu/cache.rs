@@ -67,6 +67,21 @@ pub(super) struct Translated {
     /// Blocks linked to this one: (block, exit).
     incoming: Vec<(BlockId, usize)>,
     live: bool,
+    /// Translated for speed.
+    is_hot: bool,
+    /// Dispatches by the run loop.
+    heat: u32,
+    /// Cache offset of the entry for indirect jumps.
+    far: Option<usize>,
+}
+
+/// What is known of a block when it is entered into the cache.
+pub(super) struct New {
+    pub(super) body: Body,
+    pub(super) len: u32,
+    pub(super) page: Option<u64>,
+    pub(super) second: Option<Second>,
+    pub(super) is_hot: bool,
 }
 
 /// The second page of a block whose insn crosses a page end.
@@ -84,7 +99,7 @@ pub(super) struct Cache {
     blocks: Vec<Translated>,
     by_key: HashMap<Key, BlockId, BuildHasherDefault<KeyHasher>>,
     by_page: HashMap<u64, Vec<BlockId>, BuildHasherDefault<KeyHasher>>,
-    /// (cache offset of the far entry, block), ascending.
+    /// (cache offset of the entry, block), ascending.
     by_host: Vec<(usize, BlockId)>,
 }
 
@@ -103,48 +118,57 @@ impl Cache {
         &self.blocks[id as usize]
     }
     /// Adds a block; it replaces one of the same key.
-    pub(super) fn insert(
-        &mut self,
-        key: Key,
-        body: Body,
-        len: u32,
-        page: Option<u64>,
-        second: Option<Second>,
-    ) -> BlockId {
+    pub(super) fn insert(&mut self, key: Key, new: New) -> BlockId {
         let id = self.blocks.len() as BlockId;
+        let New { body, len, page, second, is_hot } = new;
         if let Body::Host(c) = &body {
-            self.by_host.push((c.far, id));
+            self.by_host.push((c.entry, id));
         }
         for p in page.into_iter().chain(second.and_then(|s| s.page)) {
             self.by_page.entry(p).or_default().push(id);
         }
+        let (incoming, live, heat, far) = (Vec::new(), true, 0, None);
         self.blocks.push(Translated {
             key,
             body,
             len,
             page,
             second,
-            incoming: Vec::new(),
-            live: true,
+            incoming,
+            live,
+            is_hot,
+            heat,
+            far,
         });
         self.by_key.insert(key, id);
         id
     }
-    /// Far entry of a block with host code.
-    pub(super) fn host_entry(&self, id: BlockId) -> Option<usize> {
+    /// Entry of a block with host code.
+    pub(super) fn entry(&self, id: BlockId) -> Option<usize> {
         match &self.get(id).body {
-            Body::Host(c) => Some(c.far),
+            Body::Host(c) => Some(c.entry),
             Body::Ir(_) => None,
         }
     }
-    pub(super) fn near_entry(&self, id: BlockId) -> Option<usize> {
-        match &self.get(id).body {
-            Body::Host(c) => Some(c.near),
-            Body::Ir(_) => None,
-        }
+    /// Counts a dispatch of a compact block; true when it has had `threshold`.
+    pub(super) fn heat(&mut self, id: BlockId, threshold: u32) -> bool {
+        let block = &mut self.blocks[id as usize];
+        block.heat += 1;
+        !block.is_hot && block.heat >= threshold && matches!(block.body, Body::Host(_))
+    }
+    /// Is it in its final form, so that jumps may lead to it directly?
+    pub(super) fn is_hot(&self, id: BlockId) -> bool {
+        self.get(id).is_hot
+    }
+    /// The entry for indirect jumps, if one was made.
+    pub(super) fn far(&self, id: BlockId) -> Option<usize> {
+        self.get(id).far
+    }
+    pub(super) fn set_far(&mut self, id: BlockId, far: usize) {
+        self.blocks[id as usize].far = Some(far);
     }
     fn host_block(&self, at: usize) -> Option<(BlockId, &Compiled)> {
-        let n = self.by_host.partition_point(|&(far, _)| far <= at).checked_sub(1)?;
+        let n = self.by_host.partition_point(|&(entry, _)| entry <= at).checked_sub(1)?;
         let id = self.by_host[n].1;
         match &self.get(id).body {
             Body::Host(c) => Some((id, c)),
@@ -154,7 +178,7 @@ impl Cache {
     /// Page offset of the insn whose code ends a call at cache offset `at`.
     pub(super) fn insn_at(&self, at: usize) -> Option<u16> {
         let (_, c) = self.host_block(at.checked_sub(1)?)?;
-        let rel = (at - 1 - c.far) as u32;
+        let rel = (at - 1 - c.entry) as u32;
         let n = c.insns.partition_point(|&(from, _)| from <= rel).checked_sub(1)?;
         Some(c.insns[n].1)
     }
@@ -174,7 +198,7 @@ impl Cache {
     /// A direct jump stays within one page of one mapping; a block that crosses its page's end depends on a second mapping.
     pub(super) fn may_link(&self, from: BlockId, to: BlockId) -> bool {
         let (from, to) = (self.get(from), self.get(to));
-        from.live && to.live && to.second.is_none() && from.key.mode == to.key.mode
+        from.live && to.live && to.is_hot && to.second.is_none() && from.key.mode == to.key.mode
     }
     pub(super) fn note_link(&mut self, from: BlockId, exit: usize, to: BlockId) {
         self.blocks[to as usize].incoming.push((from, exit));
@@ -210,7 +234,7 @@ impl Cache {
         }
         for (from, n) in incoming {
             if let Some(exit) = self.exit(from, n) {
-                jit.link(exit.rel32, exit.stub);
+                jit.unlink(exit.site);
             }
         }
         for other in pages.into_iter().flatten().filter(|&p| p != page) {

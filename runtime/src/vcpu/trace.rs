@@ -36,7 +36,11 @@ impl Vcpu {
         if let (Body::Host(c), Some(jit)) = (&self.cache.get(id).body, self.translator.jit())
             && self.log.wants(Items::OUT_ASM, lin)
         {
-            self.log.out_asm(lin, jit.buf().address(c.far), jit.buf().bytes(c.far, c.end - c.far));
+            self.log.out_asm(
+                lin,
+                jit.buf().address(c.entry),
+                jit.buf().bytes(c.entry, c.end - c.entry),
+            );
         }
     }
     /// One line per insn: address, bytes, text.
@@ -70,7 +74,7 @@ impl Vcpu {
         let cpu = &self.core.cpu;
         let pc = cpu.lin_pc(cpu.state.pc).0;
         let host = match (&self.cache.get(id).body, self.translator.jit()) {
-            (Body::Host(c), Some(jit)) => jit.buf().address(c.far),
+            (Body::Host(c), Some(jit)) => jit.buf().address(c.entry),
             _ => 0,
         };
         let cs_base = cpu.state.seg[1].base;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use ir::opt::Passes;
 use ir::{Block, Code, FlagMask};
-use jit::{CompileError, Jit, Request, SegPolicy};
+use jit::{CompileError, Jit, Request, SegPolicy, Tier};
 use mem::{Phys, Size};
 use x86::cpu::Cpu;
 use x86::decode::Features;
@@ -15,7 +15,7 @@ use x86::mode::Mode;
 use x86::state::seg;
 
 use super::Vcpu;
-use super::cache::{BlockId, Body, Key, Second, lines};
+use super::cache::{BlockId, Body, Key, New, Second, lines};
 
 /// Most bytes a block is made from.
 const FETCH: usize = 512;
@@ -170,7 +170,7 @@ fn policies(mode: Mode) -> [SegPolicy; 6] {
 
 impl Vcpu {
     /// Makes the block at `pc` and publishes it.
-    pub(super) fn translate(&mut self, pc: u64, key: Key) -> Result<BlockId, Fault> {
+    pub(super) fn translate(&mut self, pc: u64, key: Key, tier: Tier) -> Result<BlockId, Fault> {
         let start = Instant::now();
         let cpu = &mut self.core.cpu;
         let second = self.translator.build(cpu, pc, false)?;
@@ -179,27 +179,29 @@ impl Vcpu {
         let cpu = &mut self.core.cpu;
         let exit_flags = t.exit_flags(cpu, &key);
         ir::opt::optimize(&mut t.block, &mut t.opt, t.passes, exit_flags);
-        let request = Request {
-            block: &t.block,
-            seg: policies(key.mode),
-            page_offset: cpu.lin_pc(pc).page_offset() as u32,
-            fixed_pc_base: None,
-            exit_flags,
-        };
-        let compiled = t.jit.as_mut().map(|jit| jit.compile(&request));
+        let (seg, page_offset) = (policies(key.mode), cpu.lin_pc(pc).page_offset() as u32);
+        let mut request = Request { block: &t.block, seg, page_offset, tier, exit_flags };
+        let mut compiled = t.jit.as_mut().map(|jit| jit.compile(&request));
+        if let (Some(Err(CompileError::Registers)), Some(jit)) = (&compiled, t.jit.as_mut()) {
+            // Compact code has fewer registers for temporaries.
+            request.tier = Tier::Hot;
+            compiled = Some(jit.compile(&request));
+        }
+        let is_hot = request.tier == Tier::Hot;
         let body = match compiled {
             Some(Err(CompileError::Full)) => {
                 self.flush_cache();
-                return self.translate(pc, key);
+                return self.translate(pc, key, tier);
             }
             Some(Ok(compiled)) => {
-                self.stats.host_bytes += (compiled.end - compiled.far) as u64;
+                self.stats.host_bytes += (compiled.end - compiled.entry) as u64;
                 Body::Host(compiled)
             }
             Some(Err(_)) | None => Body::Ir(Box::new(t.block.clone())),
         };
         let (len, insns) = (t.info.bytes, t.info.insns.len() as u64);
-        let id = self.publish(key, body, len, second);
+        let page = (key.phys >> 63 == 0).then_some(key.phys & !0xFFF);
+        let id = self.publish(key, New { body, len, page, second, is_hot });
         self.stats.blocks += 1;
         self.stats.insns += insns;
         self.stats.guest_bytes += u64::from(len);
@@ -209,17 +211,16 @@ impl Vcpu {
     }
 
     /// Enters a block into the cache and guards its bytes.
-    fn publish(&mut self, key: Key, body: Body, len: u32, second: Option<Second>) -> BlockId {
-        let page = (key.phys >> 63 == 0).then_some(key.phys & !0xFFF);
+    fn publish(&mut self, key: Key, new: New) -> BlockId {
         let start = key.phys & 0xFFF;
-        let first = u64::from(len).min(0x1000 - start);
-        if let Some(page) = page {
+        let first = u64::from(new.len).min(0x1000 - start);
+        if let Some(page) = new.page {
             self.guard(page, lines(start, first));
         }
-        if let Some(page) = second.and_then(|s| s.page) {
-            self.guard(page, lines(0, u64::from(len) - first));
+        if let Some(page) = new.second.and_then(|s| s.page) {
+            self.guard(page, lines(0, u64::from(new.len) - first));
         }
-        self.cache.insert(key, body, len, page, second)
+        self.cache.insert(key, new)
     }
     /// Marks lines of a page as holding translated code; the page loses its write entries.
     fn guard(&mut self, page: u64, lines: u64) {
