@@ -9,8 +9,16 @@ use std::fmt::Write as _;
 pub fn function(isa: &Isa, insn: &Insn) -> Result<String, String> {
     let mut operands = insn.params.clone();
     operands.extend(with_names(isa, insn));
-    let mut body =
-        Body { isa, insn, operands, lets: Vec::new(), out: String::new(), depth: 1, temps: 0 };
+    let mut body = Body {
+        isa,
+        insn,
+        operands,
+        lets: Vec::new(),
+        reads: Vec::new(),
+        out: String::new(),
+        depth: 1,
+        temps: 0,
+    };
     let doc = insn.doc.lines().next().unwrap_or_default().trim();
     let params = insn.params.join(", ");
     let _ = writeln!(body.out, "/// {} {params}: {doc}", insn.name);
@@ -31,6 +39,8 @@ pub(super) struct Body<'a> {
     operands: Vec<String>,
     /// `let` names in scope.
     lets: Vec<String>,
+    /// Reads of operands and registers in scope, and the names that hold them: all reads see the entry state.
+    reads: Vec<(String, String)>,
     out: String,
     depth: usize,
     temps: u32,
@@ -75,13 +85,30 @@ impl Body<'_> {
     fn bind(&mut self, names: &[String], value: &Expr) -> Result<(), String> {
         let value = self.expr(value)?;
         let idents: Vec<String> = names.iter().map(|n| rust_name(n)).collect();
-        if idents.len() == 1 {
-            self.line(&format!("let {} = {value};", idents[0]));
-        } else {
-            self.line(&format!("let ({}) = {value};", idents.join(", ")));
+        let pattern =
+            if idents.len() == 1 { idents[0].clone() } else { format!("({})", idents.join(", ")) };
+        // A read whose name is hidden from here on is made again when it is needed.
+        for (key, held) in &mut self.reads {
+            if idents.contains(held) {
+                key.clear();
+            }
         }
+        self.name_last(&value, &pattern);
         self.lets.extend(names.iter().cloned());
         Ok(())
+    }
+
+    /// Gives a value its name: where the last line has just made it, that line binds the name.
+    fn name_last(&mut self, value: &str, pattern: &str) {
+        let start = self.out.trim_end().rfind('\n').map_or(0, |at| at + 1);
+        let made = format!("let {value} = ");
+        let is_temp = value.starts_with('t') && !self.reads.iter().any(|(_, name)| name == value);
+        if is_temp && self.out[start..].trim_start().starts_with(&made) {
+            let line = self.out.split_off(start).replacen(&made, &format!("let {pattern} = "), 1);
+            self.out.push_str(&line);
+        } else {
+            self.line(&format!("let {pattern} = {value};"));
+        }
     }
 
     fn assign(&mut self, place: &Place, value: &Expr, pos: Pos) -> Result<(), String> {
@@ -120,13 +147,14 @@ impl Body<'_> {
     }
 
     fn arm(&mut self, head: &str, stmts: &[Stmt]) -> Result<(), String> {
-        let scope = self.lets.len();
+        let scope = (self.lets.len(), self.reads.len());
         self.line(head);
         self.depth += 1;
         self.statements(stmts)?;
         self.depth -= 1;
         self.line("}");
-        self.lets.truncate(scope);
+        self.lets.truncate(scope.0);
+        self.reads.truncate(scope.1);
         Ok(())
     }
 
@@ -191,20 +219,35 @@ impl Body<'_> {
         self.out.push('\n');
     }
 
-    /// Emits `head { … }`-like text around what `inner` emits.
-    pub(super) fn nested<T>(
+    /// Emits `head`, what `inner` makes as the value of the block, `tail`.
+    pub(super) fn nested(
         &mut self,
         head: &str,
-        tail: impl FnOnce(&T) -> String,
-        inner: impl FnOnce(&mut Self) -> Result<T, String>,
+        tail: &str,
+        inner: impl FnOnce(&mut Self) -> Result<String, String>,
     ) -> Result<(), String> {
+        let scope = self.reads.len();
         self.line(head);
         self.depth += 1;
         let value = inner(self)?;
+        self.line(&value);
         self.depth -= 1;
-        let tail = tail(&value);
-        self.line(&tail);
+        self.line(tail);
+        self.reads.truncate(scope);
         Ok(())
+    }
+
+    /// The name that holds what `read` gives; `name` is used for it if it is free.
+    pub(super) fn read(&mut self, name: &str, read: &str) -> String {
+        if let Some((_, held)) = self.reads.iter().find(|(key, _)| key == read) {
+            return held.clone();
+        }
+        let wanted = rust_name(name);
+        let is_taken = self.is_let(name) || self.reads.iter().any(|(_, held)| *held == wanted);
+        let held = if is_taken { self.fresh() } else { wanted };
+        self.line(&format!("let {held} = {read};"));
+        self.reads.push((read.to_owned(), held.clone()));
+        held
     }
 
     /// An error message at a place of the tables.

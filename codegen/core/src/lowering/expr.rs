@@ -21,9 +21,11 @@ impl Body<'_> {
             ExprKind::Name(name) if self.is_let(name) => Ok(rust_name(name)),
             ExprKind::Name(name) => {
                 let number = self.operand(name, e.pos)?;
-                Ok(self.bind_temp(&format!("cx.read({number})")))
+                Ok(self.read(name, &format!("cx.read({number})")))
             }
-            ExprKind::Reg(n, w) => Ok(self.bind_temp(&format!("cx.reg({n}, {})", width(*w)))),
+            ExprKind::Reg(n, w) => {
+                Ok(self.read(&register_name(*n, *w), &format!("cx.reg({n}, {})", width(*w))))
+            }
             ExprKind::Seg(n) => Ok(self.bind_temp(&format!("cx.selector({n})"))),
             ExprKind::Flag(64) => Ok(self.bind_temp("cx.df()")),
             ExprKind::Flag(mask) => Ok(format!("B::flag({mask})")),
@@ -86,15 +88,28 @@ impl Body<'_> {
     fn select(&mut self, cond: &Expr, then: &Expr, otherwise: &Expr) -> Result<String, String> {
         let cond = self.expr(cond)?;
         let (a, b, result) = (self.fresh(), self.fresh(), self.fresh());
-        let tail = |value: &String| format!("    {value}\n    }} else {{ Default::default() }};");
-        self.nested(&format!("let {a} = if cx.may_be({cond}, true) {{"), tail, |body| {
-            body.expr(then)
-        })?;
-        self.nested(&format!("let {b} = if cx.may_be({cond}, false) {{"), tail, |body| {
-            body.expr(otherwise)
-        })?;
+        for (name, sense, arm) in [(&a, true, then), (&b, false, otherwise)] {
+            let head = format!("let {name} = if cx.may_be({cond}, {sense}) {{");
+            self.nested(&head, "} else { Default::default() };", |body| body.expr(arm))?;
+        }
         self.line(&format!("let {result} = cx.select({cond}, {a}, {b});"));
         Ok(result)
+    }
+}
+
+/// Name for the value of a register, as the manual spells it.
+fn register_name(num: u8, w: ExprWidth) -> String {
+    const WORDS: [&str; 8] = ["ax", "cx", "dx", "bx", "sp", "bp", "si", "di"];
+    const LOW: [&str; 8] = ["al", "cl", "dl", "bl", "spl", "bpl", "sil", "dil"];
+    const HIGH: [&str; 4] = ["ah", "ch", "dh", "bh"];
+    let word = WORDS[usize::from(num & 7)];
+    match w {
+        _ if num >= 16 => HIGH[usize::from(num & 3)].into(),
+        _ if num >= 8 => format!("r{num}"),
+        ExprWidth::Bits(8) => LOW[usize::from(num)].into(),
+        ExprWidth::Bits(16) => format!("{word}16"), // `cx` is the context
+        ExprWidth::Bits(32) => format!("e{word}"),
+        _ => format!("r{word}"),
     }
 }
 

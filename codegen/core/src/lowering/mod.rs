@@ -10,6 +10,8 @@
 mod body;
 mod expr;
 mod helpers;
+#[cfg(test)]
+mod tests;
 
 use isa_spec::model::{Form, Insn, Isa, Row, Sz};
 use proc_macro2::TokenStream;
