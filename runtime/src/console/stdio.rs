@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use devices::chardev::CharBackend;
@@ -32,6 +34,8 @@ struct Queues {
 #[derive(Default)]
 struct Shared {
     queues: Mutex<Queues>,
+    /// Is `input` not empty? Guests poll their serial port: the answer "no" must be cheap.
+    has_input: AtomicBool,
     changed: Condvar,
 }
 
@@ -89,8 +93,12 @@ impl CharBackend for Stdio {
     }
 
     fn read(&mut self) -> Option<u8> {
+        if !self.0.has_input.load(Acquire) {
+            return None;
+        }
         let mut queues = self.0.lock();
         let byte = queues.input.pop_front()?;
+        self.0.has_input.store(!queues.input.is_empty(), Release);
         if queues.input.len() + 1 == IN_MAX {
             self.0.changed.notify_all();
         }
@@ -147,6 +155,7 @@ fn read_in(shared: &Shared, to: &InputSender, escapes: bool) {
                         queues = shared.wait(queues);
                     }
                     queues.input.push_back(byte);
+                    shared.has_input.store(true, Release);
                     true
                 }
                 Answer::Command(command) => to.send(Input::Command(command)),
@@ -170,6 +179,8 @@ mod tests {
     fn input_is_read_in_order() {
         let mut stdio = Stdio::default();
         stdio.0.lock().input.extend(b"ab");
+        assert_eq!(stdio.read(), None, "not announced yet");
+        stdio.0.has_input.store(true, Release);
         assert_eq!([stdio.read(), stdio.read(), stdio.read()], [Some(b'a'), Some(b'b'), None]);
     }
 
