@@ -1,9 +1,9 @@
 //! Branches, exits, calls and raises.
 
-use ir::{Code, Cond, Op, Val, Width};
+use ir::{Code, Cond, Op, Val, Width, exit};
 
 use crate::abi::{self, STATE};
-use crate::asm::{Alu, Mem};
+use crate::asm::{Alu, Mem, Rm};
 use crate::compile::{CompileError, Emit, Exit, Hole, Src};
 use crate::thunks::Wish;
 
@@ -123,6 +123,11 @@ impl Emit<'_> {
             self.move_to(t, pc, Width::W32);
             self.asm.store(Width::W64, Mem::base(STATE, self.layout.pc), t);
         }
+        if op.imm == exit::RESYNC {
+            let hole = self.asm.jmp();
+            self.asm.fix_cache(hole, self.start, self.thunks.resync);
+            return Ok(());
+        }
         self.asm.mov_ri(Width::W32, abi::PC, u64::from(op.imm));
         let hole = self.asm.jmp();
         self.asm.fix_cache(hole, self.start, self.thunks.exit_tb);
@@ -161,13 +166,25 @@ impl Emit<'_> {
         if op.d.is_none() {
             return Ok(());
         }
+        let result = Mem::base(STATE, self.layout.args);
+        if op.w < Width::W32 && op.d.as_temp().is_none() {
+            let t = self.take()?;
+            self.asm.load(Width::W32, t, result);
+            return self.write_back(op.d, op.w, t);
+        }
         let d = self.dst(op.d)?;
-        self.asm.load(Width::W64, d, Mem::base(STATE, self.layout.args));
+        self.asm.load(op.w.max(Width::W32), d, result);
         Ok(())
     }
-    /// An argument as a 64-bit register.
+    /// An argument as a 64-bit register: what is narrower is zero-extended.
     fn argument(&mut self, v: Val) -> Result<u8, CompileError> {
+        let width = v.as_temp().map_or(Width::W64, |t| self.block.temps[usize::from(t)]);
         match self.src(v, Width::W64)? {
+            Src::Reg(r) if width < Width::W32 => {
+                let t = self.take()?;
+                self.asm.movzx(width, t, Rm::R(r));
+                Ok(t)
+            }
             Src::Reg(r) if r < 16 => Ok(r),
             other => {
                 let t = self.take()?;
