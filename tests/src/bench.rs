@@ -26,24 +26,40 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub enum Engine {
     /// The evaluator, one insn at a time: what the others are measured by.
     Evaluator,
-    /// Host code from the ops as lowered.
-    Jit,
-    /// Host code after every optimiser pass.
-    JitOptimised,
+    /// Compact host code from the ops as lowered.
+    Compact,
+    /// Host code in its final form from the ops as lowered.
+    Hot,
+    /// Compact host code after every optimiser pass.
+    CompactOptimised,
+    /// Host code in its final form after every optimiser pass.
+    HotOptimised,
+    /// As a machine runs it: optimised, compact first, final after a few dispatches.
+    Mixed,
 }
 
 impl Engine {
     /// All of them, the reference first.
-    pub const ALL: [Self; 3] = [Self::Evaluator, Self::Jit, Self::JitOptimised];
+    pub const ALL: [Self; 6] = [
+        Self::Evaluator,
+        Self::Compact,
+        Self::Hot,
+        Self::CompactOptimised,
+        Self::HotOptimised,
+        Self::Mixed,
+    ];
 
     /// The vCPU's configuration, with a code cache as small as a test needs.
     pub fn config(self) -> VcpuConfig {
-        let (accel, passes) = match self {
-            Self::Evaluator => (Accel::Interp, Passes::NONE),
-            Self::Jit => (Accel::Jit, Passes::NONE),
-            Self::JitOptimised => (Accel::Jit, Passes::ALL),
+        let (accel, passes, hot_after) = match self {
+            Self::Evaluator => (Accel::Interp, Passes::NONE, 0),
+            Self::Compact => (Accel::Jit, Passes::NONE, u32::MAX),
+            Self::Hot => (Accel::Jit, Passes::NONE, 0),
+            Self::CompactOptimised => (Accel::Jit, Passes::ALL, u32::MAX),
+            Self::HotOptimised => (Accel::Jit, Passes::ALL, 0),
+            Self::Mixed => (Accel::Jit, Passes::ALL, 2),
         };
-        VcpuConfig { accel, passes, cache_bytes: 1 << 20, ..VcpuConfig::default() }
+        VcpuConfig { accel, passes, hot_after, cache_bytes: 1 << 20, ..VcpuConfig::default() }
     }
 }
 
