@@ -193,11 +193,11 @@ impl Vcpu {
         if cpu.shutdown {
             return Some(VcpuExit::Shutdown);
         }
-        let kicked = self.kicker.take();
-        let pc = cpu.state.pc;
-        if cpu.service() {
-            self.trace_interrupt(pc);
+        if cpu.state.shadow != 0 {
+            cpu.sync_mode();
         }
+        let kicked = self.kicker.take(&mut cpu.state.poll);
+        cpu.service();
         if kicked {
             return Some(VcpuExit::Kick);
         }
@@ -376,18 +376,20 @@ impl Vcpu {
 
     /// Drops translations whose bytes devices or the evaluator wrote.
     fn drop_written_code(&mut self) {
-        while let Some((page, lines)) = self.core.cpu.smc.pop() {
-            self.invalidate(page, lines);
+        while let Some((off, len)) = self.core.cpu.smc.pop() {
+            self.invalidate(off, len);
         }
         if self.core.cpu.ram.has_dirty_code() {
             for page in self.core.cpu.ram.take_dirty_code() {
-                self.invalidate(page, u64::MAX);
+                self.invalidate(page, 0x1000);
             }
         }
     }
-    fn invalidate(&mut self, page: u64, lines: u64) {
+    /// Drops the translations of `len` bytes at RAM offset `off` (within a page).
+    fn invalidate(&mut self, off: u64, len: u64) {
         let Some(jit) = self.translator.jit_mut() else { return };
-        let dropped = self.cache.invalidate(page, lines, jit);
+        let page = off & !0xFFF;
+        let dropped = self.cache.invalidate(page, off & 0xFFF, len, jit);
         self.stats.invalidated += dropped;
         self.core.cpu.ram.clear_code_lines(page);
         let left = self.cache.lines_of(page);

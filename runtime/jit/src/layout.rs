@@ -42,6 +42,10 @@ pub struct StateLayout {
     pub fault: i32,
     /// Error code (u32).
     pub fault_code: i32,
+    /// Nonzero: a resync must go through the run loop (u32).
+    pub leave: i32,
+    /// Nonzero: likewise, the next insn is special (u32).
+    pub shadow: i32,
     /// Windows of the six segments.
     pub window: [WindowLayout; 6],
 }

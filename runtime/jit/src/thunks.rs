@@ -40,6 +40,7 @@ pub(crate) struct Thunks {
     pub(crate) save_flags: usize,
     pub(crate) restore_flags: usize,
     pub(crate) goto_ptr: usize,
+    pub(crate) resync: usize,
     /// Cache offset of each thunk that exists.
     known: HashMap<Wish, usize>,
     wanted: Vec<(Wish, usize)>,
@@ -65,6 +66,7 @@ impl Thunks {
             save_flags: 0,
             restore_flags: 0,
             goto_ptr: 0,
+            resync: 0,
             known: HashMap::new(),
             wanted: Vec::new(),
             fresh: Vec::new(),
@@ -77,6 +79,7 @@ impl Thunks {
         t.flag_moves(&mut asm, layout);
         t.goto_ptr = asm.pos();
         t.jump_cache(&mut asm, layout, 0);
+        t.emit_resync(&mut asm, layout);
         t.common_memory = asm.pos();
         call_out(&mut asm, layout, calls.slow_memory, true, t.epilogue);
         t.helper = asm.pos();
@@ -213,6 +216,25 @@ impl Thunks {
         dynasm!(asm ; .arch x64 ; push rax);
         asm.load(Width::W32, reg::RAX, home);
         dynasm!(asm ; .arch x64 ; add al, 0x7F ; sahf ; pop rax ; ret);
+    }
+
+    /// After an insn that may have changed modes or mappings, the state's pc set: goes on by the jump cache, whose context covers all
+    /// that can have changed, unless the state says that the run loop must have a look.
+    fn emit_resync(&mut self, asm: &mut Asm<'_>, layout: &StateLayout) {
+        self.resync = asm.pos();
+        let mut holes = [0; 2];
+        for (hole, field) in holes.iter_mut().zip([layout.leave, layout.shadow]) {
+            asm.alu_mi(Alu::Cmp, Width::W32, Mem::base(STATE, field), 0);
+            *hole = asm.jcc(Cond::Ne);
+        }
+        asm.load(Width::W64, TLB, Mem::base(STATE, layout.tlb_base));
+        asm.load(Width::W64, abi::PC, Mem::base(STATE, layout.pc));
+        self.jump_cache(asm, layout, 0);
+        let here = asm.pos();
+        for hole in holes {
+            asm.fix32(hole, here);
+        }
+        leave(asm, layout, exit::RESYNC, self.epilogue);
     }
 
     /// The indirect jump: interrupt check, jump cache, or out. The instruction pointer is in [`abi::PC`], zero-extended.

@@ -37,6 +37,8 @@ struct State {
     window: [u64; 18],
     fault: u32,
     fault_code: u32,
+    leave: u32,
+    shadow: u32,
     env: [u8; 64],
     memory: Box<[u8; PAGES * 4096]>,
     log: Vec<(u32, u64, u32)>,
@@ -80,6 +82,8 @@ impl State {
             window: [0; 18],
             fault: 0,
             fault_code: 0,
+            leave: 1,
+            shadow: 0,
             env: std::array::from_fn(|n| mix(seed ^ n as u64) as u8),
             memory,
             log: Vec::new(),
@@ -218,6 +222,8 @@ fn layout() -> StateLayout {
         gpr: offset_of!(State, gpr) as i32,
         fault: offset_of!(State, fault) as i32,
         fault_code: offset_of!(State, fault_code) as i32,
+        leave: offset_of!(State, leave) as i32,
+        shadow: offset_of!(State, shadow) as i32,
         window: std::array::from_fn(w),
     }
 }

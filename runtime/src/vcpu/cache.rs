@@ -210,11 +210,14 @@ impl Cache {
         cpu.fetch_phys(next_page).is_ok_and(|p| p.page().0 == second.phys)
     }
 
-    /// Drops the blocks of `page` (a RAM page offset) that overlap `lines`; returns how many.
-    pub(super) fn invalidate(&mut self, page: u64, lines: u64, jit: &mut Jit) -> u64 {
+    /// Drops the blocks made from bytes `from..from + len` of `page` (a RAM page offset); returns how many.
+    pub(super) fn invalidate(&mut self, page: u64, from: u64, len: u64, jit: &mut Jit) -> u64 {
         let Some(ids) = self.by_page.remove(&page) else { return 0 };
-        let (hit, kept): (Vec<_>, Vec<_>) =
-            ids.into_iter().partition(|&id| self.lines_in(id, page) & lines != 0);
+        let overlaps = |id: &BlockId| {
+            let parts = self.parts_in(*id, page);
+            parts.into_iter().flatten().any(|(at, n)| at < from + len && from < at + n)
+        };
+        let (hit, kept): (Vec<_>, Vec<_>) = ids.into_iter().partition(overlaps);
         for &id in &hit {
             self.drop_block(id, page, jit);
         }
@@ -243,23 +246,24 @@ impl Cache {
             }
         }
     }
-    fn lines_in(&self, id: BlockId, page: u64) -> u64 {
+    /// The stretches (page offset, bytes) of `page` a block was made from.
+    fn parts_in(&self, id: BlockId, page: u64) -> [Option<(u64, u64)>; 2] {
         let block = self.get(id);
         let start = block.key.phys & 0xFFF;
-        let first_len = u64::from(block.len).min(0x1000 - start);
-        let mut mask = 0;
-        if block.page == Some(page) {
-            mask |= lines(start, first_len);
-        }
-        if block.second.and_then(|s| s.page) == Some(page) {
-            mask |= lines(0, u64::from(block.len) - first_len);
-        }
-        mask
+        let first = u64::from(block.len).min(0x1000 - start);
+        let second = block.second.and_then(|s| s.page) == Some(page);
+        [
+            (block.page == Some(page)).then_some((start, first)),
+            second.then_some((0, u64::from(block.len) - first)),
+        ]
     }
     /// Lines of `page` that hold translated code.
     pub(super) fn lines_of(&self, page: u64) -> u64 {
         let ids = self.by_page.get(&page).map_or(&[][..], |v| v);
-        ids.iter().fold(0, |mask, &id| mask | self.lines_in(id, page))
+        ids.iter()
+            .flat_map(|&id| self.parts_in(id, page))
+            .flatten()
+            .fold(0, |mask, (at, len)| mask | lines(at, len))
     }
     /// Forgets everything; returns the RAM pages that held code.
     pub(super) fn clear(&mut self) -> Vec<u64> {

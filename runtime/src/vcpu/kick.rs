@@ -33,15 +33,11 @@ impl Kicker {
             unsafe { AtomicU32::from_ptr(poll) }.store(1, Ordering::Release);
         }
     }
-    /// Clears the poll word; was there a kick since the last call?
-    pub(super) fn take(&self) -> bool {
-        if let Ok(word) = self.0.0.lock()
-            && let Some(Word(poll)) = *word
-        {
-            // SAFETY: as in `kick`.
-            unsafe { AtomicU32::from_ptr(poll) }.store(0, Ordering::Release);
-        }
-        self.0.1.swap(false, Ordering::AcqRel)
+    /// Clears the poll word; was there a kick since the last call? In this order: a kick that comes in between sets the word again.
+    pub(super) fn take(&self, poll: &mut u32) -> bool {
+        // SAFETY: the reference is exclusive among the owners; other threads access the word atomically only.
+        unsafe { AtomicU32::from_ptr(poll) }.store(0, Ordering::SeqCst);
+        self.0.1.load(Ordering::Acquire) && self.0.1.swap(false, Ordering::AcqRel)
     }
     /// The state is about to go away.
     pub(super) fn disconnect(&self) {

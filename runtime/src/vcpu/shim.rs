@@ -10,6 +10,7 @@ use jit::{Calls, Jit, StateLayout, WindowLayout, meta_kind, meta_seg, meta_size}
 use x86::access::Slow;
 use x86::cpu::Cpu;
 use x86::fault::Fault;
+use x86::flags;
 use x86::state::{CpuState, Window};
 
 /// Exit code: `Core::pending` is to be raised at the state's own instruction pointer (a helper raised it).
@@ -60,6 +61,8 @@ pub(super) fn layout() -> StateLayout {
         gpr: field(offset_of!(CpuState, gpr)),
         fault: field(offset_of!(CpuState, fault)),
         fault_code: field(offset_of!(CpuState, fault_code)),
+        leave: field(offset_of!(CpuState, leave)),
+        shadow: field(offset_of!(CpuState, shadow)),
         window,
     }
 }
@@ -117,6 +120,7 @@ extern "C" fn helper(state: *mut CpuState) -> u32 {
     match x86::lower::dispatch(cpu, id, args) {
         Ok(result) => {
             cpu.state.args[0] = result;
+            cpu.state.tlb_base = cpu.tlb_base();
             notice_devices(cpu);
             0
         }
@@ -129,7 +133,8 @@ extern "C" fn helper(state: *mut CpuState) -> u32 {
 
 /// After anything that may have reached a device: makes the next check leave if the loop has something to do.
 fn notice_devices(cpu: &mut Cpu) {
-    if cpu.state.leave != 0 || cpu.bus.intr() || cpu.ram.has_dirty_code() {
+    let interrupt = cpu.state.eflags & flags::IF != 0 && cpu.bus.intr();
+    if interrupt || cpu.state.leave != 0 || !cpu.smc.is_empty() || cpu.ram.has_dirty_code() {
         cpu.state.poll = 1;
     }
 }

@@ -84,12 +84,6 @@ impl Vcpu {
             self.log.cpu(pc, &cpu.dump());
         }
     }
-    /// An interrupt was taken at `pc`.
-    pub(super) fn trace_interrupt(&mut self, pc: u64) {
-        if self.log.has(Items::INT) {
-            self.log.write(format_args!("Servicing hardware INT at pc=0x{pc:08x}\n"));
-        }
-    }
     /// A fault is about to be delivered.
     pub(super) fn trace_fault(&mut self, fault: Fault) {
         if self.log.has(Items::INT) {

@@ -68,8 +68,8 @@ impl Cpu {
         match self.map.lookup(at) {
             PageKind::Ram { off, writable: true } => {
                 let lines = self.ram.code_lines(off);
-                if lines != 0 {
-                    self.note_code_write(off, lines & line_mask(at.page_offset(), size.bytes()));
+                if lines != 0 && lines & line_mask(at.page_offset(), size.bytes()) != 0 {
+                    self.note_code_write(off + at.page_offset(), size.bytes());
                 }
                 self.ram.write_cpu(off + at.page_offset(), size, value & size.mask());
             }
@@ -80,12 +80,10 @@ impl Cpu {
         }
     }
 
-    /// Records that translated code of the page at `off` was overwritten.
-    fn note_code_write(&mut self, off: u64, lines: u64) {
-        if lines != 0 {
-            self.smc.push((off, lines));
-            self.ask_to_leave();
-        }
+    /// Records that `len` bytes in lines with translated code were overwritten at RAM offset `off`.
+    fn note_code_write(&mut self, off: u64, len: u64) {
+        self.smc.push((off, len));
+        self.ask_to_leave();
     }
 }
 

@@ -83,7 +83,7 @@ pub struct Cpu {
     pub bus: Box<dyn Bus>,
     /// The software TLB.
     pub tlb: Tlb,
-    /// Stores over translated code since the run loop looked: page offset in guest RAM, line mask.
+    /// Stores to lines with translated code since the run loop looked: offset in guest RAM, bytes.
     pub smc: Vec<(u64, u64)>,
     /// A triple fault happened: the CPU stands still until reset.
     pub shutdown: bool,
