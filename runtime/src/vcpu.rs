@@ -22,7 +22,7 @@ use x86::mode::Mode;
 
 use crate::log::Log;
 use crate::machine::Accel;
-use cache::{BlockId, Cache};
+use cache::BlockId;
 pub use kick::Kicker;
 use shim::Core;
 use translate::Translator;
@@ -94,7 +94,6 @@ pub struct Stats {
 /// One virtual CPU with its translator.
 pub struct Vcpu {
     core: Box<Core>,
-    cache: Cache,
     translator: Translator,
     scratch: Scratch,
     config: VcpuConfig,
@@ -123,7 +122,6 @@ impl Vcpu {
         let kicker = Kicker::new(&mut core.cpu.state.poll);
         let mut vcpu = Self {
             core,
-            cache: Cache::default(),
             translator: Translator::new(jit, config.passes, config.max_insns),
             scratch: Scratch::new(),
             config,
@@ -218,7 +216,7 @@ impl Vcpu {
                 self.core.cpu.sync_mode();
             }
             self.trace_exec(block);
-            let Some(entry) = self.cache.entry(block) else {
+            let Some(entry) = self.core.cache.entry(block) else {
                 self.evaluate_block(block);
                 return self.after_step(mode);
             };
@@ -290,7 +288,7 @@ impl Vcpu {
     fn pc_of_site(&self) -> u64 {
         let state = &self.core.cpu.state;
         let offset = self.translator.jit().and_then(|j| j.buf().offset_of(state.host_ret));
-        let page_offset = offset.and_then(|at| self.cache.insn_at(at)).unwrap_or(0);
+        let page_offset = offset.and_then(|at| self.core.cache.insn_at(at)).unwrap_or(0);
         self.pc_in_page(u64::from(page_offset))
     }
     /// Instruction pointer of an offset in the running block's page.
@@ -302,20 +300,21 @@ impl Vcpu {
     /// exit: the target must follow at once.
     fn follow_direct(&mut self, link: bool) -> bool {
         let state = &self.core.cpu.state;
-        let found = self.cache.exit_at(state.host_ret, self.translator.jit());
-        let Some((from, exit)) = found.and_then(|(id, n)| Some(((id, n), self.cache.exit(id, n)?)))
+        let found = self.core.cache.exit_at(state.host_ret, self.translator.jit());
+        let Some((from, exit)) =
+            found.and_then(|(id, n)| Some(((id, n), self.core.cache.exit(id, n)?)))
         else {
             return false;
         };
         let pc = self.pc_in_page(u64::from(exit.page_offset));
         self.core.cpu.state.pc = pc;
         if link && let Some(to) = self.hot_block_at(pc) {
-            let flat = self.cache.may_link(from.0, to);
+            let flat = self.core.cache.may_link(from.0, to);
             if let (true, Some(entry), Some(jit)) =
-                (flat, self.cache.entry(to), self.translator.jit_mut())
+                (flat, self.core.cache.entry(to), self.translator.jit_mut())
             {
                 jit.link(exit.site, entry);
-                self.cache.note_link(from.0, from.1, to);
+                self.core.cache.note_link(from.0, from.1, to);
             }
         }
         !exit.backward
@@ -336,11 +335,11 @@ impl Vcpu {
     fn far_entry(&mut self, block: BlockId, pc: u64) -> Option<u64> {
         let page_offset = self.core.cpu.lin_pc(pc).page_offset() as u32;
         let jit = self.translator.jit_mut()?;
-        let far = match self.cache.far(block) {
+        let far = match self.core.cache.far(block) {
             Some(far) => far,
             None => {
-                let far = jit.far_entry(self.cache.entry(block)?, page_offset).ok()?;
-                self.cache.set_far(block, far);
+                let far = jit.far_entry(self.core.cache.entry(block)?, page_offset).ok()?;
+                self.core.cache.set_far(block, far);
                 far
             }
         };
@@ -350,8 +349,8 @@ impl Vcpu {
     /// The block at `pc`, translated if it is new.
     fn block_at(&mut self, pc: u64) -> Result<BlockId, Fault> {
         let key = self.translator.key(&mut self.core.cpu, pc)?;
-        if let Some(id) = self.cache.find(&key)
-            && self.cache.second_page_holds(id, &mut self.core.cpu, pc)
+        if let Some(id) = self.core.cache.find(&key)
+            && self.core.cache.second_page_holds(id, &mut self.core.cpu, pc)
         {
             return Ok(id);
         }
@@ -367,11 +366,11 @@ impl Vcpu {
         }
         let flushes = self.stats.flushes;
         let mut id = self.block_at(pc).ok()?;
-        if self.cache.heat(id, self.config.hot_after) {
-            let key = self.cache.get(id).key;
+        if self.core.cache.heat(id, self.config.hot_after) {
+            let key = self.core.cache.get(id).key;
             id = self.translate(pc, key, Tier::Hot).ok()?;
         }
-        (self.stats.flushes == flushes && self.cache.is_hot(id)).then_some(id)
+        (self.stats.flushes == flushes && self.core.cache.is_hot(id)).then_some(id)
     }
 
     /// Drops translations whose bytes devices or the evaluator wrote.
@@ -389,10 +388,10 @@ impl Vcpu {
     fn invalidate(&mut self, off: u64, len: u64) {
         let Some(jit) = self.translator.jit_mut() else { return };
         let page = off & !0xFFF;
-        let dropped = self.cache.invalidate(page, off & 0xFFF, len, jit);
+        let dropped = self.core.cache.invalidate(page, off & 0xFFF, len, jit);
         self.stats.invalidated += dropped;
         self.core.cpu.ram.clear_code_lines(page);
-        let left = self.cache.lines_of(page);
+        let left = self.core.cache.lines_of(page);
         if left != 0 {
             self.core.cpu.ram.set_code_lines(page, left);
         }
@@ -402,7 +401,7 @@ impl Vcpu {
     }
     /// Empties the code cache.
     fn flush_cache(&mut self) {
-        for page in self.cache.clear() {
+        for page in self.core.cache.clear() {
             self.core.cpu.ram.clear_code_lines(page);
         }
         if let Some(jit) = self.translator.jit_mut() {

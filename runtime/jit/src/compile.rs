@@ -200,7 +200,7 @@ impl Jit {
             at: 0,
             flags_home: true,
             flags_host: false,
-            out: Compiled { entry: start, ..Compiled::default() },
+            out: Compiled { entry: start, insns: Vec::with_capacity(16), ..Compiled::default() },
             labels: Vec::new(),
             holes: Vec::new(),
             slow: Vec::new(),

@@ -4,6 +4,7 @@
 //! nowhere else.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use dynasmrt::{DynasmApi, dynasm};
 use ir::{Cond, Width, exit};
@@ -24,6 +25,33 @@ pub(crate) enum Wish {
     Helper(u32),
 }
 
+/// A multiplicative hash: wishes are a few small numbers, and each access asks for one.
+#[derive(Default)]
+struct WishHasher(u64);
+
+impl Hasher for WishHasher {
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 29
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for &b in bytes {
+            self.write_u8(b);
+        }
+    }
+    fn write_u8(&mut self, n: u8) {
+        self.write_u64(u64::from(n));
+    }
+    fn write_u32(&mut self, n: u32) {
+        self.write_u64(u64::from(n));
+    }
+    fn write_u64(&mut self, n: u64) {
+        self.0 = (self.0.rotate_left(7) ^ n).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+    fn write_isize(&mut self, n: isize) {
+        self.write_u64(n as u64);
+    }
+}
+
 /// Offsets of the fixed code.
 pub(crate) struct Thunks {
     pub(crate) prologue_len: usize,
@@ -42,7 +70,7 @@ pub(crate) struct Thunks {
     pub(crate) goto_ptr: usize,
     pub(crate) resync: usize,
     /// Cache offset of each thunk that exists.
-    known: HashMap<Wish, usize>,
+    known: HashMap<Wish, usize, BuildHasherDefault<WishHasher>>,
     wanted: Vec<(Wish, usize)>,
     /// Thunks emitted with the last block.
     fresh: Vec<Wish>,
@@ -67,7 +95,7 @@ impl Thunks {
             restore_flags: 0,
             goto_ptr: 0,
             resync: 0,
-            known: HashMap::new(),
+            known: HashMap::default(),
             wanted: Vec::new(),
             fresh: Vec::new(),
         };

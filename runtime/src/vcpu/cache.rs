@@ -257,6 +257,15 @@ impl Cache {
             second.then_some((0, u64::from(block.len) - first)),
         ]
     }
+    /// Is any block made from bytes at RAM offset `at` (within a page)?
+    pub(super) fn covers(&self, at: u64, len: u64) -> bool {
+        let (page, from) = (at & !0xFFF, at & 0xFFF);
+        let ids = self.by_page.get(&page).map_or(&[][..], |v| v);
+        ids.iter()
+            .flat_map(|&id| self.parts_in(id, page))
+            .flatten()
+            .any(|(start, n)| start < from + len && from < start + n)
+    }
     /// Lines of `page` that hold translated code.
     pub(super) fn lines_of(&self, page: u64) -> u64 {
         let ids = self.by_page.get(&page).map_or(&[][..], |v| v);

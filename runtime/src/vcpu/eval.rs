@@ -29,7 +29,7 @@ impl Vcpu {
 
     /// Runs a translated block on the evaluator.
     pub(super) fn evaluate_block(&mut self, id: BlockId) {
-        let Body::Ir(block) = &self.cache.get(id).body else { return };
+        let Body::Ir(block) = &self.core.cache.get(id).body else { return };
         let block = block.clone();
         self.core.faulted = false;
         let pc = self.core.cpu.state.pc;

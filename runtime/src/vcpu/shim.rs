@@ -5,8 +5,10 @@
 
 use std::mem::offset_of;
 
+use super::cache::Cache;
 use ir::{AccessKind, exit};
-use jit::{Calls, Jit, StateLayout, WindowLayout, meta_kind, meta_seg, meta_size};
+use jit::{Calls, Jit, SlowKind, StateLayout, WindowLayout, meta_kind, meta_seg, meta_size};
+use mem::Size;
 use x86::access::Slow;
 use x86::cpu::Cpu;
 use x86::fault::Fault;
@@ -25,13 +27,15 @@ pub(super) struct Core {
     pub(super) pending: Option<Fault>,
     /// The last entry ended in a fault.
     pub(super) faulted: bool,
+    /// Which blocks exist.
+    pub(super) cache: Cache,
 }
 
 const _: () = assert!(offset_of!(Core, cpu) == 0 && offset_of!(Cpu, state) == 0);
 
 impl Core {
     pub(super) fn new(cpu: Cpu) -> Box<Self> {
-        Box::new(Self { cpu, pending: None, faulted: false })
+        Box::new(Self { cpu, pending: None, faulted: false, cache: Cache::default() })
     }
 }
 
@@ -103,12 +107,32 @@ extern "C" fn slow_memory(state: *mut CpuState) -> u32 {
             notice_devices(cpu);
             0
         }
-        Ok(Slow::EvalOne) => exit::EVAL_ONE + 1,
+        Ok(Slow::OnCode(at)) if !core.cache.covers(at, u64::from(size)) => {
+            // Data beside code in one line: no block is made from these bytes.
+            cpu.state.scratch[1] = beside_code(cpu, meta_kind(meta), at, size, value);
+            0
+        }
+        Ok(Slow::EvalOne | Slow::OnCode(_)) => exit::EVAL_ONE + 1,
         Err(fault) => {
             core.pending = Some(fault);
             exit::FAULT + 1
         }
     }
+}
+
+/// A store (0 comes back) or pointer (its host address) at RAM offset `at`.
+fn beside_code(cpu: &Cpu, kind: u8, at: u64, size: u32, value: u64) -> u64 {
+    if kind != SlowKind::Store as u8 {
+        return cpu.ram.page_ptr(at).map_or(0, |p| (p.addr() as u64 & !0xFFF) | (at & 0xFFF));
+    }
+    let size = match size {
+        1 => Size::B1,
+        2 => Size::B2,
+        4 => Size::B4,
+        _ => Size::B8,
+    };
+    cpu.ram.write_cpu(at, size, value & size.mask());
+    0
 }
 
 /// A helper of the tables.

@@ -33,7 +33,7 @@ impl Vcpu {
         if self.log.wants(Items::OP_OPT, lin) {
             self.log.op_opt(lin, &ir::text::print(&self.translator.block, &IrNames));
         }
-        if let (Body::Host(c), Some(jit)) = (&self.cache.get(id).body, self.translator.jit())
+        if let (Body::Host(c), Some(jit)) = (&self.core.cache.get(id).body, self.translator.jit())
             && self.log.wants(Items::OUT_ASM, lin)
         {
             self.log.out_asm(
@@ -73,7 +73,7 @@ impl Vcpu {
         }
         let cpu = &self.core.cpu;
         let pc = cpu.lin_pc(cpu.state.pc).0;
-        let host = match (&self.cache.get(id).body, self.translator.jit()) {
+        let host = match (&self.core.cache.get(id).body, self.translator.jit()) {
             (Body::Host(c), Some(jit)) => jit.buf().address(c.entry),
             _ => 0,
         };

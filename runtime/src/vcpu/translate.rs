@@ -177,8 +177,12 @@ impl Vcpu {
         self.trace_block(pc, second.is_some());
         let t = &mut self.translator;
         let cpu = &mut self.core.cpu;
-        let exit_flags = t.exit_flags(cpu, &key);
-        ir::opt::optimize(&mut t.block, &mut t.opt, t.passes, exit_flags);
+        // Code that has not proved hot is not worth looking at twice.
+        let quick = tier == Tier::Compact;
+        let exit_flags = if quick { [FlagMask::ALL; 2] } else { t.exit_flags(cpu, &key) };
+        let passes =
+            if quick { t.passes.without(Passes::FOLD).without(Passes::COPY) } else { t.passes };
+        ir::opt::optimize(&mut t.block, &mut t.opt, passes, exit_flags);
         let (seg, page_offset) = (policies(key.mode), cpu.lin_pc(pc).page_offset() as u32);
         let mut request = Request { block: &t.block, seg, page_offset, tier, exit_flags };
         let mut compiled = t.jit.as_mut().map(|jit| jit.compile(&request));
@@ -220,7 +224,7 @@ impl Vcpu {
         if let Some(page) = new.second.and_then(|s| s.page) {
             self.guard(page, lines(0, u64::from(new.len) - first));
         }
-        self.cache.insert(key, new)
+        self.core.cache.insert(key, new)
     }
     /// Marks lines of a page as holding translated code; the page loses its write entries.
     fn guard(&mut self, page: u64, lines: u64) {

@@ -29,6 +29,8 @@ pub enum Slow {
     Done(u64),
     /// Nothing was done: the insn must be run by the evaluator.
     EvalOne,
+    /// Nothing was done: a write to writable RAM at this offset, in lines that hold translated code.
+    OnCode(u64),
 }
 
 /// The bus access that fits `bytes` (1, 2, 4 or 8).
@@ -288,7 +290,7 @@ impl Cpu {
                     self.ram.write_cpu(at, size, value & size.mask());
                 }
             }
-            None if self.hits_code(&span, bytes) => return Ok(Slow::EvalOne),
+            None if self.hits_code(&span, bytes) => return Ok(self.on_code(&span, bytes)),
             None => self.span_write(&span, 0, bytes, value),
         }
         Ok(Slow::Done(0))
@@ -305,7 +307,9 @@ impl Cpu {
         let lin = self.seg_lin(n, off, bytes, access_of(kind))?;
         let span = self.span(lin, bytes, access_of(kind), self.state.cpl)?;
         let is_write = kind != AccessKind::R;
-        let Some(at) = self.plain_ram(&span, bytes, is_write) else { return Ok(Slow::EvalOne) };
+        let Some(at) = self.plain_ram(&span, bytes, is_write) else {
+            return Ok(self.on_code(&span, bytes));
+        };
         if is_write {
             self.refill(lin, &span);
         }
@@ -313,6 +317,14 @@ impl Cpu {
             Some(p) => Slow::Done((p.addr() as u64 & !0xFFF) | (at & 0xFFF)),
             None => Slow::EvalOne,
         })
+    }
+
+    /// The answer for a span that is not plain RAM to write.
+    fn on_code(&self, span: &Span, bytes: u32) -> Slow {
+        match span.piece(0, bytes).map(|at| (at, self.map.lookup(at))) {
+            Some((at, PageKind::Ram { off, writable: true })) => Slow::OnCode(off + at.page_offset()),
+            _ => Slow::EvalOne,
+        }
     }
 
     /// Enters the write entry of a page whose code has gone since it was translated.
