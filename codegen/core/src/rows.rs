@@ -170,16 +170,16 @@ fn written_by(isa: &Isa, row: &Row, body: &[Stmt]) -> u8 {
 /// Flags that a `cc = kind(args)` certainly writes; mirrors `ir::Code::can_define`.
 fn cc_writes(isa: &Isa, row: &Row, kind: &str, args: &[Expr]) -> u8 {
     const CARRY: u8 = 1;
-    const ZERO: u8 = 8;
     const OVERFLOW: u8 = 32;
     match kind {
         "inc" | "dec" => ALL_FLAGS & !CARRY,
-        "bt" | "bts" | "btr" | "btc" => ALL_FLAGS & !ZERO,
+        // The other flags stay as they were (`ir::Op::flags_kept`), so they are not certain.
+        "bt" | "bts" | "btr" | "btc" => CARRY,
+        "mulu" | "muls" | "imul" => CARRY | OVERFLOW,
         "shl" | "shr" | "sar" | "shld" | "shrd" if is_nonzero_count(isa, row, args) => ALL_FLAGS,
         "rol" | "ror" | "rcl" | "rcr" if is_nonzero_count(isa, row, args) => CARRY | OVERFLOW,
         "shl" | "shr" | "sar" | "shld" | "shrd" | "rol" | "ror" | "rcl" | "rcr" => 0,
-        "set" | "add" | "adc" | "sub" | "sbb" | "logic" | "neg" | "mulu" | "muls" | "imul"
-        | "bsf" | "bsr" => ALL_FLAGS,
+        "set" | "add" | "adc" | "sub" | "sbb" | "logic" | "neg" | "bsf" | "bsr" => ALL_FLAGS,
         _ => 0,
     }
 }

@@ -1,14 +1,13 @@
-//! The end of an insn: checks, loads and calls in order, then the staged writes, then how control goes on.
+//! The end of an insn: checks, loads and calls in order, then the staged writes. How control goes on: `leave`.
 
 use super::boolean::B;
 use super::flow::Target;
 use super::mem::MemState;
 use super::node::{Kind, NO, V};
 use super::tables::helpers;
-use super::{Dest, Flow, Lower, Write, mark, row};
-use crate::mode::Mode;
+use super::{Dest, Flow, Lower, Work, Write};
 use crate::state::CpuState;
-use ir::{AccessKind, Code, Cond, FlagMask, Op, Val, Width, exit};
+use ir::{AccessKind, Code, FlagMask, Op, Val, Width, exit};
 use std::mem::offset_of;
 
 /// Something that happens before the commits, or a store, under a condition.
@@ -167,7 +166,11 @@ impl Lower<'_> {
         self.probe_stores();
         let (mask, image) = self.flag_image();
         self.settle_jumps(mask != 0);
+        if !self.work.cc.is_empty() {
+            self.mark_flag_users();
+        }
         self.plain_stores(); // the last thing that may fault
+        let df = self.df_step().map(|n| self.emit(n));
         self.emit_values(image, false);
         self.emit_cc(FlagMask(mask));
         self.emit_values(image, true);
@@ -180,7 +183,9 @@ impl Lower<'_> {
             self.block.push(op);
         }
         self.commit_registers();
-        self.commit_df();
+        if let Some(step) = df {
+            self.push_st_env(offset_of!(CpuState, df), Width::W32, step);
+        }
     }
 
     /// Several stores, or flags that must come after the last fault: check the places first.
@@ -308,27 +313,28 @@ impl Lower<'_> {
     }
 
     fn emit_root(&mut self, n: u16, all: bool) {
-        if all || !self.rests_on_cc(n) || self.reads_entry_flags(n) {
+        let node = self.at_node(n);
+        if all || !node.rests_on_cc || node.rests_on_flags {
             self.emit(n);
         }
     }
 
-    fn rests_on_cc(&self, n: u16) -> bool {
-        let node = self.at_node(n);
-        if !node.val.is_none() {
-            return false;
+    /// Marks which nodes rest on flag ops and on entry flags. Nodes stand behind what they are made of, but
+    /// for bit scans, which are flag ops themselves then.
+    fn mark_flag_users(&mut self) {
+        let Work { nodes, cc, .. } = &mut *self.work;
+        for n in 0..nodes.len() {
+            let is_cc = cc.iter().any(|(_, node)| usize::from(*node) == n);
+            let (mut on_cc, mut on_flags) = (is_cc, !is_cc && nodes[n].reads_flags());
+            for arg in nodes[n].args {
+                if let Some(arg) = nodes.get(usize::from(arg)) {
+                    on_cc |= arg.rests_on_cc;
+                    on_flags |= !is_cc && arg.rests_on_flags;
+                }
+            }
+            nodes[n].rests_on_cc = on_cc;
+            nodes[n].rests_on_flags = on_flags;
         }
-        self.work.cc.iter().any(|(_, cc)| *cc == n)
-            || node.args.iter().any(|&arg| arg != NO && self.rests_on_cc(arg))
-    }
-
-    /// Does the value read flags at entry, other than as the flag op itself?
-    fn reads_entry_flags(&self, n: u16) -> bool {
-        let node = self.at_node(n);
-        if !node.val.is_none() || self.work.cc.iter().any(|(_, cc)| *cc == n) {
-            return false;
-        }
-        node.reads_flags() || node.args.iter().any(|&arg| arg != NO && self.reads_entry_flags(arg))
     }
 
     fn plain_stores(&mut self) {
@@ -403,7 +409,7 @@ impl Lower<'_> {
             }
             if pred == B::Const(true) {
                 let is_fresh = self.at_node(node).val.is_none();
-                let wants_value = is_fresh && self.is_wanted(node);
+                let wants_value = is_fresh && self.is_value_wanted();
                 self.emit_op(node, wants_value, fdef);
                 continue;
             }
@@ -419,31 +425,29 @@ impl Lower<'_> {
         }
     }
 
-    /// Does a staged write, store or jump rest on the value of `cc`?
-    fn is_wanted(&self, cc: u16) -> bool {
+    /// Does a staged write, store or jump rest on the value of a flag op?
+    fn is_value_wanted(&self) -> bool {
+        let rests = |n: u16| self.at_node(n).rests_on_cc;
         let in_jump = |b: B| match b {
-            B::Cmp(_, x, y) => self.rests_on(x, cc) || self.rests_on(y, cc),
-            B::Bit(n) => self.rests_on(n, cc),
+            B::Cmp(_, x, y) => rests(x) || rests(y),
+            B::Bit(n) => rests(n),
             B::And(_) | B::Or(_) => true,
             B::Const(_) | B::Flags(_) | B::Af => false,
         };
-        self.staged.list().iter().any(|w| self.rests_on(w.node, cc))
-            || self.staged.flag_mask != 0
-            || self.work.steps.iter().any(
-                |s| matches!(s.kind, StepKind::Store { value, .. } if self.rests_on(value, cc)),
-            )
-            || self.work.jumps.iter().any(|j| {
-                in_jump(j.pred) || matches!(j.target, Target::Node(n) if self.rests_on(n, cc))
-            })
+        let in_step = |kind| matches!(kind, StepKind::Store { value, .. } if rests(value));
+        self.staged.flag_mask != 0
+            || self.staged.list().iter().any(|w| rests(w.node))
+            || self.work.steps.iter().any(|s| in_step(s.kind))
+            || self
+                .work
+                .jumps
+                .iter()
+                .any(|j| in_jump(j.pred) || matches!(j.target, Target::Node(n) if rests(n)))
     }
 
-    fn rests_on(&self, n: u16, cc: u16) -> bool {
-        n == cc || self.at_node(n).args.iter().any(|&arg| arg != NO && self.rests_on(arg, cc))
-    }
-
-    fn commit_df(&mut self) {
-        let Some(b) = self.staged.df else { return };
-        let value = match b {
+    /// The value of the state's `df` when DF is assigned.
+    fn df_step(&mut self) -> Option<u16> {
+        Some(match self.staged.df? {
             B::Const(true) => self.const_node(u64::MAX, Width::W32),
             B::Const(false) => self.const_node(1, Width::W32),
             b => {
@@ -453,95 +457,6 @@ impl Lower<'_> {
                 let twice = self.fit(twice, Width::W32);
                 self.fold(Code::Sub, Width::W32, one, twice)
             }
-        };
-        let value = self.emit(value);
-        self.push_st_env(offset_of!(CpuState, df), Width::W32, value);
-    }
-
-    // ---- how control goes on
-
-    fn leave(&mut self) -> Flow {
-        let is_shadow = self.marks & mark::SHADOW != 0 || self.has_attr(row::SHADOW);
-        if is_shadow || self.place.mode.has(Mode::SHADOW) {
-            let value = self.block.constant(u64::from(is_shadow));
-            self.push_st_env(offset_of!(CpuState, shadow), Width::W32, value);
-        }
-        if self.marks & mark::EXIT != 0 {
-            self.push_exit(exit::RESYNC, Val::NONE);
-            return Flow::End;
-        }
-        let code = if self.marks & mark::HALT != 0 {
-            Some(exit::HALT)
-        } else if is_shadow || self.has_attr(row::ENDS) {
-            Some(exit::RESYNC)
-        } else {
-            None
-        };
-        if let Some(code) = code {
-            let next = self.next();
-            let pc = self.push_pc(next);
-            self.push_exit(code, pc);
-            return Flow::End;
-        }
-        if self.marks & mark::LEAVE != 0 {
-            self.push_leave_check();
-        }
-        if let Some(skip) = self.rep_skip {
-            self.end_repeat(skip);
-            return Flow::End;
-        }
-        if self.work.jumps.is_empty() { Flow::Next } else { self.jump() }
-    }
-
-    /// A segment load may have changed what the block's translation rests on.
-    fn push_leave_check(&mut self) {
-        let mut load = Op::new(Code::LdEnv, Width::W32);
-        load.imm = offset_of!(CpuState, leave) as u32;
-        load.d = self.block.temp(Width::W32);
-        let leave = self.block.push(load);
-        let mut op = Op::new(Code::Brcond, Width::W32);
-        op.x = Cond::Ne as u8;
-        op.a = leave;
-        op.b = self.block.constant(0);
-        op.imm = self.cold_resync();
-        self.block.push(op);
-    }
-
-    fn jump(&mut self) -> Flow {
-        let mut taken = [None; 2];
-        let mut falls_through = true;
-        for n in 0..self.work.jumps.len() {
-            let jump = self.work.jumps[n];
-            if jump.pred == B::Const(true) {
-                self.push_goto(jump.target);
-                falls_through = false;
-                break;
-            }
-            let label = self.block.label();
-            self.branch_if(jump.pred, label, true);
-            match taken.get_mut(n) {
-                Some(slot) => *slot = Some((label, jump.target)),
-                None => self.mismatches += 1, // more jumps than a block has ends
-            }
-        }
-        if falls_through {
-            let next = self.next();
-            self.push_goto_page(1, next, false);
-        }
-        for (label, target) in taken.into_iter().flatten() {
-            self.push_label(label);
-            self.push_goto(target);
-        }
-        Flow::End
-    }
-
-    fn push_goto(&mut self, target: Target) {
-        match target {
-            Target::Page(off) => self.push_goto_page(0, off, off <= i64::from(self.at)),
-            Target::Node(n) => {
-                let pc = self.emit(n);
-                self.push_goto_value(pc);
-            }
-        }
+        })
     }
 }

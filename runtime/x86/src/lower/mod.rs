@@ -18,6 +18,9 @@ mod finish;
 #[allow(dead_code, reason = "as above")]
 mod flow;
 #[allow(dead_code, reason = "as above")]
+mod kinds;
+mod leave;
+#[allow(dead_code, reason = "as above")]
 mod mem;
 mod node;
 mod operand;

@@ -67,6 +67,10 @@ pub(super) struct Node {
     pub(super) adapts: bool,
     /// Has a `Second` node.
     pub(super) has_second: bool,
+    /// Rests on the value of a flag op of `cc` (known from the commits on).
+    pub(super) rests_on_cc: bool,
+    /// Rests on flags at entry, other than through a flag op (known from the commits on).
+    pub(super) rests_on_flags: bool,
     pub(super) imm: u64,
     pub(super) args: [u16; 4],
     /// Where the value is, once emitted.
@@ -84,6 +88,8 @@ impl Node {
             x: 0,
             adapts: false,
             has_second: false,
+            rests_on_cc: false,
+            rests_on_flags: false,
             imm: 0,
             args: [NO; 4],
             val: Val::NONE,

@@ -1,0 +1,96 @@
+//! How control goes on behind an insn: the next one, a jump, or back to the run loop.
+
+use super::boolean::B;
+use super::flow::Target;
+use super::{Flow, Lower, mark, row};
+use crate::mode::Mode;
+use crate::state::CpuState;
+use ir::{Code, Cond, Op, Val, Width, exit};
+use std::mem::offset_of;
+
+impl Lower<'_> {
+    pub(super) fn leave(&mut self) -> Flow {
+        let is_shadow = self.marks & mark::SHADOW != 0 || self.has_attr(row::SHADOW);
+        if is_shadow || self.place.mode.has(Mode::SHADOW) {
+            let value = self.block.constant(u64::from(is_shadow));
+            self.push_st_env(offset_of!(CpuState, shadow), Width::W32, value);
+        }
+        if self.marks & mark::EXIT != 0 {
+            self.push_exit(exit::RESYNC, Val::NONE);
+            return Flow::End;
+        }
+        let code = if self.marks & mark::HALT != 0 {
+            Some(exit::HALT)
+        } else if is_shadow || self.has_attr(row::ENDS) {
+            Some(exit::RESYNC)
+        } else {
+            None
+        };
+        if let Some(code) = code {
+            let next = self.next();
+            let pc = self.push_pc(next);
+            self.push_exit(code, pc);
+            return Flow::End;
+        }
+        if self.marks & mark::LEAVE != 0 {
+            self.push_leave_check();
+        }
+        if let Some(skip) = self.rep_skip {
+            self.end_repeat(skip);
+            return Flow::End;
+        }
+        if self.work.jumps.is_empty() { Flow::Next } else { self.jump() }
+    }
+
+    /// A segment load may have changed what the block's translation rests on.
+    fn push_leave_check(&mut self) {
+        let mut load = Op::new(Code::LdEnv, Width::W32);
+        load.imm = offset_of!(CpuState, leave) as u32;
+        load.d = self.block.temp(Width::W32);
+        let leave = self.block.push(load);
+        let mut op = Op::new(Code::Brcond, Width::W32);
+        op.x = Cond::Ne as u8;
+        op.a = leave;
+        op.b = self.block.constant(0);
+        op.imm = self.cold_resync();
+        self.block.push(op);
+    }
+
+    fn jump(&mut self) -> Flow {
+        let mut taken = [None; 2];
+        let mut falls_through = true;
+        for n in 0..self.work.jumps.len() {
+            let jump = self.work.jumps[n];
+            if jump.pred == B::Const(true) {
+                self.push_goto(jump.target);
+                falls_through = false;
+                break;
+            }
+            let label = self.block.label();
+            self.branch_if(jump.pred, label, true);
+            match taken.get_mut(n) {
+                Some(slot) => *slot = Some((label, jump.target)),
+                None => self.mismatches += 1, // more jumps than a block has ends
+            }
+        }
+        if falls_through {
+            let next = self.next();
+            self.push_goto_page(1, next, false);
+        }
+        for (label, target) in taken.into_iter().flatten() {
+            self.push_label(label);
+            self.push_goto(target);
+        }
+        Flow::End
+    }
+
+    fn push_goto(&mut self, target: Target) {
+        match target {
+            Target::Page(off) => self.push_goto_page(0, off, off <= i64::from(self.at)),
+            Target::Node(n) => {
+                let pc = self.emit(n);
+                self.push_goto_value(pc);
+            }
+        }
+    }
+}
