@@ -61,6 +61,10 @@ impl ir::Guest for Cpu {
     fn raise(&mut self, what: u32, code: u64) -> Fault {
         Fault::from_raise(what, code as u32)
     }
+    /// Keeps the instruction pointer exact, so that a fault anywhere in a block finds its insn.
+    fn insn_start(&mut self, page_off: u32, _len: u8) {
+        self.state.pc = self.state.pc_base.wrapping_add(u64::from(page_off)) & 0xFFFF_FFFF;
+    }
 }
 
 /// One scalar field of the state, or the same field of every element of an array.
@@ -176,12 +180,22 @@ mod tests {
     use ir::Guest;
 
     #[test]
+    fn insns_move_the_instruction_pointer() {
+        let mut cpu = cpu();
+        cpu.state.pc_base = 0xFFFF_F000;
+        cpu.insn_start(0x123, 2);
+        assert_eq!(cpu.state.pc, 0xFFFF_F123);
+        cpu.insn_start(0x1004, 2);
+        assert_eq!(cpu.state.pc, 4);
+    }
+
+    #[test]
     fn state_fields_by_offset() {
         let mut cpu = cpu();
         for (n, f) in FIELDS.iter().enumerate() {
             for i in 0..f.count {
                 let w = Width::from_bits(8 * f.size as u32);
-                let v = 0x1122_3344_5566_7700 + n as u64 & w.mask();
+                let v = (0x1122_3344_5566_7700 + n as u64) & w.mask();
                 let off = (f.at + i * f.stride) as u32;
                 cpu.st_env(off, w, v);
                 assert_eq!(cpu.ld_env(off, w), v, "field {n}");

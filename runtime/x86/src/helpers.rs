@@ -254,8 +254,9 @@ impl Cpu {
         }
         let sp = frame.sp().wrapping_sub(size) & mask;
         // The manual's last step: the new top of the stack must be writable.
+        let spans = self.check_frame(&frame)?;
         self.seg_span(seg::SS, sp, bytes, Access::Write)?;
-        self.write_frame(&frame)?;
+        self.fill_frame(&frame, &spans);
         self.set_register(5, bytes, frame_pointer as u32);
         self.set_sp(sp);
         Ok(())

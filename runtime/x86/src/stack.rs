@@ -83,6 +83,13 @@ impl Cpu {
 
     /// Writes a frame: all of it or nothing. The caller sets SS and SP to what this returns.
     pub(crate) fn write_frame(&mut self, frame: &Frame) -> Result<(Segment, u64), Fault> {
+        let spans = self.check_frame(frame)?;
+        self.fill_frame(frame, &spans);
+        Ok((frame.segment, frame.sp))
+    }
+
+    /// Checks and translates the slots of a frame in the order of the pushes.
+    pub(crate) fn check_frame(&mut self, frame: &Frame) -> Result<[Span; MAX_SLOTS], Fault> {
         let slots = &frame.slots[..frame.len];
         let is_current = frame.code == 0;
         if is_current && self.is_protected() && !writable(&frame.segment) {
@@ -96,10 +103,14 @@ impl Cpu {
             let lin = Lin(frame.segment.base.wrapping_add(slot.off));
             *span = self.span(lin, slot.bytes, Access::Write, frame.cpl)?;
         }
-        for (slot, span) in slots.iter().zip(&spans) {
+        Ok(spans)
+    }
+
+    /// Writes the slots of a frame that [`Cpu::check_frame`] admitted.
+    pub(crate) fn fill_frame(&mut self, frame: &Frame, spans: &[Span; MAX_SLOTS]) {
+        for (slot, span) in frame.slots[..frame.len].iter().zip(spans) {
             self.span_write(span, 0, slot.bytes, u64::from(slot.value));
         }
-        Ok((frame.segment, frame.sp))
     }
 
     /// Reads stack slot `index` of `bytes` bytes above the stack pointer.

@@ -72,13 +72,13 @@ fn stores_over_code_are_recorded() {
     cpu.protect_code_page(0x5000);
     assert!(cpu.tlb.view(false).write_host(Lin(0x5000)).is_none());
     assert_eq!(cpu.slow_store(DS, 0x503C, 4, 1), Ok(Slow::Done(0)));
-    assert_eq!(cpu.slow_store(DS, 0x503D, 4, 2), Ok(Slow::EvalOne));
+    assert_eq!(cpu.slow_store(DS, 0x503D, 4, 2), Ok(Slow::OnCode(0x503D)));
     assert_eq!(peek4(&cpu, 0x503D), 0);
-    assert_eq!(cpu.slow_ptr(DS, 0x5044, 1, AccessKind::W), Ok(Slow::EvalOne));
+    assert_eq!(cpu.slow_ptr(DS, 0x5044, 1, AccessKind::W), Ok(Slow::OnCode(0x5044)));
     assert!(matches!(cpu.slow_ptr(DS, 0x5044, 1, AccessKind::R), Ok(Slow::Done(_))));
     assert!(cpu.smc.is_empty());
     cpu.store(DS, 0x503D, 4, 3).unwrap();
-    assert_eq!(cpu.smc, [(0x5000, 2)]);
+    assert_eq!(cpu.smc, [(0x503D, 4)]);
     assert_eq!(peek4(&cpu, 0x503D), 3);
     cpu.ram.clear_code_lines(0x5000);
     assert_eq!(cpu.slow_store(DS, 0x5044, 4, 1), Ok(Slow::Done(0)));

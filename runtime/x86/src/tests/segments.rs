@@ -162,3 +162,33 @@ fn jump_contexts_differ_where_they_must() {
     assert_ne!(cpu.state.jump_ctx, other);
     assert_eq!(cpu.state.jump_ctx & 0xFFFF_FFFF, 0);
 }
+
+#[test]
+fn dump_describes_segments() {
+    let (mut cpu, _) = protected();
+    cpu.load_seg(4, u64::from(sel::USER_DATA)).unwrap();
+    cpu.lldt(u64::from(sel::LDT)).unwrap();
+    let text = cpu.dump();
+    for line in [
+        "ES =0010 00000000 ffffffff 00cf9300 DPL=0 DS   [-WA]",
+        "CS =0008 00000000 ffffffff 00cf9b00 DPL=0 CS32 [-RA]",
+        "FS =0023 00000000 ffffffff 00cff300 DPL=3 DS   [-WA]",
+        "LDT=0030 00003c00 0000003f 00008200 DPL=0 LDT",
+        "TR =0028 00003000 000020ff 00008b00 DPL=0 TSS32-busy",
+        "GDT=     00001000 0000009f",
+        "CR0=60000011 CR2=00000000 CR3=00000000 CR4=00000000",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+    }
+}
+
+#[test]
+fn state_hash_sees_every_register() {
+    let (mut cpu, _) = protected();
+    let first = cpu.state_hash();
+    assert_eq!(first, protected().0.state_hash());
+    cpu.state.gpr[7] ^= 1;
+    let second = cpu.state_hash();
+    cpu.state.cc ^= 1;
+    assert!(first != second && second != cpu.state_hash());
+}

@@ -41,7 +41,7 @@ fn check_copy(src: u64, dst: u64, count: u64, bytes: u64, is_down: bool) {
         if is_down { from - moved } else { from + moved }
     };
     assert_eq!((cpu.state.gpr[SI], cpu.state.gpr[DI]), (at(src), at(dst)));
-    let lies_in_pages = src % bytes == 0 && dst % bytes == 0;
+    let lies_in_pages = src.is_multiple_of(bytes) && dst.is_multiple_of(bytes);
     assert!(!lies_in_pages || done == count);
 }
 
