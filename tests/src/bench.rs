@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ir::opt::Passes;
 use mem::{Bus, GuestRam, Phys, PhysMap, Port, Size};
-use stele::log::Log;
+use stele::log::{Items, Log};
 use stele::machine::Accel;
 use stele::vcpu::{Kicker, Vcpu, VcpuConfig, VcpuExit};
 use x86::cpu::Cpu;
@@ -128,6 +128,13 @@ impl Bench {
         Self { vcpu }
     }
 
+    /// A processor in reset state that logs the items of `STELE_LOG` to stderr.
+    pub fn logging(engine: Engine) -> Self {
+        let items = std::env::var("STELE_LOG").unwrap_or_default();
+        let items = Items::parse(&items).expect("STELE_LOG names items of -d");
+        Self::with_log(engine.config(), Log::new(items, Vec::new(), Box::new(std::io::stderr())))
+    }
+
     /// The CPU.
     pub fn cpu(&self) -> &Cpu {
         self.vcpu.cpu()
@@ -136,6 +143,14 @@ impl Bench {
     /// The CPU, to set it up. [`Bench::run`] and [`Bench::step`] expect [`Bench::settle`] to be called after it.
     pub fn cpu_mut(&mut self) -> &mut Cpu {
         self.vcpu.cpu_mut()
+    }
+
+    /// Resets the CPU and zeroes memory; translations are dropped.
+    pub fn clear(&mut self) {
+        self.vcpu.reset();
+        self.cpu_mut().state.gpr = [0; 16];
+        assert!(self.cpu().ram.fill(0, RAM, 0), "the whole memory can be filled");
+        self.settle();
     }
 
     /// Brings everything derived up to date after the state was written.

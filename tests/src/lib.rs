@@ -5,9 +5,11 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+pub mod program;
 mod rng;
 pub mod setup;
 mod snapshot;
+pub mod world;
 
 pub use bench::{Bench, Ending, Engine, NullBus, RAM};
 pub use rng::Rng;

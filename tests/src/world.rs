@@ -1,0 +1,253 @@
+//! Where random programs run: a mode, segments, pages, registers; all from one seed.
+//!
+//! Linear addresses: code from [`CODE`] on, data from [`DATA`] on, the stack below [`STACK_TOP`]. With paging some of
+//! the data pages are absent, read-only, or another view of the code.
+
+use x86::state::Segment;
+
+use crate::{Bench, Rng, setup};
+
+/// First of three pages of code.
+pub const CODE: u64 = 0x4000;
+/// End of the code pages.
+pub const CODE_END: u64 = 0x7000;
+/// First of four pages of data.
+pub const DATA: u64 = 0x8000;
+/// End of the data pages.
+pub const DATA_END: u64 = 0xC000;
+/// The stack is the page below; the next page down is absent where there is paging.
+pub const STACK_TOP: u64 = 0xE000;
+
+/// A mode of the processor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Real mode.
+    Real,
+    /// 32-bit, flat, level 0, no paging.
+    Flat,
+    /// 32-bit, flat, paging, level 0 or 3.
+    Paged,
+    /// 32-bit code and stack, segments with bases, limits and types.
+    Segmented32,
+    /// 16-bit code and stack, likewise.
+    Segmented16,
+    /// Virtual-8086 mode with paging.
+    Vm86,
+}
+
+/// A mode with everything that a program finds in it.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// The mode.
+    pub kind: Kind,
+    /// Registers at the start.
+    pub gpr: [u32; 8],
+    /// EFLAGS at the start: arithmetic flags and DF.
+    pub flags: u32,
+    /// Instruction pointer of the first byte.
+    pub start: u64,
+    /// Segment registers; in real and virtual-8086 mode the bases only.
+    pub segments: [Segment; 6],
+    cpl: u32,
+    iopl: u32,
+    /// Page-table entries of the linear pages from 0 to [`STACK_TOP`].
+    pages: Vec<u32>,
+    data: Vec<u8>,
+}
+
+impl World {
+    /// A world of a kind.
+    pub fn new(kind: Kind, rng: &mut Rng) -> Self {
+        let cpl = match kind {
+            Kind::Paged => 3 * (rng.below(2) as u32),
+            Kind::Vm86 => 3,
+            _ => 0,
+        };
+        let segments = segments(kind, cpl, rng);
+        let at = CODE + 16 * rng.below(32) + if rng.once_in(2) { 0xF80 } else { 0x200 };
+        let mut world = Self {
+            kind,
+            gpr: [0; 8],
+            flags: rng.draw() as u32 & if rng.once_in(4) { 0xCD5 } else { 0x8D5 },
+            start: at.wrapping_sub(segments[1].base) & 0xFFFF_FFFF,
+            segments,
+            cpl,
+            iopl: if rng.once_in(4) { 0 } else { 3 },
+            pages: pages(rng),
+            data: (0..DATA_END - DATA).map(|_| rng.draw() as u8).collect(),
+        };
+        world.fill_registers(rng);
+        world
+    }
+
+    /// Width of code: 16 or 32.
+    pub fn bits(&self) -> u32 {
+        match self.kind {
+            Kind::Real | Kind::Vm86 | Kind::Segmented16 => 16,
+            Kind::Flat | Kind::Paged | Kind::Segmented32 => 32,
+        }
+    }
+
+    /// Offset of a linear address in segment `n`.
+    pub fn offset(&self, n: usize, lin: u64) -> u32 {
+        lin.wrapping_sub(self.segments[n].base) as u32
+    }
+
+    /// Pointers in EBX, ESI, EDI and EBP, anything in the others.
+    fn fill_registers(&mut self, rng: &mut Rng) {
+        const EDGES: [u32; 8] = [0, 1, 0xFFFF_FFFF, 0x8000_0000, 0x7FFF_FFFF, 0x8000, 0xFF, 0x10];
+        for n in [0, 1, 2] {
+            self.gpr[n] = match rng.below(4) {
+                0 => *rng.pick(&EDGES),
+                1 => rng.below(16) as u32,
+                2 => 8 * rng.below(16) as u32,
+                _ => rng.draw() as u32,
+            };
+        }
+        for n in [3, 5, 6, 7] {
+            let seg = if n == 5 { 2 } else { 3 };
+            let lin = if n == 5 && rng.once_in(2) {
+                STACK_TOP - 0x80 - 4 * rng.below(64)
+            } else {
+                DATA + 0x1000 * rng.below(4) + *rng.pick(&[0, 4, 0xFF, 0x800, 0xFFC, 0xFFE, 0xFFF])
+            };
+            self.gpr[n] = self.offset(seg, lin);
+            if self.bits() == 16 {
+                // The upper half does not matter to 16-bit addresses; 32-bit ones mostly want it clear.
+                let high = if rng.once_in(4) { (rng.draw() as u32) << 16 } else { 0 };
+                self.gpr[n] = self.gpr[n] & 0xFFFF | high;
+            }
+        }
+        let depth = if rng.once_in(6) { 0xFF8 } else { 0x100 + 2 * rng.below(0x80) };
+        self.gpr[4] = self.offset(2, STACK_TOP - depth);
+    }
+
+    /// Puts the bench into this world; `code` from the start on, HLT in the rest of the code pages.
+    pub fn enter(&self, bench: &mut Bench, code: &[u8]) {
+        bench.clear();
+        bench.poke(CODE, &[0xF4; (CODE_END - CODE) as usize]);
+        bench.poke(self.segments[1].base.wrapping_add(self.start) & 0xFFFF_FFFF, code);
+        bench.poke(DATA, &self.data);
+        let selectors = self.segments.map(|s| s.selector);
+        match self.kind {
+            Kind::Real => setup::real(bench, selectors),
+            Kind::Vm86 => setup::vm86(bench, selectors, self.iopl),
+            Kind::Flat => setup::protected(bench, 0),
+            Kind::Paged => setup::protected(bench, self.cpl),
+            Kind::Segmented16 | Kind::Segmented32 => {
+                setup::protected(bench, 0);
+                for (n, segment) in self.segments.iter().enumerate() {
+                    setup::set_segment(bench, n, *segment);
+                }
+            }
+        }
+        if matches!(self.kind, Kind::Paged | Kind::Vm86) {
+            self.turn_paging_on(bench);
+        }
+        let s = &mut bench.cpu_mut().state;
+        for (register, value) in s.gpr.iter_mut().zip(self.gpr) {
+            *register = u64::from(value);
+        }
+        s.set_eflags(s.eflags() & !0xCD5 | self.flags);
+        s.pc = self.start;
+        bench.settle();
+    }
+
+    fn turn_paging_on(&self, bench: &mut Bench) {
+        setup::paging(bench, |lin| {
+            let identity = lin as u32;
+            match self.pages.get((lin >> 12) as usize) {
+                Some(entry) => *entry,
+                // The lowest MiB stays closed, the system's own pages are the supervisor's.
+                None if lin >= setup::at::GDT => identity | 3,
+                None => 0,
+            }
+        });
+        bench.cpu_mut().state.cr0 |= 1 << 16;
+    }
+}
+
+/// Entries of the pages up to the stack: code writable or not, data with a view of the code or a gap.
+fn pages(rng: &mut Rng) -> Vec<u32> {
+    let mut list = vec![0; (STACK_TOP >> 12) as usize];
+    let mut set =
+        |lin: u64, phys: u64, rights: u32| list[(lin >> 12) as usize] = phys as u32 | rights;
+    let code = if rng.once_in(4) { 5 } else { 7 };
+    for lin in (CODE..CODE_END).step_by(0x1000) {
+        set(lin, lin, code);
+    }
+    if rng.once_in(8) {
+        set(CODE + 0x1000, 0, 0);
+    }
+    for lin in (DATA..DATA_END).step_by(0x1000) {
+        match rng.below(12) {
+            0 => set(lin, 0, 0),
+            1 => set(lin, lin, 5),
+            2 => set(lin, lin, 3),
+            3 => set(lin, CODE + 0x1000 * rng.below(2), 7),
+            _ => set(lin, lin, 7),
+        }
+    }
+    set(STACK_TOP - 0x1000, STACK_TOP - 0x1000, 7);
+    list
+}
+
+/// The segments of a kind.
+fn segments(kind: Kind, cpl: u32, rng: &mut Rng) -> [Segment; 6] {
+    let flat = |selector, attr| Segment { selector, attr, limit: u32::MAX, base: 0 };
+    match kind {
+        Kind::Real | Kind::Vm86 => {
+            let mut segments = [Segment::default(); 6];
+            for s in &mut segments {
+                let selector = *rng.pick(&[0, 0, 0, 0x10, 0x11, 0x100, 0x3FF]);
+                *s =
+                    Segment { selector, attr: 0x93, limit: 0xFFFF, base: u64::from(selector) << 4 };
+            }
+            segments
+        }
+        Kind::Flat | Kind::Paged => {
+            let (code, data) = if cpl == 0 {
+                (setup::sel::CODE, setup::sel::DATA)
+            } else {
+                (setup::sel::USER_CODE, setup::sel::USER_DATA)
+            };
+            let dpl = (cpl << 5) as u16;
+            let mut segments = [flat(data, 0xC093 | dpl); 6];
+            segments[1] = flat(code, 0xC09B | dpl);
+            segments
+        }
+        Kind::Segmented32 | Kind::Segmented16 => {
+            let big = if kind == Kind::Segmented32 { 0x4000 } else { 0 };
+            std::array::from_fn(|n| {
+                let selector = setup::sel::FREE + 8 * n as u16;
+                Segment { selector, ..segment(n, big, rng) }
+            })
+        }
+    }
+}
+
+/// A segment of protected mode for register `n`: enough for what lies there, now and then too little.
+fn segment(n: usize, big: u16, rng: &mut Rng) -> Segment {
+    let base = *rng.pick(&[0, 0, 0x10, 0x123, 0x1000, 0x2008, 0xFFFF_F000]);
+    let base = if n == 1 { base & 0x1FFF } else { base };
+    // A base near 4 GiB with a small segment would put everything out of reach of 16-bit offsets.
+    let base = if big == 0 && base > 0xFFFF { 0x400 } else { base };
+    let end = |lin: u64| (lin.wrapping_sub(base) as u32).wrapping_sub(1);
+    let (attr, limit) = match n {
+        1 => (0x9B | big, end(CODE_END)),
+        2 => (0x93 | big, end(STACK_TOP)),
+        _ => match rng.below(10) {
+            0 => (0x91 | big, end(STACK_TOP)),                    // read-only
+            1 => (0x97 | big, end(DATA + 0x800)),                 // expand-down
+            2 => (0x9B, end(STACK_TOP)),                          // readable code
+            3 => (0x93 | big, end(DATA + 0x1000 * rng.below(4))), // too short for some
+            4 => (0x93 | big, end(CODE_END)),
+            5 => (0xC093, u32::MAX),
+            _ => (0x93 | big, end(STACK_TOP)),
+        },
+    };
+    // Without granularity a limit has 20 bits.
+    let is_fine = limit <= 0xF_FFFF;
+    let (attr, limit) = if is_fine { (attr, limit) } else { (attr | 0x8000, limit | 0xFFF) };
+    Segment { selector: 0, attr, limit, base }
+}

@@ -1,0 +1,270 @@
+//! Random programs on every engine: same registers, memory, flags and faults as the evaluator.
+//!
+//! The evaluator runs one insn at a time and so also tells which flags are undefined when: a program that comes to depend
+//! on one is dropped, undefined ones at the end are not compared. Loops without end are dropped too. Everything comes
+//! from a seed, which a failure prints: `STELE_SEED=n STELE_PROGRAMS=1` runs that program alone, and with
+//! `STELE_LOG=in_asm,op_opt,out_asm` the failing engine's log of it goes to stderr.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use stele_tests::program::{Generator, Rows};
+use stele_tests::world::{Kind, World};
+use stele_tests::{Bench, Ending, Engine, Rng, Snapshot, setup};
+use x86::cpu::Cpu;
+use x86::decode::{Features, MAX_LEN, decode};
+use x86::disasm::{Syntax, format};
+use x86::front::code_size;
+
+/// Programs of a test unless `STELE_PROGRAMS` says otherwise.
+const PROGRAMS: u64 = 300;
+/// Insns after which a program is taken to be endless.
+const STEP_LIMIT: u32 = 600;
+/// Benches are used for this many programs, so that one program's leavings can trouble the next.
+const BATCH: u64 = 32;
+
+/// Arithmetic flags, as `FlagMask` bits, that are undefined at the moment.
+#[derive(Default)]
+struct Taint {
+    now: u8,
+    /// An undefined flag decided something.
+    is_poisoned: bool,
+}
+
+impl Taint {
+    /// The insn at the instruction pointer is about to run.
+    fn before(&mut self, cpu: &mut Cpu) {
+        let is_in_handler = is_handler(cpu);
+        if self.now != 0 && is_in_handler {
+            self.is_poisoned = true; // an exception pushed them
+        }
+        let Ok(insn) = decode(&code_at(cpu), code_size(cpu.mode()), &Features::ALL) else { return };
+        let row = insn.info();
+        self.is_poisoned |= self.now & row.reads != 0;
+        self.now = self.now & !row.writes | row.undefined;
+    }
+}
+
+fn is_handler(cpu: &Cpu) -> bool {
+    let handlers = match cpu.is_protected() {
+        true => setup::at::HANDLERS..setup::at::HANDLERS + 0x1000,
+        false => setup::at::REAL_HANDLERS..setup::at::REAL_HANDLERS + 0x100,
+    };
+    handlers.contains(&cpu.lin_pc(cpu.state.pc).0)
+}
+
+/// The bytes at the instruction pointer, without side effects; zeros where nothing is mapped.
+fn code_at(cpu: &mut Cpu) -> [u8; MAX_LEN] {
+    let mut bytes = [0; MAX_LEN];
+    for (i, byte) in (0..).zip(&mut bytes) {
+        let lin = cpu.lin_pc(cpu.state.pc.wrapping_add(i));
+        if let Some(phys) = cpu.peek_phys(lin)
+            && let Some(off) = cpu.map.ram_offset(phys)
+        {
+            *byte = cpu.ram.read(off, mem::Size::B1).unwrap_or(0) as u8;
+        }
+    }
+    bytes
+}
+
+/// What the evaluator made of a program.
+struct Reference {
+    ending: Ending,
+    snapshot: Snapshot,
+    /// EFLAGS bits that are undefined in the end.
+    undefined: u32,
+    steps: u32,
+}
+
+/// Runs a program on the evaluator; `None` if its outcome says nothing.
+fn evaluate(bench: &mut Bench) -> Option<Reference> {
+    let mut taint = Taint::default();
+    let mut steps = 0;
+    let ending = bench.run_steps(STEP_LIMIT, |cpu| {
+        taint.before(cpu);
+        steps += 1;
+    });
+    if taint.is_poisoned || ending == Ending::Endless {
+        return None;
+    }
+    let undefined = ir::FlagMask(taint.now & 63).eflags();
+    Some(Reference { ending, snapshot: bench.snapshot(), undefined, steps })
+}
+
+/// What an engine does otherwise than the evaluator.
+fn compare(reference: &Reference, ending: Ending, mut found: Snapshot) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if ending != reference.ending {
+        wrong.push(format!("ended in {ending:?} instead of {:?}", reference.ending));
+    }
+    let kept = reference.snapshot.eflags & reference.undefined;
+    found.eflags = found.eflags & !reference.undefined | kept;
+    wrong.extend(reference.snapshot.differences(&found));
+    wrong
+}
+
+/// One bench for each engine; blocks are cut short on some.
+struct Benches(Vec<(Engine, Bench)>);
+
+impl Benches {
+    fn new(rng: &mut Rng) -> Self {
+        let bench = |engine: Engine| {
+            let mut config = engine.config();
+            config.max_insns = *rng.pick(&[64, 64, 5, 1]);
+            config.nochain = rng.once_in(6);
+            (engine, Bench::with_config(config))
+        };
+        Self(Engine::ALL.map(bench).into())
+    }
+
+    /// Runs a program everywhere; the first difference, and how many insns the evaluator ran (0: dropped).
+    fn run(&mut self, world: &World, code: &[u8]) -> Result<u32, (Engine, Vec<String>)> {
+        let ((_, evaluator), others) = self.0.split_first_mut().expect("the evaluator is first");
+        world.enter(evaluator, code);
+        let Some(reference) = evaluate(evaluator) else { return Ok(0) };
+        for (engine, bench) in others {
+            world.enter(bench, code);
+            let ending = bench.run();
+            let wrong = compare(&reference, ending, bench.snapshot());
+            if !wrong.is_empty() {
+                return Err((*engine, wrong));
+            }
+        }
+        Ok(reference.steps)
+    }
+}
+
+/// Seeds and length of a test run.
+struct Plan {
+    first: u64,
+    count: u64,
+}
+
+impl Plan {
+    fn new(default_seed: u64) -> Self {
+        let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
+        Self {
+            first: number("STELE_SEED").unwrap_or(default_seed),
+            count: number("STELE_PROGRAMS").unwrap_or(PROGRAMS),
+        }
+    }
+}
+
+/// A seed's world and program.
+fn generate(isa: &isa_spec::model::Isa, rows: &Rows, kind: Kind, seed: u64) -> (World, Vec<u8>) {
+    let mut rng = Rng::new(seed);
+    let world = World::new(kind, &mut rng);
+    let len = 5 + rng.below(26);
+    let code = Generator::new(isa, rows, &world, &mut rng).program(len);
+    (world, code)
+}
+
+/// The way the evaluator takes through a program, insn by insn.
+fn trace(world: &World, code: &[u8]) -> String {
+    let mut bench = Bench::new(Engine::Evaluator);
+    world.enter(&mut bench, code);
+    let mut text = format!("{:x?} start {:#x} flags {:#x}\n", world.kind, world.start, world.flags);
+    let _ = writeln!(text, "registers {:x?}", world.gpr);
+    let mut last = Vec::new();
+    bench.run_steps(STEP_LIMIT, |cpu| {
+        let bytes = code_at(cpu);
+        let pc = cpu.state.pc;
+        let (len, what) = match decode(&bytes, code_size(cpu.mode()), &Features::ALL) {
+            Ok(insn) => (insn.len, format(&insn, pc, Syntax::Intel)),
+            Err(error) => (MAX_LEN as u8, format!("{error:?}")),
+        };
+        let bytes = &bytes[..usize::from(len)];
+        let flags = cpu.state.eflags();
+        let gpr: Vec<String> = cpu.state.gpr[..8].iter().map(|r| format!("{r:x}")).collect();
+        last.push(format!("{pc:08x} {bytes:02x?} {what}   [{} {flags:x}]", gpr.join(" ")));
+    });
+    let skipped = last.len().saturating_sub(80);
+    let _ = writeln!(text, "({skipped} insns before)\n{}", last[skipped..].join("\n"));
+    text
+}
+
+/// Everything about a difference; whether it shows in a program run alone is part of it.
+fn report(
+    kind: Kind,
+    seed: u64,
+    world: &World,
+    code: &[u8],
+    found: (Engine, Vec<String>),
+) -> String {
+    let (engine, wrong) = found;
+    let alone = engine_alone(engine, world, code);
+    let verdict = match alone.is_empty() {
+        true => format!("not when run alone, see the {} programs before\n", seed % BATCH),
+        false => format!("alone:\n  {}\n", alone.join("\n  ")),
+    };
+    let wrong = wrong.join("\n  ");
+    format!("{kind:?}, STELE_SEED={seed}, {engine:?}:\n  {wrong}\n{verdict}{}", trace(world, code))
+}
+
+fn engine_alone(engine: Engine, world: &World, code: &[u8]) -> Vec<String> {
+    let (mut reference, mut bench) = (Bench::new(Engine::Evaluator), Bench::logging(engine));
+    world.enter(&mut reference, code);
+    let Some(reference) = evaluate(&mut reference) else { return Vec::new() };
+    world.enter(&mut bench, code);
+    let ending = bench.run();
+    compare(&reference, ending, bench.snapshot())
+}
+
+/// Runs the programs of a kind and asserts that all engines agree.
+fn check(kind: Kind, default_seed: u64) {
+    const SHOWN: usize = 3;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../isa-spec/x86");
+    let isa = isa_spec::load(&folder).unwrap_or_else(|errors| panic!("{errors}"));
+    let rows = Rows::new(&isa);
+    let plan = Plan::new(default_seed);
+    let mut benches = None;
+    let (mut run, mut steps, mut failures) = (0, 0, Vec::new());
+    for seed in plan.first..plan.first + plan.count {
+        if seed % BATCH == 0 || benches.is_none() {
+            benches = Some(Benches::new(&mut Rng::new(!seed)));
+        }
+        let benches = benches.as_mut().expect("made above");
+        let (world, code) = generate(&isa, &rows, kind, seed);
+        match benches.run(&world, &code) {
+            Ok(0) => {}
+            Ok(n) => (run, steps) = (run + 1, steps + u64::from(n)),
+            Err(found) => failures.push(report(kind, seed, &world, &code, found)),
+        }
+        if failures.len() >= SHOWN {
+            break;
+        }
+    }
+    println!("{kind:?}: {run} of {} programs compared, {steps} insns", plan.count);
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(run * 2 > plan.count || plan.count < 20, "only {run} programs say anything");
+}
+
+#[test]
+fn real_mode_programs_agree() {
+    check(Kind::Real, 0);
+}
+
+#[test]
+fn flat_programs_agree() {
+    check(Kind::Flat, 1 << 32);
+}
+
+#[test]
+fn paged_programs_agree() {
+    check(Kind::Paged, 2 << 32);
+}
+
+#[test]
+fn programs_in_32_bit_segments_agree() {
+    check(Kind::Segmented32, 3 << 32);
+}
+
+#[test]
+fn programs_in_16_bit_segments_agree() {
+    check(Kind::Segmented16, 4 << 32);
+}
+
+#[test]
+fn vm86_programs_agree() {
+    check(Kind::Vm86, 5 << 32);
+}
