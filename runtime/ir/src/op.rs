@@ -151,7 +151,7 @@ pub enum Code {
     Extu,
     /// d(w) = sign-extend a read at width x
     Exts,
-    /// d = byte-swapped a (w32, w64)
+    /// d = byte-swapped a, from 16 bits up
     Bswap,
     /// d(W8) = a `cond x` b ? 1 : 0, comparing at width w
     Setcond,

@@ -94,7 +94,7 @@ impl Check<'_> {
             Code::Brcond | Code::Setcond | Code::Movcond if !is_comparison(op.cond()) => {
                 self.fail("no comparison of integers");
             }
-            Code::Bswap if op.w < Width::W32 => self.fail("bswap needs 32 or 64 bits"),
+            Code::Bswap if op.w < Width::W16 => self.fail("bswap needs 16 bits or more"),
             Code::ReadPc if op.w < Width::W32 => self.fail("read_pc needs 32 or 64 bits"),
             Code::Bt | Code::Bts | Code::Btr | Code::Btc | Code::Bsf | Code::Bsr
                 if op.w == Width::W8 =>

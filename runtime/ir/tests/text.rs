@@ -142,12 +142,12 @@ fn the_verifier_tells_all_at_once() {
         verify_errors(
             "brcond_i32 eax,$0x0,eq,$L0
              mov_i32 tmp0,ebx
-             bswap_i16 ax,ax
+             bswap_i8 al,al
              set_label $L0
              add_i32 ecx,ecx,tmp0"
         ),
         [
-            "op 2 `bswap_i16 ax,ax`: bswap needs 32 or 64 bits",
+            "op 2 `bswap_i8 al,al`: bswap needs 16 bits or more",
             "op 4 `add_i32 ecx,ecx,tmp0`: tmp0 is not assigned on every path to here",
             "op 5 ``: control runs off the end of the block",
         ]

@@ -40,6 +40,9 @@ impl Emit<'_> {
             Code::Bswap => {
                 let t = self.copy_of(op.a, op.w)?;
                 self.asm.bswap(wide(op.w), t);
+                if op.w == Width::W16 {
+                    self.asm.rorx(t, t, 16);
+                }
                 self.write_back(op.d, op.w, t)
             }
             Code::Not | Code::Neg | Code::Inc | Code::Dec => self.unary(op),
