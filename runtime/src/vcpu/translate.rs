@@ -180,8 +180,7 @@ impl Vcpu {
         // Code that has not proved hot is not worth looking at twice.
         let quick = tier == Tier::Compact;
         let exit_flags = if quick { [FlagMask::ALL; 2] } else { t.exit_flags(cpu, &key) };
-        let passes =
-            if quick { t.passes.without(Passes::FOLD).without(Passes::COPY) } else { t.passes };
+        let passes = if quick { Passes::NONE } else { t.passes };
         ir::opt::optimize(&mut t.block, &mut t.opt, passes, exit_flags);
         let (seg, page_offset) = (policies(key.mode), cpu.lin_pc(pc).page_offset() as u32);
         let mut request = Request { block: &t.block, seg, page_offset, tier, exit_flags };
