@@ -47,6 +47,7 @@ impl Helpers for Cpu {
     fn hlt(&mut self, next: u64) {
         self.state.pc = next;
         self.state.halted = 1;
+        self.ask_to_leave();
     }
 
     // Segment and system registers.
