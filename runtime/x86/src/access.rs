@@ -322,7 +322,9 @@ impl Cpu {
     /// The answer for a span that is not plain RAM to write.
     fn on_code(&self, span: &Span, bytes: u32) -> Slow {
         match span.piece(0, bytes).map(|at| (at, self.map.lookup(at))) {
-            Some((at, PageKind::Ram { off, writable: true })) => Slow::OnCode(off + at.page_offset()),
+            Some((at, PageKind::Ram { off, writable: true })) => {
+                Slow::OnCode(off + at.page_offset())
+            }
             _ => Slow::EvalOne,
         }
     }
