@@ -324,10 +324,12 @@ impl Emit<'_> {
             self.save_flags()?;
         }
         self.flags_host = false;
-        let (lin, limit) = self.linear(op, size, write)?;
-        let table = if write { abi::TLB_WRITE } else { 0 };
+        // Registers first: taking one may spill another, and a spill behind a check would be missing after the slow path.
+        let off = self.src_reg(op.a, Width::W32)?;
         let index = self.take()?;
         let tag = self.take()?;
+        let (lin, limit) = self.linear(op.x, off, (size, write), tag)?;
+        let table = if write { abi::TLB_WRITE } else { 0 };
         self.asm.pext_m(index, lin, Mem::base(STATE, self.layout.tlb_mask));
         self.asm.load(Width::W64, tag, Mem::index(TLB, index, 3, table));
         self.asm.alu_rr(Alu::Xor, Width::W64, tag, lin);
@@ -338,14 +340,20 @@ impl Emit<'_> {
         Ok(Checked { lin, addend: index, holes: [limit, miss] })
     }
 
-    /// The linear address, after the segment's base and limit as its policy demands.
-    fn linear(&mut self, op: &Op, size: u32, write: bool) -> Result<(u8, usize), CompileError> {
-        let policy = self.seg.get(usize::from(op.x)).copied().unwrap_or(SegPolicy::Flat);
+    /// The linear address of offset `off` for an access of (bytes, is a write), after the segment's base and limit as its
+    /// policy demands; `t` is free to use.
+    fn linear(
+        &mut self,
+        seg: u8,
+        off: u8,
+        (size, write): (u32, bool),
+        t: u8,
+    ) -> Result<(u8, usize), CompileError> {
+        let policy = self.seg.get(usize::from(seg)).copied().unwrap_or(SegPolicy::Flat);
         if policy == SegPolicy::Flat {
-            return Ok((self.src_reg(op.a, Width::W32)?, NO_HOLE));
+            return Ok((off, NO_HOLE));
         }
-        let window = self.layout.window[usize::from(op.x)];
-        let off = self.src_reg(op.a, Width::W32)?;
+        let window = self.layout.window[usize::from(seg)];
         let lin = self.take()?;
         self.asm.load(Width::W64, lin, Mem::base(STATE, window.base));
         self.asm.alu_rr(Alu::Add, Width::W32, lin, off);
@@ -356,11 +364,9 @@ impl Emit<'_> {
                 self.asm.jcc(Cond::A)
             }
             _ => {
-                let t = self.take()?;
                 let end = if write { window.write_end } else { window.read_end };
                 self.asm.lea(Width::W64, t, Mem::base(off, size as i32));
                 self.asm.alu_rm(Alu::Cmp, Width::W64, t, Mem::base(STATE, end));
-                self.regs.release(t);
                 self.asm.jcc(Cond::A)
             }
         };
