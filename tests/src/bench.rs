@@ -129,10 +129,10 @@ impl Bench {
     }
 
     /// A processor in reset state that logs the items of `STELE_LOG` to stderr.
-    pub fn logging(engine: Engine) -> Self {
+    pub fn logging(config: VcpuConfig) -> Self {
         let items = std::env::var("STELE_LOG").unwrap_or_default();
         let items = Items::parse(&items).expect("STELE_LOG names items of -d");
-        Self::with_log(engine.config(), Log::new(items, Vec::new(), Box::new(std::io::stderr())))
+        Self::with_log(config, Log::new(items, Vec::new(), Box::new(std::io::stderr())))
     }
 
     /// The CPU.
@@ -145,11 +145,12 @@ impl Bench {
         self.vcpu.cpu_mut()
     }
 
-    /// Resets the CPU and zeroes memory; translations are dropped.
+    /// Resets the CPU and fills memory below 1 MiB with HLT, above with zeros; translations are dropped.
     pub fn clear(&mut self) {
         self.vcpu.reset();
         self.cpu_mut().state.gpr = [0; 16];
-        assert!(self.cpu().ram.fill(0, RAM, 0), "the whole memory can be filled");
+        let ram = &self.cpu().ram;
+        assert!(ram.fill(0, 1 << 20, 0xF4) && ram.fill(1 << 20, RAM - (1 << 20), 0));
         self.settle();
     }
 

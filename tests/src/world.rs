@@ -125,7 +125,6 @@ impl World {
     /// Puts the bench into this world; `code` from the start on, HLT in the rest of the code pages.
     pub fn enter(&self, bench: &mut Bench, code: &[u8]) {
         bench.clear();
-        bench.poke(CODE, &[0xF4; (CODE_END - CODE) as usize]);
         bench.poke(self.segments[1].base.wrapping_add(self.start) & 0xFFFF_FFFF, code);
         bench.poke(DATA, &self.data);
         let selectors = self.segments.map(|s| s.selector);

@@ -8,6 +8,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use stele::vcpu::VcpuConfig;
 use stele_tests::program::{Generator, Rows};
 use stele_tests::world::{Kind, World};
 use stele_tests::{Bench, Ending, Engine, Rng, Snapshot, setup};
@@ -15,6 +16,7 @@ use x86::cpu::Cpu;
 use x86::decode::{Features, MAX_LEN, decode};
 use x86::disasm::{Syntax, format};
 use x86::front::code_size;
+use x86::insn::prefix;
 
 /// Programs of a test unless `STELE_PROGRAMS` says otherwise.
 const PROGRAMS: u64 = 300;
@@ -27,8 +29,10 @@ const BATCH: u64 = 32;
 #[derive(Default)]
 struct Taint {
     now: u8,
-    /// An undefined flag decided something.
+    /// The program depends on what is not defined.
     is_poisoned: bool,
+    /// The insn before, if it was a repeated one: its place and bytes.
+    repeated: Option<(u64, [u8; MAX_LEN])>,
 }
 
 impl Taint {
@@ -38,7 +42,13 @@ impl Taint {
         if self.now != 0 && is_in_handler {
             self.is_poisoned = true; // an exception pushed them
         }
-        let Ok(insn) = decode(&code_at(cpu), code_size(cpu.mode()), &Features::ALL) else { return };
+        let (pc, bytes) = (cpu.state.pc, code_at(cpu));
+        // When a repeated insn notices that it overwrote itself is not said anywhere.
+        self.is_poisoned |= self.repeated.take().is_some_and(|(at, old)| at == pc && old != bytes);
+        let Ok(insn) = decode(&bytes, code_size(cpu.mode()), &Features::ALL) else { return };
+        if insn.prefixes & (prefix::REP | prefix::REPNE) != 0 {
+            self.repeated = Some((pc, bytes));
+        }
         let row = insn.info();
         self.is_poisoned |= self.now & row.reads != 0;
         self.now = self.now & !row.writes | row.undefined;
@@ -103,8 +113,11 @@ fn compare(reference: &Reference, ending: Ending, mut found: Snapshot) -> Vec<St
     wrong
 }
 
+/// How a program was run, and what came out differently.
+type Found = (VcpuConfig, Vec<String>);
+
 /// One bench for each engine; blocks are cut short on some.
-struct Benches(Vec<(Engine, Bench)>);
+struct Benches(Vec<(VcpuConfig, Bench)>);
 
 impl Benches {
     fn new(rng: &mut Rng) -> Self {
@@ -112,22 +125,22 @@ impl Benches {
             let mut config = engine.config();
             config.max_insns = *rng.pick(&[64, 64, 5, 1]);
             config.nochain = rng.once_in(6);
-            (engine, Bench::with_config(config))
+            (config.clone(), Bench::with_config(config))
         };
         Self(Engine::ALL.map(bench).into())
     }
 
     /// Runs a program everywhere; the first difference, and how many insns the evaluator ran (0: dropped).
-    fn run(&mut self, world: &World, code: &[u8]) -> Result<u32, (Engine, Vec<String>)> {
+    fn run(&mut self, world: &World, code: &[u8]) -> Result<u32, Found> {
         let ((_, evaluator), others) = self.0.split_first_mut().expect("the evaluator is first");
         world.enter(evaluator, code);
         let Some(reference) = evaluate(evaluator) else { return Ok(0) };
-        for (engine, bench) in others {
+        for (config, bench) in others {
             world.enter(bench, code);
             let ending = bench.run();
             let wrong = compare(&reference, ending, bench.snapshot());
             if !wrong.is_empty() {
-                return Err((*engine, wrong));
+                return Err((config.clone(), wrong));
             }
         }
         Ok(reference.steps)
@@ -184,27 +197,21 @@ fn trace(world: &World, code: &[u8]) -> String {
 }
 
 /// Everything about a difference; whether it shows in a program run alone is part of it.
-fn report(
-    kind: Kind,
-    seed: u64,
-    world: &World,
-    code: &[u8],
-    found: (Engine, Vec<String>),
-) -> String {
-    let (engine, wrong) = found;
-    let alone = engine_alone(engine, world, code);
+fn report(kind: Kind, seed: u64, world: &World, code: &[u8], (config, wrong): Found) -> String {
+    let alone = differences_alone(&config, world, code);
     let verdict = match alone.is_empty() {
         true => format!("not when run alone, see the {} programs before\n", seed % BATCH),
         false => format!("alone:\n  {}\n", alone.join("\n  ")),
     };
     let wrong = wrong.join("\n  ");
-    format!("{kind:?}, STELE_SEED={seed}, {engine:?}:\n  {wrong}\n{verdict}{}", trace(world, code))
+    format!("{kind:?}, STELE_SEED={seed}, {config:?}:\n  {wrong}\n{verdict}{}", trace(world, code))
 }
 
-fn engine_alone(engine: Engine, world: &World, code: &[u8]) -> Vec<String> {
-    let (mut reference, mut bench) = (Bench::new(Engine::Evaluator), Bench::logging(engine));
+fn differences_alone(config: &VcpuConfig, world: &World, code: &[u8]) -> Vec<String> {
+    let mut reference = Bench::new(Engine::Evaluator);
     world.enter(&mut reference, code);
     let Some(reference) = evaluate(&mut reference) else { return Vec::new() };
+    let mut bench = Bench::logging(config.clone());
     world.enter(&mut bench, code);
     let ending = bench.run();
     compare(&reference, ending, bench.snapshot())
@@ -220,8 +227,8 @@ fn check(kind: Kind, default_seed: u64) {
     let mut benches = None;
     let (mut run, mut steps, mut failures) = (0, 0, Vec::new());
     for seed in plan.first..plan.first + plan.count {
-        if seed % BATCH == 0 || benches.is_none() {
-            benches = Some(Benches::new(&mut Rng::new(!seed)));
+        if seed.is_multiple_of(BATCH) || benches.is_none() {
+            benches = Some(Benches::new(&mut Rng::new(!(seed - seed % BATCH))));
         }
         let benches = benches.as_mut().expect("made above");
         let (world, code) = generate(&isa, &rows, kind, seed);
@@ -236,7 +243,7 @@ fn check(kind: Kind, default_seed: u64) {
     }
     println!("{kind:?}: {run} of {} programs compared, {steps} insns", plan.count);
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    assert!(run * 2 > plan.count || plan.count < 20, "only {run} programs say anything");
+    assert!(run * 3 > plan.count || plan.count < 20, "only {run} programs say anything");
 }
 
 #[test]
