@@ -9,6 +9,9 @@ use stele_benches::per_unit;
 use stele_benches::samples::{Sample, samples, sweep};
 use x86::insn::CodeSize;
 
+/// One way of decoding a sample from end to end.
+type Sweep = fn(&Sample) -> u64;
+
 fn sweep_iced(sample: &Sample) -> u64 {
     let bits = if sample.size == CodeSize::Bits16 { 16 } else { 32 };
     let mut decoder = Decoder::new(bits, &sample.bytes, DecoderOptions::NONE);
@@ -25,7 +28,7 @@ fn sweep_iced(sample: &Sample) -> u64 {
 fn decode(c: &mut Criterion) {
     for sample in samples() {
         let mut group = c.benchmark_group(format!("decode/{}-{:?}", sample.origin, sample.size));
-        let ways: [(&str, fn(&Sample) -> u64); 2] = [("stele", sweep), ("iced-x86", sweep_iced)];
+        let ways: [(&str, Sweep); 2] = [("stele", sweep), ("iced-x86", sweep_iced)];
         group.sampling_mode(SamplingMode::Flat);
         for (name, way) in ways {
             group.bench_function(name, |b| {
