@@ -91,6 +91,7 @@ impl RowBox {
     pub fn of(row: &Row) -> RowBox {
         let op = &row.opcode;
         let prefixes = match op.prefix {
+            Mandatory::Any if rep_is_opcode(op.map) => 0b0011,
             Mandatory::Any => 0b1111,
             Mandatory::Np => 0b0001,
             Mandatory::P66 => 0b0010,
@@ -133,6 +134,12 @@ impl RowBox {
         }
         self.rank > other.rank && (self.prefixes & !other.prefixes) == 0
     }
+}
+
+/// Are F2 and F3 always part of the opcode in this map? (SDM Vol. 2D, "Three-byte Opcode Map": their columns are empty
+/// where no instruction stands; processors raise #UD there.)
+pub fn rep_is_opcode(map: Map) -> bool {
+    matches!(map, Map::M0f38 | Map::M0f3a)
 }
 
 fn modrm_set(row: &Row) -> ModRmSet {

@@ -2,6 +2,7 @@
 //! another until one row is left.
 
 use super::record::{self, Gate};
+use isa_spec::boxes::rep_is_opcode;
 use isa_spec::model::{Isa, Mandatory, Map, ModRm, Row};
 use std::collections::BTreeMap;
 
@@ -159,7 +160,7 @@ fn accepts(row: &Row, kind: Kind, slot: u16) -> bool {
     match kind {
         Kind::Mode => !row.attrs.has(["o64", "i64"][usize::from(slot)]),
         Kind::Prefix => match row.opcode.prefix {
-            Mandatory::Any => true,
+            Mandatory::Any => slot < 2 || !rep_is_opcode(row.opcode.map),
             Mandatory::Np => slot == 0,
             Mandatory::P66 => slot == 1,
             Mandatory::F3 => slot == 2,
