@@ -2,8 +2,8 @@
 //!
 //! [`Machine::run`] serves timers, events and inputs, then calls the inner loop ([`Vcpu::run`]), which comes back
 //! when it is kicked, when the CPU halts, or when it shuts down. Everything guest-visible happens on this thread;
-//! others only kick. Who kicks: the [`alarm`] thread at the next deadline, console threads with inputs, and the
-//! [`bus`] when the guest did something the board cannot settle alone.
+//! others only kick. Who kicks: the alarm thread at the next deadline, console threads with inputs, and the
+//! bus link when the guest did something the board cannot settle alone.
 
 mod alarm;
 mod build;

@@ -31,7 +31,7 @@ pub struct Args {
     /// IDE disk 3 (secondary slave)
     #[arg(long, value_name = "FILE", help_heading = "Disks")]
     pub hdd: Option<PathBuf>,
-    /// file=F[,format=raw][,if=ide][,index=N][,snapshot=on][,readonly=on]
+    /// file=F and, after commas: format=raw if=ide index=N snapshot=on readonly=on
     #[arg(long, value_name = "OPTS", help_heading = "Disks", action = ArgAction::Append)]
     pub drive: Vec<String>,
     /// CD image (not supported yet)
