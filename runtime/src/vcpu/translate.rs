@@ -18,7 +18,7 @@ use super::Vcpu;
 use super::cache::{BlockId, Body, Key, New, Second, lines};
 
 /// Most bytes a block is made from.
-const FETCH: usize = 512;
+const FETCH: usize = 192;
 /// Bytes looked at to see which flags a successor kills.
 const PEEK: usize = 40;
 /// Bytes needed of the second page.
