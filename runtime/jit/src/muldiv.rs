@@ -2,9 +2,9 @@
 
 use ir::{Code, Op, Val, Width};
 
-use crate::abi::reg;
-use crate::asm::Rm;
-use crate::compile::{CompileError, Emit};
+use crate::abi::{STATE, reg};
+use crate::asm::{Mem, Rm};
+use crate::compile::{CompileError, Emit, Src};
 
 const RAX: Val = Val::gpr(0);
 const RDX: Val = Val::gpr(2);
@@ -45,7 +45,7 @@ impl Emit<'_> {
         if flags { self.after_producer(op) } else { Ok(()) }
     }
 
-    /// Saves RAX and RDX, sets the operands up, and puts results and saved registers where they belong.
+    /// Saves RAX and RDX in the state's argument slots, sets the operands up, moves the results out and brings the two back.
     fn muldiv_around(
         &mut self,
         op: &Op,
@@ -55,39 +55,44 @@ impl Emit<'_> {
     ) -> Result<(), CompileError> {
         let low = self.src(op.a, op.w)?;
         let high = if divide { Some(self.src(op.b, op.w)?) } else { None };
-        let save_a = self.take()?;
-        let save_d = self.take()?;
-        self.asm.mov_rr(Width::W64, save_a, reg::RAX);
-        self.asm.mov_rr(Width::W64, save_d, reg::RDX);
-        let moved = |s: crate::compile::Src| match s {
-            crate::compile::Src::Reg(reg::RAX) => crate::compile::Src::Reg(save_a),
-            crate::compile::Src::Reg(reg::RDX) => crate::compile::Src::Reg(save_d),
-            other => other,
-        };
-        self.move_to(reg::RAX, moved(low), op.w);
-        if let Some(high) = high {
-            self.move_to(reg::RDX, moved(high), op.w);
+        let homes = [Mem::base(STATE, self.layout.args), Mem::base(STATE, self.layout.args + 8)];
+        self.asm.store(Width::W64, homes[0], reg::RAX);
+        self.asm.store(Width::W64, homes[1], reg::RDX);
+        match (low, high) {
+            (Src::Reg(reg::RDX), Some(Src::Reg(reg::RAX))) => {
+                self.asm.xchg(Width::W64, reg::RAX, reg::RDX);
+            }
+            (_, Some(high @ Src::Reg(reg::RAX))) => {
+                self.move_to(reg::RDX, high, op.w);
+                self.move_to(reg::RAX, low, op.w);
+            }
+            (_, high) => {
+                self.move_to(reg::RAX, low, op.w);
+                if let Some(high) = high {
+                    self.move_to(reg::RDX, high, op.w);
+                }
+            }
         }
         self.asm.group3(n, op.w, Rm::R(factor));
-        self.results(op, [(op.d, reg::RAX), (op.e, reg::RDX)], save_a, save_d)
+        // The operands are used up: their registers may take the results.
+        self.regs.end_sources(self.at, op);
+        let (q, r) = (self.take()?, self.take()?);
+        self.asm.mov_rr(Width::W64, q, reg::RAX);
+        self.asm.mov_rr(Width::W64, r, reg::RDX);
+        self.asm.load(Width::W64, reg::RAX, homes[0]);
+        self.asm.load(Width::W64, reg::RDX, homes[1]);
+        self.settle(op.d, op.w, q)?;
+        self.settle(op.e, op.w, r)
     }
-
-    /// Stores two results that sit in RAX and RDX, and brings back those of the two that are no destination.
-    fn results(
-        &mut self,
-        op: &Op,
-        parts: [(Val, u8); 2],
-        save_a: u8,
-        save_d: u8,
-    ) -> Result<(), CompileError> {
-        // Swap: the saved guest values return to RAX/RDX, the results move to the scratch registers.
-        self.asm.xchg(Width::W64, save_a, reg::RAX);
-        self.asm.xchg(Width::W64, save_d, reg::RDX);
-        for (d, from) in parts {
-            let t = if from == reg::RAX { save_a } else { save_d };
-            self.write_back(d, op.w, t)?;
+    /// The value in scratch register `from` becomes `d`.
+    fn settle(&mut self, d: Val, w: Width, from: u8) -> Result<(), CompileError> {
+        match d.as_temp() {
+            Some(t) if self.regs.may_hold(from) => {
+                self.regs.bind(t, from);
+                Ok(())
+            }
+            _ => self.write_back(d, w, from),
         }
-        Ok(())
     }
 
     /// Byte forms: AX = AL * r, or AL, AH = AX / r.

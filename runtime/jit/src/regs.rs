@@ -168,6 +168,25 @@ impl Regs {
             self.release(r);
         }
     }
+    /// Frees the registers of source temporaries that op `at` was the last to read, before its results are placed.
+    pub(crate) fn end_sources(&mut self, at: usize, op: &Op) {
+        for v in [op.a, op.b, op.c] {
+            if let Some(t) = v.as_temp()
+                && v != op.d
+                && v != op.e
+                && self.last_use[usize::from(t)] as usize <= at
+                && let Loc::Reg(r) = self.loc[usize::from(t)]
+                && self.owner[usize::from(r)] != HELD
+            {
+                self.release(r);
+                self.loc[usize::from(t)] = Loc::None;
+            }
+        }
+    }
+    /// May register `r` hold a temporary?
+    pub(crate) fn may_hold(&self, r: u8) -> bool {
+        self.temps & 1 << r != 0
+    }
     /// After op `at`: unlock, and free the registers of temporaries that are done.
     pub(crate) fn end_op(&mut self, at: usize, op: &Op) {
         self.locked = 0;
