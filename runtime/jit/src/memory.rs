@@ -93,7 +93,7 @@ impl Emit<'_> {
             self.save_flags()?;
         }
         self.flags_host = false;
-        let policy = self.seg.get(usize::from(op.x)).copied().unwrap_or(SegPolicy::Flat);
+        let policy = self.policy(op);
         let lin = self.thunk_operand(op.a, Width::W32)?;
         let high = op.d.as_high();
         let (kind, w, value) = match op.code {
@@ -328,7 +328,7 @@ impl Emit<'_> {
         let off = self.src_reg(op.a, Width::W32)?;
         let index = self.take()?;
         let tag = self.take()?;
-        let (lin, limit) = self.linear(op.x, off, (size, write), tag)?;
+        let (lin, limit) = self.linear(op, off, (size, write), tag)?;
         let table = if write { abi::TLB_WRITE } else { 0 };
         self.asm.pext_m(index, lin, Mem::base(STATE, self.layout.tlb_mask));
         self.asm.load(Width::W64, tag, Mem::index(TLB, index, 3, table));
@@ -340,20 +340,28 @@ impl Emit<'_> {
         Ok(Checked { lin, addend: index, holes: [limit, miss] })
     }
 
+    /// How the op's segment is checked. The wrap check relies on offsets below 64 KiB, which 32-bit addresses need not be.
+    fn policy(&self, op: &Op) -> SegPolicy {
+        match self.seg.get(usize::from(op.x)).copied().unwrap_or(SegPolicy::Flat) {
+            SegPolicy::Wrap64K if op.y != Width::W16 as u8 => SegPolicy::Window,
+            policy => policy,
+        }
+    }
+
     /// The linear address of offset `off` for an access of (bytes, is a write), after the segment's base and limit as its
     /// policy demands; `t` is free to use.
     fn linear(
         &mut self,
-        seg: u8,
+        op: &Op,
         off: u8,
         (size, write): (u32, bool),
         t: u8,
     ) -> Result<(u8, usize), CompileError> {
-        let policy = self.seg.get(usize::from(seg)).copied().unwrap_or(SegPolicy::Flat);
+        let policy = self.policy(op);
         if policy == SegPolicy::Flat {
             return Ok((off, NO_HOLE));
         }
-        let window = self.layout.window[usize::from(seg)];
+        let window = self.layout.window[usize::from(op.x)];
         let lin = self.take()?;
         self.asm.load(Width::W64, lin, Mem::base(STATE, window.base));
         self.asm.alu_rr(Alu::Add, Width::W32, lin, off);
