@@ -3,7 +3,7 @@
 //! Between producer and consumer the flags stay in EFLAGS. Where an insn that may fault, a check or an exit follows
 //! before they are overwritten, they are also saved home right after the producer (`lahf; seto`), so that they are exact there.
 
-use ir::{Block, Code, FlagMask, Op, Val, Width};
+use ir::{Block, Code, FlagMask, Op, Width};
 
 use crate::abi::{STATE, reg};
 use crate::asm::{Alu, Mem};
@@ -20,19 +20,9 @@ pub(crate) struct FlagFacts {
     pub(crate) label: Vec<(u8, u8)>,
 }
 
-/// Is the op's flag result certain (not a shift that may have a zero count)?
+/// Flags the op certainly overwrites.
 fn kills(block: &Block, op: &Op) -> u8 {
-    let count = match op.code {
-        Code::Shl | Code::Shr | Code::Sar | Code::Rol | Code::Ror | Code::Rcl | Code::Rcr => op.b,
-        Code::Shld | Code::Shrd => op.c,
-        _ => return op.fdef.0,
-    };
-    if is_nonzero_count(block, op.w, count) { op.fdef.0 } else { 0 }
-}
-
-/// Is a shift count a constant that is not 0 after masking?
-pub(crate) fn is_nonzero_count(block: &Block, w: Width, count: Val) -> bool {
-    block.const_of(count).is_some_and(|n| n & if w == Width::W64 { 63 } else { 31 } != 0)
+    op.flags_asked().minus(op.flags_kept(&block.pool)).0
 }
 
 impl FlagFacts {
