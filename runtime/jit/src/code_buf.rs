@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use memmap2::{Mmap, MmapMut, MmapOptions};
+use memmap2::{Advice, Mmap, MmapMut, MmapOptions};
 use thiserror::Error;
 
 /// Why the code cache could not be made.
@@ -21,6 +21,9 @@ pub enum CodeBufError {
         source: std::io::Error,
     },
 }
+
+/// Bytes whose pages are there from the start.
+const PREFAULT: usize = 512 << 10;
 
 /// Bump-allocated code memory with a writable and an executable view.
 pub struct CodeBuf {
@@ -45,6 +48,10 @@ impl CodeBuf {
         let rw = unsafe { MmapOptions::new().len(size).map_mut(&file) }.map_err(wrap)?;
         // SAFETY: as above.
         let rx = unsafe { MmapOptions::new().len(size).map_exec(&file) }.map_err(wrap)?;
+        // The first blocks come in a burst: their pages at one go. Refusal (an old kernel) costs only time.
+        let first = size.min(PREFAULT);
+        let _ = rw.advise_range(Advice::PopulateWrite, 0, first);
+        let _ = rx.advise_range(Advice::PopulateRead, 0, first);
         Ok(Self { rw, rx: Arc::new(rx), used: 0 })
     }
 

@@ -86,7 +86,30 @@ pub struct Jit {
     pub(crate) thunks: Thunks,
     facts: FlagFacts,
     regs: Regs,
+    lists: Lists,
     pristine: usize,
+}
+
+/// Vectors of a compilation, kept for the next.
+#[derive(Default)]
+struct Lists {
+    labels: Vec<usize>,
+    holes: Vec<Hole>,
+    slow: Vec<SlowSite>,
+}
+
+impl Lists {
+    fn of(emit: &mut Emit<'_>) -> Self {
+        let mut lists = Self {
+            labels: std::mem::take(&mut emit.labels),
+            holes: std::mem::take(&mut emit.holes),
+            slow: std::mem::take(&mut emit.slow),
+        };
+        lists.labels.clear();
+        lists.holes.clear();
+        lists.slow.clear();
+        lists
+    }
 }
 
 /// Bytes a block may need at most; a block that does not fit in the rest of the cache counts as full.
@@ -114,6 +137,7 @@ impl Jit {
             thunks,
             facts: FlagFacts::default(),
             regs: Regs::default(),
+            lists: Lists::default(),
             pristine,
         })
     }
@@ -201,9 +225,9 @@ impl Jit {
             flags_home: true,
             flags_host: false,
             out: Compiled { entry: start, insns: Vec::with_capacity(16), ..Compiled::default() },
-            labels: Vec::new(),
-            holes: Vec::new(),
-            slow: Vec::new(),
+            labels: std::mem::take(&mut self.lists.labels),
+            holes: std::mem::take(&mut self.lists.holes),
+            slow: std::mem::take(&mut self.lists.slow),
             page_offset: request.page_offset as u16,
             fused: None,
         };
@@ -211,6 +235,7 @@ impl Jit {
         let len = emit.asm.pos();
         let full = emit.asm.overflowed();
         let mut out = std::mem::take(&mut emit.out);
+        self.lists = Lists::of(&mut emit);
         if full || done.is_err() {
             self.thunks.forget_fresh();
             done?;

@@ -429,7 +429,8 @@ impl Emit<'_> {
 
     /// Emits the cold code of all accesses, and the thunks it needs that do not exist yet.
     pub(crate) fn slow_paths(&mut self) {
-        for site in std::mem::take(&mut self.slow) {
+        let mut sites = std::mem::take(&mut self.slow);
+        for site in sites.drain(..) {
             self.mark(site.page_offset);
             let here = self.asm.pos();
             for hole in site.holes {
@@ -444,6 +445,7 @@ impl Emit<'_> {
             self.thunks.want(Wish::Memory(site.key), self.start + hole);
             self.asm.jmp_back(site.back);
         }
+        self.slow = sites;
         self.thunks.emit_wanted(&mut self.asm, self.start, self.layout);
     }
 }
