@@ -79,7 +79,7 @@ pub struct Stats {
     pub guest_bytes: u64,
     /// Host bytes emitted.
     pub host_bytes: u64,
-    /// Nanoseconds spent translating (fetch to publish).
+    /// Nanoseconds spent translating (fetch to publish), from a sample of the blocks.
     pub translate_ns: u64,
     /// Insns run by the evaluator because the fast path did not apply.
     pub evaluated: u64,
@@ -261,7 +261,7 @@ impl Vcpu {
             exit::EVAL_ONE => {
                 self.core.cpu.state.pc = self.pc_of_site();
                 self.stats.evaluated += 1;
-                self.evaluate_one();
+                self.evaluate_insn();
             }
             _ => {}
         }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use ir::Block;
 use jit::{Compiled, Exit, Jit};
 use x86::cpu::Cpu;
 use x86::mode::Mode;
@@ -50,8 +49,11 @@ pub(super) type BlockId = u32;
 pub(super) enum Body {
     /// Host code.
     Host(Compiled),
-    /// IR for the evaluator, where the JIT has no form.
-    Ir(Box<Block>),
+    /// The evaluator, where the JIT has no form.
+    Evaluated {
+        /// How many insns the block has.
+        insns: u32,
+    },
 }
 
 /// One translated block.
@@ -94,13 +96,26 @@ pub(super) struct Second {
 }
 
 /// All blocks.
-#[derive(Default)]
 pub(super) struct Cache {
     blocks: Vec<Translated>,
     by_key: HashMap<Key, BlockId, BuildHasherDefault<KeyHasher>>,
     by_page: HashMap<u64, Vec<BlockId>, BuildHasherDefault<KeyHasher>>,
     /// (cache offset of the entry, block), ascending.
     by_host: Vec<(usize, BlockId)>,
+}
+
+/// Blocks there is room for before the first reallocation: a boot's worth.
+const ROOM: usize = 4096;
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            blocks: Vec::with_capacity(ROOM),
+            by_key: HashMap::with_capacity_and_hasher(ROOM, BuildHasherDefault::default()),
+            by_page: HashMap::default(),
+            by_host: Vec::with_capacity(ROOM),
+        }
+    }
 }
 
 /// The 64-byte lines of a page that bytes `from..from + len` touch.
@@ -147,7 +162,7 @@ impl Cache {
     pub(super) fn entry(&self, id: BlockId) -> Option<usize> {
         match &self.get(id).body {
             Body::Host(c) => Some(c.entry),
-            Body::Ir(_) => None,
+            Body::Evaluated { .. } => None,
         }
     }
     /// Counts a dispatch of a compact block; true when it has had `threshold`.
@@ -172,7 +187,7 @@ impl Cache {
         let id = self.by_host[n].1;
         match &self.get(id).body {
             Body::Host(c) => Some((id, c)),
-            Body::Ir(_) => None,
+            Body::Evaluated { .. } => None,
         }
     }
     /// Page offset of the insn whose code ends a call at cache offset `at`.
@@ -192,7 +207,7 @@ impl Cache {
     pub(super) fn exit(&self, id: BlockId, exit: usize) -> Option<Exit> {
         match &self.get(id).body {
             Body::Host(c) => c.exits.get(exit).copied(),
-            Body::Ir(_) => None,
+            Body::Evaluated { .. } => None,
         }
     }
     /// A direct jump stays within one page of one mapping; a block that crosses its page's end depends on a second mapping.

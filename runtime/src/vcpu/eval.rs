@@ -1,16 +1,20 @@
 //! The evaluator as an engine: one insn at a time, or a block the JIT has no form for.
 
 use ir::{End, exit};
-use x86::fault::Fault;
-use x86::mode::Mode;
 
 use super::Vcpu;
 use super::cache::{BlockId, Body};
 
 impl Vcpu {
-    /// Runs the insn at the instruction pointer on the evaluator and delivers what it raises.
+    /// Runs the insn at the instruction pointer on the evaluator and delivers what it raises, single-step trap included.
     pub(super) fn evaluate_one(&mut self) {
         let mode = self.core.cpu.mode();
+        self.evaluate_insn();
+        self.after_step(mode);
+    }
+
+    /// The same without the single-step trap. Returns the page offset behind the insn, if it was built.
+    pub(super) fn evaluate_insn(&mut self) -> Option<u32> {
         if self.core.cpu.take_shadow() {
             self.core.cpu.sync_mode();
         }
@@ -18,23 +22,30 @@ impl Vcpu {
         let pc = self.core.cpu.state.pc;
         let block = match self.translator.build(&mut self.core.cpu, pc, true) {
             Ok(_) => std::mem::take(&mut self.translator.block),
-            Err(fault) => return self.deliver(fault),
+            Err(fault) => {
+                self.deliver(fault);
+                return None;
+            }
         };
         self.run_ir(&block, pc);
         self.translator.block = block;
-        if mode.has(Mode::TF) && !self.core.faulted {
-            self.core.cpu.finish_step();
-        }
+        let insn = self.translator.info.insns.first()?;
+        Some(u32::from(insn.page_off) + u32::from(insn.len))
     }
 
-    /// Runs a translated block on the evaluator.
+    /// Runs a block that has no host form insn by insn, as far as each goes on to the next and none wrote code or changed the
+    /// mode. In one go all the same: flags that the block overwrites before anything can see them may be missing at its start.
     pub(super) fn evaluate_block(&mut self, id: BlockId) {
-        let Body::Ir(block) = &self.core.cache.get(id).body else { return };
-        let block = block.clone();
-        self.core.faulted = false;
-        let pc = self.core.cpu.state.pc;
-        self.stats.evaluated += 1;
-        self.run_ir(&block, pc);
+        let Body::Evaluated { insns } = self.core.cache.get(id).body else { return };
+        for _ in 0..insns {
+            self.stats.evaluated += 1;
+            let next = self.evaluate_insn().map(|at| self.pc_in_page(u64::from(at)));
+            let cpu = &self.core.cpu;
+            let is_over = self.core.faulted || cpu.state.leave != 0 || !cpu.smc.is_empty();
+            if is_over || next != Some(cpu.state.pc) {
+                return;
+            }
+        }
     }
 
     fn run_ir(&mut self, block: &ir::Block, pc: u64) {
@@ -53,11 +64,7 @@ impl Vcpu {
                 }
                 debug_assert_ne!(code, exit::FAULT, "faults end by Stop");
             }
-            End::Stop(fault) => self.stop(fault),
+            End::Stop(fault) => self.deliver(fault),
         }
-    }
-    /// A fault ended evaluation: the instruction pointer is that of the insn it began at, unless a helper moved it.
-    fn stop(&mut self, fault: Fault) {
-        self.deliver(fault);
     }
 }
