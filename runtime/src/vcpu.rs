@@ -79,7 +79,7 @@ pub struct Stats {
     pub guest_bytes: u64,
     /// Host bytes emitted.
     pub host_bytes: u64,
-    /// Nanoseconds spent translating (fetch to publish), from a sample of the blocks.
+    /// Nanoseconds spent translating (fetch to publish).
     pub translate_ns: u64,
     /// Insns run by the evaluator because the fast path did not apply.
     pub evaluated: u64,

@@ -21,8 +21,6 @@ use super::cache::{BlockId, Body, Key, New, Second, lines};
 const FETCH: usize = 192;
 /// Bytes looked at to see which flags a successor kills.
 const PEEK: usize = 40;
-/// One in this many translations is timed.
-const CLOCK_EVERY: u64 = 8;
 /// Bytes needed of the second page.
 const OVER: usize = 16;
 
@@ -173,8 +171,7 @@ fn policies(mode: Mode) -> [SegPolicy; 6] {
 impl Vcpu {
     /// Makes the block at `pc` and publishes it.
     pub(super) fn translate(&mut self, pc: u64, key: Key, tier: Tier) -> Result<BlockId, Fault> {
-        // A clock costs as much as a tenth of a block: time one in eight.
-        let start = (self.stats.blocks % CLOCK_EVERY == CLOCK_EVERY / 2).then(Instant::now);
+        let start = Instant::now();
         let cpu = &mut self.core.cpu;
         let second = self.translator.build(cpu, pc, false)?;
         self.trace_block(pc, second.is_some());
@@ -211,9 +208,7 @@ impl Vcpu {
         self.stats.blocks += 1;
         self.stats.insns += insns;
         self.stats.guest_bytes += u64::from(len);
-        if let Some(start) = start {
-            self.stats.translate_ns += start.elapsed().as_nanos() as u64 * CLOCK_EVERY;
-        }
+        self.stats.translate_ns += start.elapsed().as_nanos() as u64;
         self.trace_translated(pc, id);
         Ok(id)
     }
