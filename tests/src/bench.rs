@@ -140,7 +140,7 @@ impl Bench {
         self.vcpu.cpu()
     }
 
-    /// The CPU, to set it up. [`Bench::run`] and [`Bench::step`] expect [`Bench::settle`] to be called after it.
+    /// The CPU, to set it up. [`Bench::run`] expects [`Bench::settle`] to be called after it.
     pub fn cpu_mut(&mut self) -> &mut Cpu {
         self.vcpu.cpu_mut()
     }

@@ -29,6 +29,8 @@ const BATCH: u64 = 32;
 #[derive(Default)]
 struct Taint {
     now: u8,
+    /// Before the last insn: a fault takes the insn's effect back.
+    earlier: u8,
     /// The program depends on what is not defined.
     is_poisoned: bool,
     /// The insn before, if it was a repeated one: its place and bytes.
@@ -36,21 +38,25 @@ struct Taint {
 }
 
 impl Taint {
-    /// The insn at the instruction pointer is about to run.
+    /// The insn at the instruction pointer is about to run, unless the CPU has stopped.
     fn before(&mut self, cpu: &mut Cpu) {
-        let is_in_handler = is_handler(cpu);
-        if self.now != 0 && is_in_handler {
-            self.is_poisoned = true; // an exception pushed them
-        }
-        let (pc, bytes) = (cpu.state.pc, code_at(cpu));
         // When a repeated insn notices that it overwrote itself is not said anywhere.
-        self.is_poisoned |= self.repeated.take().is_some_and(|(at, old)| at == pc && old != bytes);
+        let old = self.repeated.take();
+        self.is_poisoned |= old.is_some_and(|(pc, bytes)| code_at(cpu, pc) != bytes);
+        if cpu.state.halted != 0 || cpu.shutdown {
+            return;
+        }
+        if is_handler(cpu) {
+            self.is_poisoned |= self.now | self.earlier != 0; // an exception pushed them
+        }
+        let (pc, bytes) = (cpu.state.pc, code_at(cpu, cpu.state.pc));
         let Ok(insn) = decode(&bytes, code_size(cpu.mode()), &Features::ALL) else { return };
         if insn.prefixes & (prefix::REP | prefix::REPNE) != 0 {
             self.repeated = Some((pc, bytes));
         }
         let row = insn.info();
         self.is_poisoned |= self.now & row.reads != 0;
+        self.earlier = self.now;
         self.now = self.now & !row.writes | row.undefined;
     }
 }
@@ -63,11 +69,11 @@ fn is_handler(cpu: &Cpu) -> bool {
     handlers.contains(&cpu.lin_pc(cpu.state.pc).0)
 }
 
-/// The bytes at the instruction pointer, without side effects; zeros where nothing is mapped.
-fn code_at(cpu: &mut Cpu) -> [u8; MAX_LEN] {
-    let mut bytes = [0; MAX_LEN];
+/// The bytes at an instruction pointer, without side effects; ones where there is no memory, as the bus reads.
+fn code_at(cpu: &mut Cpu, pc: u64) -> [u8; MAX_LEN] {
+    let mut bytes = [0xFF; MAX_LEN];
     for (i, byte) in (0..).zip(&mut bytes) {
-        let lin = cpu.lin_pc(cpu.state.pc.wrapping_add(i));
+        let lin = cpu.lin_pc(pc.wrapping_add(i));
         if let Some(phys) = cpu.peek_phys(lin)
             && let Some(off) = cpu.map.ram_offset(phys)
         {
@@ -97,7 +103,9 @@ fn evaluate(bench: &mut Bench) -> Option<Reference> {
     if taint.is_poisoned || ending == Ending::Endless {
         return None;
     }
-    let undefined = ir::FlagMask(taint.now & 63).eflags();
+    // A shutdown is a fault that could not be delivered.
+    let mask = if ending == Ending::Shutdown { taint.now | taint.earlier } else { taint.now };
+    let undefined = ir::FlagMask(mask & 63).eflags();
     Some(Reference { ending, snapshot: bench.snapshot(), undefined, steps })
 }
 
@@ -180,8 +188,8 @@ fn trace(world: &World, code: &[u8]) -> String {
     let _ = writeln!(text, "registers {:x?}", world.gpr);
     let mut last = Vec::new();
     bench.run_steps(STEP_LIMIT, |cpu| {
-        let bytes = code_at(cpu);
         let pc = cpu.state.pc;
+        let bytes = code_at(cpu, pc);
         let (len, what) = match decode(&bytes, code_size(cpu.mode()), &Features::ALL) {
             Ok(insn) => (insn.len, format(&insn, pc, Syntax::Intel)),
             Err(error) => (MAX_LEN as u8, format!("{error:?}")),
@@ -191,7 +199,8 @@ fn trace(world: &World, code: &[u8]) -> String {
         let gpr: Vec<String> = cpu.state.gpr[..8].iter().map(|r| format!("{r:x}")).collect();
         last.push(format!("{pc:08x} {bytes:02x?} {what}   [{} {flags:x}]", gpr.join(" ")));
     });
-    let skipped = last.len().saturating_sub(80);
+    let shown = if std::env::var_os("STELE_LOG").is_some() { usize::MAX } else { 80 };
+    let skipped = last.len().saturating_sub(shown);
     let _ = writeln!(text, "({skipped} insns before)\n{}", last[skipped..].join("\n"));
     text
 }
