@@ -224,7 +224,7 @@ impl Jit {
             at: 0,
             flags_home: true,
             flags_host: false,
-            out: Compiled { entry: start, insns: Vec::with_capacity(16), ..Compiled::default() },
+            out: Compiled { entry: start, insns: Vec::with_capacity(8), ..Compiled::default() },
             labels: std::mem::take(&mut self.lists.labels),
             holes: std::mem::take(&mut self.lists.holes),
             slow: std::mem::take(&mut self.lists.slow),

@@ -33,14 +33,8 @@ pub(super) struct Translator {
     pub(super) block: Block,
     pub(super) info: BlockInfo,
     opt: ir::Scratch,
-}
-
-/// Guest bytes of a block under way.
-struct Fetched {
+    /// Guest bytes of the block under way.
     bytes: [u8; FETCH],
-    len: usize,
-    /// Offset in guest RAM of the first byte, if it is RAM.
-    ram: Option<u64>,
 }
 
 impl Translator {
@@ -53,6 +47,7 @@ impl Translator {
             block: Block::default(),
             info: BlockInfo::default(),
             opt: ir::Scratch::new(),
+            bytes: [0; FETCH],
         }
     }
     pub(super) fn jit(&self) -> Option<&Jit> {
@@ -91,12 +86,12 @@ impl Translator {
         let place = place_of(cpu, pc);
         let page_rest = 0x1000 - place.page_off as usize;
         let phys = cpu.fetch_phys(pc)?;
-        let fetched = fetch(cpu, phys, page_rest.min(FETCH));
+        let (len, _) = fetch(cpu, phys, &mut self.bytes[..page_rest.min(FETCH)]);
         let config = BuildConfig {
             max_insns: if single { 1 } else { self.config.max_insns },
             ..self.config
         };
-        let page = &fetched.bytes[..fetched.len];
+        let page = &self.bytes[..len];
         let code = CodeBytes { page, next: None };
         match front::build(&code, place, &config, &mut self.front, &mut self.block, &mut self.info)
         {
@@ -104,12 +99,13 @@ impl Translator {
             Err(BuildError::NeedsNextPage) => {}
         }
         let next_phys = cpu.fetch_phys(pc.wrapping_add(page_rest as u64))?;
-        let next = fetch(cpu, next_phys, OVER);
-        let code = CodeBytes { page, next: Some(&next.bytes[..OVER]) };
+        let mut next = [0; OVER];
+        let (_, ram) = fetch(cpu, next_phys, &mut next);
+        let code = CodeBytes { page, next: Some(&next) };
         // With the next page given there is nothing left to ask for.
         let _ =
             front::build(&code, place, &config, &mut self.front, &mut self.block, &mut self.info);
-        Ok(Some(Second { phys: next_phys.page().0, page: next.ram.map(|off| off & !0xFFF) }))
+        Ok(Some(Second { phys: next_phys.page().0, page: ram.map(|off| off & !0xFFF) }))
     }
 
     /// Flags live at the direct exits, by a look at what follows them.
@@ -146,19 +142,17 @@ fn place_of(cpu: &Cpu, pc: u64) -> Place {
     }
 }
 
-/// Reads code bytes, from RAM or from whatever answers on the bus.
-fn fetch(cpu: &mut Cpu, phys: Phys, len: usize) -> Fetched {
-    let mut out = Fetched { bytes: [0; FETCH], len, ram: cpu.map.ram_offset(phys) };
-    match out.ram {
-        Some(off) if cpu.ram.read_bytes(off, &mut out.bytes[..len]) => {}
-        _ => {
-            out.len = len.min(OVER);
-            for (i, b) in out.bytes[..out.len].iter_mut().enumerate() {
-                *b = cpu.phys_read(phys.add(i as u64), Size::B1) as u8;
-            }
-        }
+/// Reads code bytes, from RAM or from whatever answers on the bus; returns how many, and their offset in RAM if it is RAM.
+fn fetch(cpu: &mut Cpu, phys: Phys, bytes: &mut [u8]) -> (usize, Option<u64>) {
+    let ram = cpu.map.ram_offset(phys);
+    if ram.is_some_and(|off| cpu.ram.read_bytes(off, bytes)) {
+        return (bytes.len(), ram);
     }
-    out
+    let len = bytes.len().min(OVER);
+    for (i, b) in bytes[..len].iter_mut().enumerate() {
+        *b = cpu.phys_read(phys.add(i as u64), Size::B1) as u8;
+    }
+    (len, None)
 }
 
 /// How each segment is accessed in a mode.
