@@ -72,7 +72,7 @@ impl Emit<'_> {
     }
 
     fn goto_tb(&mut self, op: &Op) -> Result<(), CompileError> {
-        self.flags_home_if(self.facts.after[self.at] & self.exit_live(op))?;
+        self.flags_home_if(self.facts.after[self.at].0 & self.exit_live(op))?;
         let mut poll_ret = 0;
         if op.y == 1 && self.hot {
             self.asm.alu_mi(Alu::Cmp, Width::W32, Mem::base(STATE, self.layout.poll), 0);

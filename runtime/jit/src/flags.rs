@@ -12,10 +12,9 @@ use crate::compile::{CompileError, Emit};
 /// Flag facts per op.
 #[derive(Default)]
 pub(crate) struct FlagFacts {
-    /// Live after the op: consumed or exposed later, before being overwritten.
-    pub(crate) after: Vec<u8>,
-    /// Exposed after the op: a fault, check or exit comes before they are overwritten.
-    pub(crate) exposed: Vec<u8>,
+    /// After each op: flags that are live (consumed or exposed later, before being overwritten), and of these the exposed ones (a
+    /// fault, check or exit comes before they are overwritten).
+    pub(crate) after: Vec<(u8, u8)>,
     /// Live at each label.
     pub(crate) label: Vec<(u8, u8)>,
 }
@@ -30,15 +29,12 @@ impl FlagFacts {
     pub(crate) fn compute(&mut self, block: &Block, exits: [FlagMask; 2]) {
         let n = block.ops.len();
         self.after.clear();
-        self.after.resize(n, 0);
-        self.exposed.clear();
-        self.exposed.resize(n, 0);
+        self.after.resize(n, (0, 0));
         self.label.clear();
         self.label.resize(block.labels as usize, (63, 63));
         let (mut live, mut exposed) = (63u8, 63u8);
         for (i, op) in block.ops.iter().enumerate().rev() {
-            self.after[i] = live;
-            self.exposed[i] = exposed;
+            self.after[i] = (live, exposed);
             match op.code {
                 Code::GotoTb => {
                     live = exits[usize::from(op.x & 1)].0;
@@ -118,7 +114,7 @@ impl Emit<'_> {
     }
     /// Flags live after the current op.
     pub(crate) fn live_after(&self) -> u8 {
-        self.facts.after[self.at]
+        self.facts.after[self.at].0
     }
     /// Before host code that destroys EFLAGS: makes sure live flags are home.
     pub(crate) fn clobber(&mut self) -> Result<(), CompileError> {
@@ -195,7 +191,7 @@ impl Emit<'_> {
         }
         self.flags_host = true;
         self.flags_home = false;
-        if self.facts.exposed[self.at] != 0 {
+        if self.facts.after[self.at].1 != 0 {
             self.save_flags()?;
         }
         Ok(())

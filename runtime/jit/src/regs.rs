@@ -17,15 +17,26 @@ pub(crate) enum Loc {
     Slot(u8),
 }
 
+/// One temporary.
+#[derive(Clone, Copy)]
+struct Temp {
+    loc: Loc,
+    /// Index of the last op that mentions it.
+    last_use: u32,
+    /// Mentions.
+    uses: u16,
+    /// A branch or label stands between its first and its last mention.
+    crosses: bool,
+    /// Branches and labels before its first mention.
+    seen: u32,
+}
+
+const FRESH: Temp = Temp { loc: Loc::None, last_use: 0, uses: 0, crosses: false, seen: 0 };
+
 /// Per-temporary facts and the free registers.
 #[derive(Default)]
 pub(crate) struct Regs {
-    loc: Vec<Loc>,
-    last_use: Vec<u32>,
-    uses: Vec<u16>,
-    crosses: Vec<bool>,
-    first: Vec<u32>,
-    structure: Vec<u32>,
+    list: Vec<Temp>,
     owner: [u16; 16],
     free: u16,
     locked: u16,
@@ -42,36 +53,22 @@ impl Regs {
     /// Computes life times for a block.
     pub(crate) fn prepare(&mut self, block: &Block, temps: u16) {
         self.temps = temps;
-        let n = block.temps.len();
-        self.loc.clear();
-        self.loc.resize(n, Loc::None);
-        self.last_use.clear();
-        self.last_use.resize(n, 0);
-        self.uses.clear();
-        self.uses.resize(n, 0);
-        self.first.clear();
-        self.first.resize(n, u32::MAX);
-        self.crosses.clear();
-        self.crosses.resize(n, false);
-        self.structure.clear();
+        self.list.clear();
+        self.list.resize(block.temps.len(), FRESH);
         let mut seen = 0;
         for (i, op) in block.ops.iter().enumerate() {
-            let i = i as u32;
             seen +=
                 u32::from(matches!(op.code, Code::Label | Code::Br | Code::Brcond | Code::Jccf));
-            self.structure.push(seen);
             for v in [op.d, op.e, op.a, op.b, op.c] {
-                if let Some(t) = v.as_temp().map(usize::from) {
-                    self.last_use[t] = i;
-                    self.first[t] = self.first[t].min(i);
-                    self.uses[t] += 1;
+                if let Some(t) = v.as_temp() {
+                    let temp = &mut self.list[usize::from(t)];
+                    if temp.uses == 0 {
+                        temp.seen = seen;
+                    }
+                    temp.crosses |= temp.seen != seen;
+                    temp.last_use = i as u32;
+                    temp.uses += 1;
                 }
-            }
-        }
-        for t in 0..n {
-            if self.first[t] != u32::MAX {
-                let (from, to) = (self.first[t] as usize, self.last_use[t] as usize);
-                self.crosses[t] = self.structure[from] != self.structure[to];
             }
         }
         self.owner = [NOBODY; 16];
@@ -81,12 +78,12 @@ impl Regs {
     }
 
     pub(crate) fn loc(&self, t: u16) -> Loc {
-        self.loc[usize::from(t)]
+        self.list[usize::from(t)].loc
     }
     /// Is `t` mentioned exactly twice (defined once, used once), the use being op `at`?
     pub(crate) fn only_use_is(&self, t: u16, at: usize) -> bool {
-        let t = usize::from(t);
-        self.uses[t] == 2 && self.last_use[t] as usize == at
+        let temp = &self.list[usize::from(t)];
+        temp.uses == 2 && temp.last_use as usize == at
     }
     /// Keeps a register from being given away until [`Regs::end_op`].
     pub(crate) fn lock(&mut self, r: u8) {
@@ -114,9 +111,9 @@ impl Regs {
         }
         for r in order.filter(|&r| from & 1 << r != 0) {
             let t = self.owner[usize::from(r)];
-            if self.locked & 1 << r == 0 && t < HELD && !self.crosses[usize::from(t)] {
+            if self.locked & 1 << r == 0 && t < HELD && !self.list[usize::from(t)].crosses {
                 let slot = self.new_slot()?;
-                self.loc[usize::from(t)] = Loc::Slot(slot);
+                self.list[usize::from(t)].loc = Loc::Slot(slot);
                 self.owner[usize::from(r)] = NOBODY;
                 self.locked |= 1 << r;
                 return Ok((r, Some((slot, r))));
@@ -133,12 +130,12 @@ impl Regs {
     }
     /// Gives register `r` (taken before) to temporary `t`.
     pub(crate) fn bind(&mut self, t: u16, r: u8) {
-        if let Loc::Reg(old) = self.loc[usize::from(t)]
+        if let Loc::Reg(old) = self.list[usize::from(t)].loc
             && old != r
         {
             self.release(old);
         }
-        self.loc[usize::from(t)] = Loc::Reg(r);
+        self.list[usize::from(t)].loc = Loc::Reg(r);
         self.owner[usize::from(r)] = t;
         self.free &= !(1 << r);
     }
@@ -156,7 +153,7 @@ impl Regs {
             return;
         }
         let owner = self.owner[usize::from(r)];
-        if owner < HELD && self.last_use[usize::from(owner)] as usize > at {
+        if owner < HELD && self.list[usize::from(owner)].last_use as usize > at {
             return;
         }
         self.owner[usize::from(r)] = HELD;
@@ -174,12 +171,12 @@ impl Regs {
             if let Some(t) = v.as_temp()
                 && v != op.d
                 && v != op.e
-                && self.last_use[usize::from(t)] as usize <= at
-                && let Loc::Reg(r) = self.loc[usize::from(t)]
+                && self.list[usize::from(t)].last_use as usize <= at
+                && let Loc::Reg(r) = self.list[usize::from(t)].loc
                 && self.owner[usize::from(r)] != HELD
             {
                 self.release(r);
-                self.loc[usize::from(t)] = Loc::None;
+                self.list[usize::from(t)].loc = Loc::None;
             }
         }
     }
@@ -189,16 +186,19 @@ impl Regs {
     }
     /// After op `at`: unlock, and free the registers of temporaries that are done.
     pub(crate) fn end_op(&mut self, at: usize, op: &Op) {
+        if self.locked == 0 && self.free == abi::SCRATCH_MASK {
+            return;
+        }
         self.locked = 0;
         for v in [op.d, op.e, op.a, op.b, op.c] {
             if let Some(t) = v.as_temp()
-                && self.last_use[usize::from(t)] as usize <= at
-                && let Loc::Reg(r) = self.loc[usize::from(t)]
+                && self.list[usize::from(t)].last_use as usize <= at
+                && let Loc::Reg(r) = self.list[usize::from(t)].loc
             {
                 if self.owner[usize::from(r)] != HELD {
                     self.release(r);
                 }
-                self.loc[usize::from(t)] = Loc::None;
+                self.list[usize::from(t)].loc = Loc::None;
             }
         }
         for r in abi::SCRATCH {
