@@ -219,7 +219,7 @@ fn row(c: &mut Cursor, sink: &mut Sink) -> Result<RawRow, Diag> {
 }
 
 /// Effects a helper may declare.
-const EFFECTS: [&str; 4] = ["faults", "ends", "pure", "flags"];
+const EFFECTS: [&str; 5] = ["faults", "ends", "stores", "pure", "flags"];
 
 fn helper(c: &mut Cursor) -> Result<Helper, Diag> {
     let (name, pos) = c.word("a helper name")?;

@@ -18,12 +18,13 @@ pub(super) fn module(isa: &Isa) -> String {
         let has = |effect: &str| helper.effects.iter().any(|e| e == effect);
         let _ = writeln!(
             out,
-            "        HelperInfo {{ name: {:?}, args: {}, ret: {}, faults: {}, ends: {}, pure: {} }},",
+            "        HelperInfo {{ name: {:?}, args: {}, ret: {}, faults: {}, ends: {}, stores: {}, pure: {} }},",
             helper.name,
             helper.args.len(),
             helper.ret.unwrap_or(0),
             has("faults"),
             has("ends"),
+            has("stores"),
             has("pure"),
         );
     }

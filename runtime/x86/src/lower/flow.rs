@@ -309,6 +309,9 @@ impl Lower<'_> {
             *slot = self.as_node(*arg, Width::W64);
         }
         let info = &helpers::INFO[helper as usize];
+        if info.stores {
+            self.marks |= mark::LEAVE;
+        }
         let bits = if info.ret == 0 { 64 } else { u32::from(info.ret) };
         let ret = self.node(Node::new(Kind::Call, Width::from_bits(bits)));
         self.step(StepKind::Call { helper, args: nodes, ret, late });

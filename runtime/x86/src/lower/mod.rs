@@ -136,6 +136,8 @@ pub struct HelperInfo {
     pub faults: bool,
     /// It sets the instruction pointer, and modes may have changed.
     pub ends: bool,
+    /// It writes guest memory, perhaps the code that runs.
+    pub stores: bool,
     /// It neither reads nor writes CPU state.
     pub pure: bool,
 }
@@ -310,7 +312,7 @@ mod mark {
     pub(super) const HALT: u8 = 2;
     /// `shadow!()`.
     pub(super) const SHADOW: u8 = 4;
-    /// A segment load may have changed the mode.
+    /// A segment load may have changed the mode, or a helper's store the code.
     pub(super) const LEAVE: u8 = 8;
 }
 
