@@ -66,6 +66,8 @@ pub(super) struct Translated {
     pub(super) page: Option<u64>,
     /// Page of the part beyond the first page's end: linear check and RAM page.
     pub(super) second: Option<Second>,
+    /// What of its first page it looked at beyond its own bytes.
+    peeked: [Stretch; 2],
     /// Blocks linked to this one: (block, exit).
     incoming: Vec<(BlockId, usize)>,
     live: bool,
@@ -83,7 +85,23 @@ pub(super) struct New {
     pub(super) len: u32,
     pub(super) page: Option<u64>,
     pub(super) second: Option<Second>,
+    pub(super) peeked: [Stretch; 2],
     pub(super) is_hot: bool,
+}
+
+/// Bytes of a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Stretch {
+    /// Page offset.
+    pub(super) at: u64,
+    /// How many; may be 0.
+    pub(super) len: u64,
+}
+
+impl Stretch {
+    fn meets(self, from: u64, len: u64) -> bool {
+        self.at < from + len && from < self.at + self.len
+    }
 }
 
 /// The second page of a block whose insn crosses a page end.
@@ -135,7 +153,7 @@ impl Cache {
     /// Adds a block; it replaces one of the same key.
     pub(super) fn insert(&mut self, key: Key, new: New) -> BlockId {
         let id = self.blocks.len() as BlockId;
-        let New { body, len, page, second, is_hot } = new;
+        let New { body, len, page, second, peeked, is_hot } = new;
         if let Body::Host(c) = &body {
             self.by_host.push((c.entry, id));
         }
@@ -149,6 +167,7 @@ impl Cache {
             len,
             page,
             second,
+            peeked,
             incoming,
             live,
             is_hot,
@@ -228,10 +247,8 @@ impl Cache {
     /// Drops the blocks made from bytes `from..from + len` of `page` (a RAM page offset); returns how many.
     pub(super) fn invalidate(&mut self, page: u64, from: u64, len: u64, jit: &mut Jit) -> u64 {
         let Some(ids) = self.by_page.remove(&page) else { return 0 };
-        let overlaps = |id: &BlockId| {
-            let parts = self.parts_in(*id, page);
-            parts.into_iter().flatten().any(|(at, n)| at < from + len && from < at + n)
-        };
+        let overlaps =
+            |id: &BlockId| self.parts_in(*id, page).iter().any(|part| part.meets(from, len));
         let (hit, kept): (Vec<_>, Vec<_>) = ids.into_iter().partition(overlaps);
         for &id in &hit {
             self.drop_block(id, page, jit);
@@ -261,33 +278,34 @@ impl Cache {
             }
         }
     }
-    /// The stretches (page offset, bytes) of `page` a block was made from.
-    fn parts_in(&self, id: BlockId, page: u64) -> [Option<(u64, u64)>; 2] {
+    /// What of `page` a block rests on: its bytes, and those it peeked at.
+    fn parts_in(&self, id: BlockId, page: u64) -> [Stretch; 4] {
         let block = self.get(id);
-        let start = block.key.phys & 0xFFF;
-        let first = u64::from(block.len).min(0x1000 - start);
-        let second = block.second.and_then(|s| s.page) == Some(page);
+        let at = block.key.phys & 0xFFF;
+        let first = u64::from(block.len).min(0x1000 - at);
+        let rest = Stretch { at: 0, len: u64::from(block.len) - first };
+        let here = |is_here, stretch| if is_here { stretch } else { Stretch::default() };
+        let is_first = block.page == Some(page);
         [
-            (block.page == Some(page)).then_some((start, first)),
-            second.then_some((0, u64::from(block.len) - first)),
+            here(is_first, Stretch { at, len: first }),
+            here(block.second.and_then(|s| s.page) == Some(page), rest),
+            here(is_first, block.peeked[0]),
+            here(is_first, block.peeked[1]),
         ]
     }
-    /// Is any block made from bytes at RAM offset `at` (within a page)?
+    /// Does any block rest on bytes at RAM offset `at` (within a page)?
     pub(super) fn covers(&self, at: u64, len: u64) -> bool {
         let (page, from) = (at & !0xFFF, at & 0xFFF);
         let ids = self.by_page.get(&page).map_or(&[][..], |v| v);
-        ids.iter()
-            .flat_map(|&id| self.parts_in(id, page))
-            .flatten()
-            .any(|(start, n)| start < from + len && from < start + n)
+        ids.iter().flat_map(|&id| self.parts_in(id, page)).any(|part| part.meets(from, len))
     }
     /// Lines of `page` that hold translated code.
     pub(super) fn lines_of(&self, page: u64) -> u64 {
         let ids = self.by_page.get(&page).map_or(&[][..], |v| v);
         ids.iter()
             .flat_map(|&id| self.parts_in(id, page))
-            .flatten()
-            .fold(0, |mask, (at, len)| mask | lines(at, len))
+            .filter(|part| part.len != 0)
+            .fold(0, |mask, part| mask | lines(part.at, part.len))
     }
     /// Forgets everything; returns the RAM pages that held code.
     pub(super) fn clear(&mut self) -> Vec<u64> {

@@ -15,7 +15,7 @@ use x86::mode::Mode;
 use x86::state::seg;
 
 use super::Vcpu;
-use super::cache::{BlockId, Body, Key, New, Second, lines};
+use super::cache::{BlockId, Body, Key, New, Second, Stretch, lines};
 
 /// Most bytes a block is made from.
 const FETCH: usize = 192;
@@ -108,26 +108,31 @@ impl Translator {
         Ok(Some(Second { phys: next_phys.page().0, page: ram.map(|off| off & !0xFFF) }))
     }
 
-    /// Flags live at the direct exits, by a look at what follows them.
-    fn exit_flags(&self, cpu: &Cpu, key: &Key) -> [FlagMask; 2] {
-        let mut live = [FlagMask::ALL; 2];
+    /// Flags live at the direct exits, by a look at what follows them, and the bytes that this rests on.
+    fn exit_flags(&self, cpu: &Cpu, key: &Key) -> ([FlagMask; 2], [Stretch; 2]) {
+        let (mut live, mut peeked) = ([FlagMask::ALL; 2], [Stretch::default(); 2]);
         if key.phys >> 63 != 0 {
-            return live;
+            return (live, peeked);
         }
         let size = front::code_size(key.mode);
         for op in self.block.ops.iter().filter(|op| op.code == Code::GotoTb && op.y == 0) {
-            let at = u64::from(op.imm & 0xFFF);
+            let at = op.imm & 0xFFF;
+            let ip = key.pc_base.wrapping_add(at);
+            let in_limit = u64::from(key.cs_limit) + 1 - u64::from(ip.min(key.cs_limit));
             let mut bytes = [0; PEEK];
-            let len = PEEK.min(0x1000 - at as usize);
-            if cpu.ram.read_bytes((key.phys & !0xFFF) + at, &mut bytes[..len]) {
-                let dead = front::flags_dead_at(&bytes[..len], size, &self.config.features);
-                live[usize::from(op.x & 1)] = FlagMask::ALL.minus(dead);
+            let len = PEEK.min(0x1000 - at as usize).min(in_limit as usize);
+            if cpu.ram.read_bytes((key.phys & !0xFFF) + u64::from(at), &mut bytes[..len]) {
+                let (dead, relied_on) =
+                    front::flags_dead_at(&bytes[..len], size, &self.config.features);
+                let slot = usize::from(op.x & 1);
+                peeked[slot] = Stretch { at: u64::from(at), len: relied_on as u64 };
+                live[slot] = FlagMask::ALL.minus(dead);
             }
         }
         for op in self.block.ops.iter().filter(|op| op.code == Code::GotoTb && op.y != 0) {
             live[usize::from(op.x & 1)] = FlagMask::ALL;
         }
-        live
+        (live, peeked)
     }
 }
 
@@ -173,7 +178,8 @@ impl Vcpu {
         let cpu = &mut self.core.cpu;
         // Code that has not proved hot is not worth looking at twice.
         let quick = tier == Tier::Compact;
-        let exit_flags = if quick { [FlagMask::ALL; 2] } else { t.exit_flags(cpu, &key) };
+        let (exit_flags, peeked) =
+            if quick { ([FlagMask::ALL; 2], Default::default()) } else { t.exit_flags(cpu, &key) };
         let passes = if quick { Passes::NONE } else { t.passes };
         ir::opt::optimize(&mut t.block, &mut t.opt, passes, exit_flags);
         let (seg, page_offset) = (policies(key.mode), cpu.lin_pc(pc).page_offset() as u32);
@@ -198,7 +204,7 @@ impl Vcpu {
         };
         let (len, insns) = (t.info.bytes, t.info.insns.len() as u64);
         let page = (key.phys >> 63 == 0).then_some(key.phys & !0xFFF);
-        let id = self.publish(key, New { body, len, page, second, is_hot });
+        let id = self.publish(key, New { body, len, page, second, peeked, is_hot });
         self.stats.blocks += 1;
         self.stats.insns += insns;
         self.stats.guest_bytes += u64::from(len);
@@ -213,6 +219,9 @@ impl Vcpu {
         let first = u64::from(new.len).min(0x1000 - start);
         if let Some(page) = new.page {
             self.guard(page, lines(start, first));
+            for stretch in new.peeked.iter().filter(|s| s.len != 0) {
+                self.guard(page, lines(stretch.at, stretch.len));
+            }
         }
         if let Some(page) = new.second.and_then(|s| s.page) {
             self.guard(page, lines(0, u64::from(new.len) - first));

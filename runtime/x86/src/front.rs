@@ -215,23 +215,28 @@ fn note_slots(block: &Block, info: &mut BlockInfo) {
 }
 
 /// Arithmetic flags that the code at the start of `bytes` certainly overwrites before it reads them and before
-/// anything that may fault, leave or touch memory. Looks at a few insns; empty when in doubt.
-pub fn flags_dead_at(bytes: &[u8], size: CodeSize, features: &Features) -> FlagMask {
-    let (mut dead, mut live, mut rest) = (0, 0, bytes);
+/// anything that may fault, leave or touch memory; and how many of the bytes say so. Looks at a few insns; empty when
+/// in doubt.
+pub fn flags_dead_at(bytes: &[u8], size: CodeSize, features: &Features) -> (FlagMask, usize) {
+    let (mut dead, mut live, mut at, mut relied_on) = (0, 0, 0, 0);
     for _ in 0..PEEK_INSNS {
+        let rest = bytes.get(at..).unwrap_or_default();
         let Ok(insn) = decode(rest, size, features) else { break };
         let row = &ROWS[usize::from(insn.row)];
         live |= row.reads & !dead;
         if may_fault(&insn) {
             break;
         }
-        dead |= row.writes & !live;
+        at += usize::from(insn.len);
+        if row.writes & !live & !dead != 0 {
+            dead |= row.writes & !live;
+            relied_on = at;
+        }
         if dead | live == FlagMask::ALL.0 {
             break;
         }
-        rest = rest.get(usize::from(insn.len)..).unwrap_or_default();
     }
-    FlagMask(dead)
+    (FlagMask(dead), relied_on)
 }
 
 fn may_fault(insn: &Insn) -> bool {
@@ -324,7 +329,10 @@ mod tests {
 
     #[test]
     fn peeking_stops_at_readers_and_faults() {
-        let dead = |bytes: &[u8]| flags_dead_at(bytes, CodeSize::Bits32, &Features::ALL);
+        let peek = |bytes: &[u8]| flags_dead_at(bytes, CodeSize::Bits32, &Features::ALL);
+        let dead = |bytes: &[u8]| peek(bytes).0;
+        assert_eq!(peek(&[0x40, 0x01, 0xD8, 0x01, 0xD8]).1, 3);
+        assert_eq!(peek(&[0x11, 0x18]).1, 0);
         assert_eq!(dead(&[0x01, 0xD8]), FlagMask::ALL); // add eax,ebx
         assert_eq!(dead(&[0x89, 0xD8, 0x01, 0xD8]), FlagMask::ALL); // mov, add
         assert_eq!(dead(&[0x40, 0x01, 0xD8]), FlagMask::ALL); // inc, add
