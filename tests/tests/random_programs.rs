@@ -19,7 +19,7 @@ use x86::front::code_size;
 use x86::insn::prefix;
 
 /// Programs of a test unless `STELE_PROGRAMS` says otherwise.
-const PROGRAMS: u64 = 300;
+const PROGRAMS: u64 = 1500;
 /// Insns after which a program is taken to be endless.
 const STEP_LIMIT: u32 = 600;
 /// Benches are used for this many programs, so that one program's leavings can trouble the next.
