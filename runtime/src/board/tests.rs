@@ -1,3 +1,5 @@
+//! Tests of the board: chips by their PC addresses.
+
 use devices::block::MemDisk;
 use devices::chardev::BufferChar;
 use mem::{Bus, PageKind, Phys, Port, Size};

@@ -1,3 +1,5 @@
+//! Tests of the IDE channels, as a driver sees them.
+
 use mem::{PortDevice, Size};
 
 use super::{Channel, Drive, IdeFunction};

@@ -1,3 +1,5 @@
+//! Tests of the interrupt controllers.
+
 use super::*;
 use crate::State;
 

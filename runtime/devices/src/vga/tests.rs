@@ -1,3 +1,5 @@
+//! Tests of the display adapter.
+
 use std::sync::Arc;
 
 use mem::{GuestRam, MmioDevice, PortDevice, RamWindow, Size};
