@@ -1,6 +1,6 @@
 //! Decode tables from the rows: four opcode maps of dense entries, refined by small nodes.
 //!
-//! An entry is a `u16`: 0 = undefined, n = row n - 1, or [`node::FLAG`](tree::FLAG) with the index of a node. A node
+//! An entry is a `u16`: 0 = undefined, n = row n - 1, or `node::FLAG` with the index of a node. A node
 //! is `kind << 16 | base`: the kind says which property of the bytes selects one of the entries from
 //! `SLOTS[base]` on. Equal nodes are shared. Dense arrays decode in a few loads and compile in no time.
 
