@@ -11,6 +11,9 @@ use thiserror::Error;
 /// Why the code cache could not be made.
 #[derive(Debug, Error)]
 pub enum CodeBufError {
+    /// The host CPU lacks what generated code is made of.
+    #[error("this CPU has no BMI2, which generated code needs; -accel interp works without")]
+    Cpu,
     /// The kernel refused memory or an executable mapping.
     #[error("cannot map the code cache of {size} bytes")]
     Map {

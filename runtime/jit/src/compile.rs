@@ -126,8 +126,11 @@ impl Jit {
     /// Maps a code cache of `size` bytes and emits the fixed code.
     ///
     /// # Errors
-    /// When the cache cannot be mapped.
+    /// When the cache cannot be mapped, or the CPU has no BMI2.
     pub fn new(size: usize, layout: StateLayout, calls: Calls) -> Result<Self, CodeBufError> {
+        if !std::arch::is_x86_feature_detected!("bmi2") {
+            return Err(CodeBufError::Cpu);
+        }
         let mut buf = CodeBuf::new(size.max(1 << 20))?;
         let thunks = Thunks::emit(&mut buf, &layout, calls);
         let pristine = buf.used();
