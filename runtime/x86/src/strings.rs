@@ -33,6 +33,16 @@ const fn address_mask(asz: u32) -> u64 {
     if asz == 16 { 0xFFFF } else { 0xFFFF_FFFF }
 }
 
+/// The low `bytes` (1, 2, 4 or 8) of `value`, repeated over eight bytes.
+const fn repeated(value: u64, bytes: u64) -> u64 {
+    match bytes {
+        1 => (value & 0xFF) * 0x0101_0101_0101_0101,
+        2 => (value & 0xFFFF) * 0x0001_0001_0001_0001,
+        4 => (value & 0xFFFF_FFFF) * 0x0000_0001_0000_0001,
+        _ => value,
+    }
+}
+
 impl Cpu {
     /// The elements at `n:off` that one page of plain RAM holds, at most `count`.
     fn run(
@@ -146,10 +156,11 @@ impl Cpu {
             true => dst.ram.wrapping_sub((n - 1) * bytes),
             false => dst.ram,
         };
-        let value = self.state.gpr[0].to_le_bytes();
+        let pattern = repeated(self.state.gpr[0], bytes).to_le_bytes();
         let mut buf = [0; CHUNK];
-        for (i, byte) in buf.iter_mut().enumerate() {
-            *byte = value[i % bytes as usize];
+        let used = (n * bytes).next_multiple_of(8).min(CHUNK as u64) as usize;
+        for part in buf[..used].chunks_exact_mut(8) {
+            part.copy_from_slice(&pattern);
         }
         let mut done = 0;
         while done < n * bytes {
