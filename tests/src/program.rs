@@ -111,8 +111,8 @@ impl<'a> Generator<'a> {
     }
 
     fn choose(&mut self) -> usize {
-        let is_8086 = matches!(self.world.kind, Kind::Real | Kind::Vm86);
-        let list = if self.rng.once_in(if is_8086 { 12 } else { 30 }) {
+        // In real mode most of the rare ones go well.
+        let list = if self.rng.once_in(if self.world.kind == Kind::Real { 12 } else { 40 }) {
             &self.rows.rare
         } else {
             &self.rows.common

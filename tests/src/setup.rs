@@ -1,7 +1,8 @@
 //! Modes for a bench: real, flat 16- and 32-bit protected, paging, virtual-8086.
 //!
 //! Everything the processor itself needs lies from 1 MiB + 64 KiB on, out of the reach of real-mode
-//! segments. Every vector leads to a HLT of its own, so that where a run ended says which exception ended it.
+//! segments. Every vector leads to a HLT of its own, so that where a run ended says which exception ended it; but traps
+//! (single step, INT3, INTO) lead to an IRET.
 
 use x86::flags;
 use x86::state::{Segment, TableReg};
@@ -16,7 +17,7 @@ pub mod at {
     pub const IDT: u64 = 0x11_1000;
     /// A 32-bit TSS.
     pub const TSS: u64 = 0x11_2000;
-    /// A HLT for each vector, 16 bytes apart.
+    /// A handler for each vector, 16 bytes apart.
     pub const HANDLERS: u64 = 0x11_3000;
     /// Top of the stack of privilege level 0 in the TSS.
     pub const STACK0: u64 = 0x11_6000;
@@ -47,6 +48,15 @@ const IDT_LIMIT: u32 = 0x7FF;
 const TSS_LIMIT: u32 = 0x20FF;
 /// HLT.
 const HLT: u8 = 0xF4;
+/// IRET, or IRETD in 32-bit code.
+const IRET: u8 = 0xCF;
+/// What is single-stepped, INT3 and INTO: returned from.
+const RETURNING: [u64; 3] = [1, 3, 4];
+
+/// The first byte of a vector's handler.
+fn handler(vector: u64) -> [u8; 1] {
+    [if RETURNING.contains(&vector) { IRET } else { HLT }]
+}
 
 /// A descriptor; the limit is in units of its granularity, `attr` as in [`Segment::attr`].
 pub const fn descriptor(base: u64, limit: u64, attr: u16) -> u64 {
@@ -80,7 +90,7 @@ pub fn set_segment(bench: &mut Bench, n: usize, segment: Segment) {
 /// Real mode: every selector as given, SP 0xFFF0, vectors as in [`at::REAL_HANDLERS`].
 pub fn real(bench: &mut Bench, selectors: [u16; 6]) {
     for vector in 0..=0xFFu64 {
-        bench.poke(at::REAL_HANDLERS + vector, &[HLT]);
+        bench.poke(at::REAL_HANDLERS + vector, &handler(vector));
         let off = (at::REAL_HANDLERS + vector) as u16;
         bench.poke(4 * vector, &[off.to_le_bytes(), [0, 0]].concat());
     }
@@ -162,9 +172,9 @@ fn tables(bench: &mut Bench) {
         set_descriptor(bench, 8 * n, entry);
     }
     for vector in 0..=0xFFu64 {
-        let handler = at::HANDLERS + 16 * vector;
-        bench.poke(handler, &[HLT]);
-        bench.poke(at::IDT + 8 * vector, &gate(handler).to_le_bytes());
+        let at = at::HANDLERS + 16 * vector;
+        bench.poke(at, &handler(vector));
+        bench.poke(at::IDT + 8 * vector, &gate(at).to_le_bytes());
     }
     bench.poke(at::TSS + 4, &(at::STACK0 as u32).to_le_bytes());
     bench.poke(at::TSS + 8, &sel::DATA.to_le_bytes());

@@ -42,7 +42,7 @@ pub struct World {
     pub kind: Kind,
     /// Registers at the start.
     pub gpr: [u32; 8],
-    /// EFLAGS at the start: arithmetic flags and DF.
+    /// EFLAGS at the start: arithmetic flags, DF and TF.
     pub flags: u32,
     /// Instruction pointer of the first byte.
     pub start: u64,
@@ -68,7 +68,7 @@ impl World {
         let mut world = Self {
             kind,
             gpr: [0; 8],
-            flags: rng.draw() as u32 & if rng.once_in(4) { 0xCD5 } else { 0x8D5 },
+            flags: rng.draw() as u32 & if rng.once_in(4) { 0xDD5 } else { 0x8D5 },
             start: at.wrapping_sub(segments[1].base) & 0xFFFF_FFFF,
             segments,
             cpl,
@@ -147,7 +147,7 @@ impl World {
         for (register, value) in s.gpr.iter_mut().zip(self.gpr) {
             *register = u64::from(value);
         }
-        s.set_eflags(s.eflags() & !0xCD5 | self.flags);
+        s.set_eflags(s.eflags() & !0xDD5 | self.flags);
         s.pc = self.start;
         bench.settle();
     }
@@ -179,7 +179,7 @@ fn pages(rng: &mut Rng) -> Vec<u32> {
         set(CODE + 0x1000, 0, 0);
     }
     for lin in (DATA..DATA_END).step_by(0x1000) {
-        match rng.below(12) {
+        match rng.below(24) {
             0 => set(lin, 0, 0),
             1 => set(lin, lin, 5),
             2 => set(lin, lin, 3),

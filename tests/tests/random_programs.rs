@@ -8,6 +8,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use ir::opt::Passes;
 use stele::vcpu::VcpuConfig;
 use stele_tests::program::{Generator, Rows};
 use stele_tests::world::{Kind, World};
@@ -124,7 +125,7 @@ fn compare(reference: &Reference, ending: Ending, mut found: Snapshot) -> Vec<St
 /// How a program was run, and what came out differently.
 type Found = (VcpuConfig, Vec<String>);
 
-/// One bench for each engine; blocks are cut short on some.
+/// One bench for each engine; on some blocks are cut short, or passes left out.
 struct Benches(Vec<(VcpuConfig, Bench)>);
 
 impl Benches {
@@ -133,6 +134,10 @@ impl Benches {
             let mut config = engine.config();
             config.max_insns = *rng.pick(&[64, 64, 5, 1]);
             config.nochain = rng.once_in(6);
+            if config.passes == Passes::ALL && rng.once_in(3) {
+                let some = Passes::NAMES.iter().filter(|_| rng.once_in(2));
+                config.passes = some.fold(Passes::NONE, |set, (_, pass)| set.with(*pass));
+            }
             (config.clone(), Bench::with_config(config))
         };
         Self(Engine::ALL.map(bench).into())
