@@ -152,6 +152,9 @@ impl Cache {
     }
     /// Adds a block; it replaces one of the same key.
     pub(super) fn insert(&mut self, key: Key, new: New) -> BlockId {
+        if let Some(&old) = self.by_key.get(&key) {
+            self.retire(old);
+        }
         let id = self.blocks.len() as BlockId;
         let New { body, len, page, second, peeked, is_hot } = new;
         if let Body::Host(c) = &body {
@@ -257,6 +260,19 @@ impl Cache {
             self.by_page.insert(page, kept);
         }
         hit.len() as u64
+    }
+    /// A block of the same key replaces `id`: its bytes need not be watched any more, unless jumps still lead to it.
+    fn retire(&mut self, id: BlockId) {
+        let block = &mut self.blocks[id as usize];
+        if !block.incoming.is_empty() {
+            return;
+        }
+        block.live = false;
+        for page in [block.page, block.second.and_then(|s| s.page)].into_iter().flatten() {
+            if let Some(ids) = self.by_page.get_mut(&page) {
+                ids.retain(|&n| n != id);
+            }
+        }
     }
     fn drop_block(&mut self, id: BlockId, page: u64, jit: &mut Jit) {
         let block = &mut self.blocks[id as usize];
