@@ -8,7 +8,7 @@ use x86::lower::IrNames;
 
 use super::Vcpu;
 use super::cache::{BlockId, Body};
-use crate::log::{Items, Place};
+use crate::log::{Items, Place, insn_line};
 
 impl Vcpu {
     pub(super) fn log_prologue(&mut self) {
@@ -17,7 +17,7 @@ impl Vcpu {
         }
     }
     /// `IN:` and `OP:` of the block just lowered.
-    pub(super) fn trace_block(&mut self, pc: u64, _crosses: bool) {
+    pub(super) fn trace_block(&mut self, pc: u64) {
         let lin = self.core.cpu.lin_pc(pc).0;
         if self.log.wants(Items::IN_ASM, lin) {
             let text = self.listing(pc);
@@ -62,7 +62,7 @@ impl Vcpu {
                 Ok(insn) => disasm::format(&insn, ip, Syntax::Att),
                 Err(_) => "(bad)".to_owned(),
             };
-            text += &format!("0x{lin:08x}:  {:<24} {what}\n", hex(&bytes));
+            text += &insn_line(lin, &bytes, &what);
         }
         text
     }
@@ -103,9 +103,4 @@ impl Vcpu {
             self.log.write(format_args!("{}", cpu.dump()));
         }
     }
-}
-
-/// Bytes as the log shows them: two digits each.
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x} ")).collect()
 }

@@ -173,7 +173,7 @@ impl Vcpu {
         let start = Instant::now();
         let cpu = &mut self.core.cpu;
         let second = self.translator.build(cpu, pc, false)?;
-        self.trace_block(pc, second.is_some());
+        self.trace_block(pc);
         let t = &mut self.translator;
         let cpu = &mut self.core.cpu;
         // Code that has not proved hot is not worth looking at twice.
