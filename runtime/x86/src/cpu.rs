@@ -12,7 +12,7 @@ use crate::access::Handles;
 use crate::flags;
 use crate::mode::Mode;
 use crate::segment::{Segment, attr};
-use crate::state::{CpuState, TableReg, Window, seg};
+use crate::state::{CpuState, MXCSR_RESET, TableReg, Window, seg};
 use crate::tlb::{INDEX_MASK, Tlb};
 
 /// CR0 bits.
@@ -152,6 +152,10 @@ impl Cpu {
         s.cr0 = cr0::CD | cr0::NW | cr0::ET;
         s.dr[6] = 0xFFFF_0FF0;
         s.dr[7] = 0x400;
+        s.mxcsr = MXCSR_RESET;
+        s.xcr0 = 1;
+        s.pat = 0x0007_0406_0007_0406;
+        s.apic_base = 0xFEE0_0900;
         self.shutdown = false;
         self.nmi_blocked = false;
         self.inhibit_step = false;

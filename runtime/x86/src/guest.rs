@@ -162,6 +162,15 @@ static FIELDS: &[Field] = &[
     field!(fault_code: u32),
     field!(budget: i64),
     field!(halted: u32),
+    field!(ready: u32),
+    field!(mxcsr: u32),
+    field!(fpu_host: u32),
+    field!(xcr0: u64),
+    field!(fpu_ip: u64),
+    field!(fpu_dp: u64),
+    field!(fpu_op: u16),
+    field!(fpu_cs: u16),
+    field!(fpu_ds: u16),
 ];
 
 /// The field that holds byte `off` of the state, its element number, and the byte's place in it.

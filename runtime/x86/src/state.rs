@@ -87,8 +87,9 @@ pub struct CpuState {
     pub args: [u64; 4],
     /// What a slow path is to do (segment, width, kind) or the helper's number.
     pub meta: u32,
-    /// Padding, 0.
-    pub pad: u32,
+    /// Parts of FP and vector state (bits of `ir::simd`) that generated code may use right now: in host registers, and
+    /// no fault condition holds. Rust clears it whenever it changes CR0, CR4, XCR0, or the parts themselves.
+    pub ready: u32,
     /// Host address of the generated code that left or called out: tells the guest insn.
     pub host_ret: u64,
     /// Host address of the current view's TLB, loaded into a host register on entry.
@@ -133,6 +134,109 @@ pub struct CpuState {
     pub shadow: u32,
     /// Halted (HLT).
     pub halted: u32,
+    /// MXCSR.
+    pub mxcsr: u32,
+    /// 1 = x87 and MMX state is in this thread's host FPU, not in `fpu`.
+    pub fpu_host: u32,
+    /// XCR0.
+    pub xcr0: u64,
+    /// Instruction pointer of the last x87 insn that was not a control insn.
+    pub fpu_ip: u64,
+    /// Its operand's offset.
+    pub fpu_dp: u64,
+    /// Its opcode, 11 bits.
+    pub fpu_op: u16,
+    /// CS of `fpu_ip`.
+    pub fpu_cs: u16,
+    /// Segment of `fpu_dp`.
+    pub fpu_ds: u16,
+    /// Padding, 0.
+    pub fpu_pad: u16,
+    /// IA32_STAR.
+    pub star: u64,
+    /// IA32_LSTAR.
+    pub lstar: u64,
+    /// IA32_CSTAR.
+    pub cstar: u64,
+    /// IA32_FMASK.
+    pub sfmask: u64,
+    /// IA32_KERNEL_GS_BASE.
+    pub kernel_gs_base: u64,
+    /// IA32_SYSENTER_CS.
+    pub sysenter_cs: u64,
+    /// IA32_SYSENTER_ESP.
+    pub sysenter_esp: u64,
+    /// IA32_SYSENTER_EIP.
+    pub sysenter_eip: u64,
+    /// IA32_TSC_AUX.
+    pub tsc_aux: u64,
+    /// IA32_PAT.
+    pub pat: u64,
+    /// IA32_APIC_BASE.
+    pub apic_base: u64,
+    /// IA32_MISC_ENABLE.
+    pub misc_enable: u64,
+    /// A copy of memory operands that generated code cannot point at in guest RAM.
+    pub bounce: Bounce,
+    /// x87 and MMX state as XSAVE stores it, when `fpu_host` is 0.
+    pub fpu: XsaveArea,
+    /// Vector registers.
+    pub ymm: [[u64; 4]; 16],
 }
 
 const _: () = assert!(std::mem::offset_of!(CpuState, gpr) <= 120);
+const _: () = assert!(std::mem::offset_of!(CpuState, ready) < 128);
+const _: () = assert!(std::mem::offset_of!(CpuState, ymm) % 32 == 0);
+const _: () = assert!(size_of::<XsaveArea>() == 576);
+
+/// A buffer for one memory operand.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounce(pub [u64; 8]);
+
+/// An XSAVE area of legacy region and header (SDM Vol. 1, "XSAVE Area"); only x87 state is kept in it.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct XsaveArea(pub [u8; 576]);
+
+impl Default for XsaveArea {
+    /// The x87 state after RESET (SDM Vol. 3A, "IA-32 and Intel 64 Processor States Following Power-up, Reset, or INIT").
+    fn default() -> Self {
+        let mut area = Self([0; 576]);
+        area.set_u16(Self::FCW, 0x40);
+        area.set_u16(Self::FTW, 0xFF);
+        area.0[Self::MXCSR..Self::MXCSR + 4].copy_from_slice(&MXCSR_RESET.to_le_bytes());
+        area.0[Self::XSTATE_BV] = 1;
+        area
+    }
+}
+
+/// MXCSR after RESET.
+pub const MXCSR_RESET: u32 = 0x1F80;
+
+impl XsaveArea {
+    /// Control word.
+    pub const FCW: usize = 0;
+    /// Status word.
+    pub const FSW: usize = 2;
+    /// Abridged tag word, one byte: 1 = register in use.
+    pub const FTW: usize = 4;
+    /// MXCSR; kept in `CpuState::mxcsr`, here only what XRSTOR accepts.
+    pub const MXCSR: usize = 24;
+    /// ST0 to ST7, 16 bytes each.
+    pub const ST: usize = 32;
+    /// State-component bitmap of the header: bit 0 = x87 state is not in its initial configuration.
+    pub const XSTATE_BV: usize = 512;
+
+    /// Two bytes at `at`; 0 outside the area.
+    pub fn u16(&self, at: usize) -> u16 {
+        self.0.get(at..).and_then(|b| b.first_chunk()).map_or(0, |b| u16::from_le_bytes(*b))
+    }
+
+    /// Sets two bytes at `at`.
+    pub fn set_u16(&mut self, at: usize, v: u16) {
+        if let Some(b) = self.0.get_mut(at..).and_then(|b| b.first_chunk_mut()) {
+            *b = v.to_le_bytes();
+        }
+    }
+}
