@@ -24,8 +24,10 @@ pub mod reg {
     pub const R15: u8 = 15;
 }
 
-/// Holds the address of the guest CPU's state throughout.
+/// Holds the address of byte [`STATE_BIAS`] of the guest CPU's state throughout.
 pub const STATE: u8 = reg::R14;
+/// The state's first 256 bytes are reached with one-byte displacements.
+pub const STATE_BIAS: i32 = 128;
 /// Holds the address of the current view's TLB (tags, addends, jump cache).
 pub const TLB: u8 = reg::R13;
 /// Host register of each guest register 0..8 (32-bit guests: all are pinned).

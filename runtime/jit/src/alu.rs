@@ -2,8 +2,7 @@
 
 use ir::{Code, FlagMask, Op, Val, Width};
 
-use crate::abi::STATE;
-use crate::asm::{Alu, Mem, Rm};
+use crate::asm::{Alu, Mem, Rm, state};
 use crate::compile::{CompileError, Emit, Src, legacy_byte};
 
 /// The host's arithmetic group for an op.
@@ -404,7 +403,7 @@ impl Emit<'_> {
         self.flags_host = false;
         let t = self.take()?;
         let u = self.take()?;
-        self.asm.load(Width::W32, t, Mem::base(STATE, self.layout.cc));
+        self.asm.load(Width::W32, t, state(self.layout.cc));
         self.asm.mov_rr(Width::W32, u, t);
         self.asm.shift_ri(5, Width::W32, Rm::R(t), 8);
         self.asm.alu_ri(Alu::And, Width::W32, t, 0xD5);
@@ -423,7 +422,7 @@ impl Emit<'_> {
         let low = (mask.eflags() & 0xD5) as i32;
         let t = self.copy_of(op.a, Width::W32)?;
         let u = self.take()?;
-        let home = Mem::base(STATE, self.layout.cc);
+        let home = state(self.layout.cc);
         self.asm.mov_rr(Width::W32, u, t);
         self.asm.alu_ri(Alu::And, Width::W32, t, low);
         self.asm.shift_ri(4, Width::W32, Rm::R(t), 8);

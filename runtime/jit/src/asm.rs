@@ -6,6 +6,8 @@
 use dynasmrt::{AssemblyOffset, DynasmApi};
 use ir::{Cond, Width};
 
+use crate::abi;
+
 /// A memory operand `[base + index << scale + disp]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mem {
@@ -22,6 +24,11 @@ impl Mem {
     pub(crate) const fn index(base: u8, index: u8, scale: u8, disp: i32) -> Self {
         Self { base, index: Some(index), scale, disp }
     }
+}
+
+/// The field at byte `offset` of the guest CPU's state.
+pub(crate) const fn state(offset: i32) -> Mem {
+    Mem::base(abi::STATE, offset - abi::STATE_BIAS)
 }
 
 /// ModRM.rm operand.

@@ -3,8 +3,8 @@
 use ir::{Block, Code, FlagMask, Op, Val, Width};
 use thiserror::Error;
 
-use crate::abi::{self, STATE};
-use crate::asm::{Asm, Mem};
+use crate::abi;
+use crate::asm::{Asm, Mem, state};
 use crate::flags::FlagFacts;
 use crate::layout::{Calls, SegPolicy, StateLayout};
 use crate::memory::{Fused, SlowSite};
@@ -177,7 +177,7 @@ impl Jit {
         let start = self.buf.used();
         let mut asm = Asm::new(self.buf.free_space());
         asm.lea(Width::W32, abi::PC, Mem::base(abi::PC, (page_offset as i32).wrapping_neg()));
-        asm.store(Width::W64, Mem::base(STATE, self.layout.pc_base), abi::PC);
+        asm.store(Width::W64, state(self.layout.pc_base), abi::PC);
         let hole = asm.jmp();
         asm.fix_cache(hole, start, entry);
         let len = asm.pos();

@@ -2,8 +2,8 @@
 
 use ir::{Code, Cond, Op, Val, Width, exit};
 
-use crate::abi::{self, STATE};
-use crate::asm::{Alu, Mem, Rm};
+use crate::abi;
+use crate::asm::{Alu, Rm, state};
 use crate::compile::{CompileError, Emit, Exit, Hole, Src};
 use crate::thunks::Wish;
 
@@ -75,7 +75,7 @@ impl Emit<'_> {
         self.flags_home_if(self.facts.after[self.at].0 & self.exit_live(op))?;
         let mut poll_ret = 0;
         if op.y == 1 && self.hot {
-            self.asm.alu_mi(Alu::Cmp, Width::W32, Mem::base(STATE, self.layout.poll), 0);
+            self.asm.alu_mi(Alu::Cmp, Width::W32, state(self.layout.poll), 0);
             let quiet = self.asm.jcc8(Cond::E);
             let hole = self.asm.call();
             self.asm.fix_cache(hole, self.start, self.thunks.exit_poll_direct);
@@ -121,7 +121,7 @@ impl Emit<'_> {
             let pc = self.src(op.a, Width::W32)?;
             let t = self.take()?;
             self.move_to(t, pc, Width::W32);
-            self.asm.store(Width::W64, Mem::base(STATE, self.layout.pc), t);
+            self.asm.store(Width::W64, state(self.layout.pc), t);
         }
         if op.imm == exit::RESYNC {
             let hole = self.asm.jmp();
@@ -136,10 +136,10 @@ impl Emit<'_> {
 
     fn raise(&mut self, op: &Op) -> Result<(), CompileError> {
         self.mark(self.page_offset);
-        self.asm.store_i(Width::W32, Mem::base(STATE, self.layout.fault), op.imm as i32);
+        self.asm.store_i(Width::W32, state(self.layout.fault), op.imm as i32);
         if !op.a.is_none() {
             let code = self.src_reg(op.a, Width::W32)?;
-            self.asm.store(Width::W32, Mem::base(STATE, self.layout.fault_code), code);
+            self.asm.store(Width::W32, state(self.layout.fault_code), code);
         }
         let hole = self.asm.call();
         self.asm.fix_cache(hole, self.start, self.thunks.exit_raise);
@@ -152,7 +152,7 @@ impl Emit<'_> {
             if v.is_none() {
                 continue;
             }
-            let slot = Mem::base(STATE, self.layout.args + 8 * i as i32);
+            let slot = state(self.layout.args + 8 * i as i32);
             match self.block.const_of(v) {
                 Some(n) if n <= i32::MAX as u64 => self.asm.store_i(Width::W64, slot, n as i32),
                 _ => {
@@ -166,7 +166,7 @@ impl Emit<'_> {
         if op.d.is_none() {
             return Ok(());
         }
-        let result = Mem::base(STATE, self.layout.args);
+        let result = state(self.layout.args);
         if op.w < Width::W32 && op.d.as_temp().is_none() {
             let t = self.take()?;
             self.asm.load(Width::W32, t, result);

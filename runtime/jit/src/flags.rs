@@ -5,8 +5,8 @@
 
 use ir::{Block, Code, FlagMask, Op, Width};
 
-use crate::abi::{STATE, reg};
-use crate::asm::{Alu, Mem};
+use crate::abi::reg;
+use crate::asm::{Alu, state};
 use crate::compile::{CompileError, Emit};
 
 /// Flag facts per op.
@@ -90,7 +90,7 @@ impl Emit<'_> {
         self.asm.mov_rr(Width::W64, t, reg::RAX);
         self.asm.lahf();
         self.asm.setcc(ir::Cond::O, reg::RAX);
-        self.asm.store(Width::W32, Mem::base(STATE, self.layout.cc), reg::RAX);
+        self.asm.store(Width::W32, state(self.layout.cc), reg::RAX);
         self.asm.mov_rr(Width::W64, reg::RAX, t);
         self.regs.release(t);
         Ok(())
@@ -105,7 +105,7 @@ impl Emit<'_> {
         }
         let t = self.take()?;
         self.asm.mov_rr(Width::W64, t, reg::RAX);
-        self.asm.load(Width::W32, reg::RAX, Mem::base(STATE, self.layout.cc));
+        self.asm.load(Width::W32, reg::RAX, state(self.layout.cc));
         self.asm.alu_ri(Alu::Add, Width::W8, reg::RAX, 0x7F);
         self.asm.sahf();
         self.asm.mov_rr(Width::W64, reg::RAX, t);
@@ -163,7 +163,7 @@ impl Emit<'_> {
     fn merge_flags(&mut self, op: &Op) -> Result<(), CompileError> {
         let mask = op.fdef.eflags() & 0xD5;
         let mask = (mask << 8 | u32::from(op.fdef.meets(FlagMask::O))) as i32;
-        let home = Mem::base(STATE, self.layout.cc);
+        let home = state(self.layout.cc);
         let (t, u) = (self.take()?, self.take()?);
         self.asm.mov_rr(Width::W64, t, reg::RAX);
         self.asm.lahf();

@@ -2,8 +2,8 @@
 
 use ir::{Cond, Width};
 
-use crate::abi::{self, STATE, THUNK_INDEX, THUNK_LIN, TLB};
-use crate::asm::{Alu, Asm, Mem};
+use crate::abi::{self, THUNK_INDEX, THUNK_LIN, TLB};
+use crate::asm::{Alu, Asm, Mem, state};
 use crate::layout::{SegPolicy, StateLayout};
 use crate::memory::{SlowKind, load_to};
 
@@ -63,7 +63,7 @@ impl ThunkKey {
 
     fn form_linear(self, asm: &mut Asm<'_>, layout: &StateLayout) {
         let window = layout.window[usize::from(self.seg)];
-        asm.load(Width::W64, THUNK_LIN, Mem::base(STATE, window.base));
+        asm.load(Width::W64, THUNK_LIN, state(window.base));
         asm.alu_rr(Alu::Add, Width::W32, THUNK_LIN, self.lin);
     }
     /// Base and limit by policy; returns the linear address's register and the limit check's hole.
@@ -87,7 +87,7 @@ impl ThunkKey {
             _ => {
                 let end = if self.writes() { window.write_end } else { window.read_end };
                 asm.lea(Width::W64, THUNK_INDEX, Mem::base(self.lin, size));
-                asm.alu_rm(Alu::Cmp, Width::W64, THUNK_INDEX, Mem::base(STATE, end));
+                asm.alu_rm(Alu::Cmp, Width::W64, THUNK_INDEX, state(end));
                 Some(asm.jcc(Cond::A))
             }
         };
@@ -99,7 +99,7 @@ impl ThunkKey {
         let table = if self.writes() { abi::TLB_WRITE } else { 0 };
         let tag = Mem::index(TLB, THUNK_INDEX, 3, table);
         let limit = 0x1000 - self.w.bytes() as i32;
-        asm.pext_m(THUNK_INDEX, lin, Mem::base(STATE, layout.tlb_mask));
+        asm.pext_m(THUNK_INDEX, lin, state(layout.tlb_mask));
         let miss;
         if lin == THUNK_LIN {
             asm.alu_rm(Alu::Xor, Width::W64, lin, tag);
@@ -127,12 +127,12 @@ impl ThunkKey {
     }
     /// Describes the access in the state, calls out, takes the result.
     fn slow(self, asm: &mut Asm<'_>, start: usize, layout: &StateLayout, common: usize, lin: u8) {
-        let slot = Mem::base(STATE, layout.scratch + 8);
-        asm.store(Width::W64, Mem::base(STATE, layout.scratch), lin);
+        let slot = state(layout.scratch + 8);
+        asm.store(Width::W64, state(layout.scratch), lin);
         if self.kind == SlowKind::Store && self.value != NO_VALUE {
             asm.store(Width::W64, slot, self.value);
         }
-        asm.store_i(Width::W32, Mem::base(STATE, layout.meta), self.meta() as i32);
+        asm.store_i(Width::W32, state(layout.meta), self.meta() as i32);
         let hole = asm.call();
         asm.fix_cache(hole, start, common);
         match self.kind {

@@ -5,8 +5,8 @@
 
 use ir::{Code, Cond, Op, Val, Width};
 
-use crate::abi::{self, STATE, TLB};
-use crate::asm::{Alu, Asm, Mem, Rm};
+use crate::abi::{self, TLB};
+use crate::asm::{Alu, Asm, Mem, Rm, state};
 use crate::compile::{CompileError, Emit, Src};
 use crate::layout::SegPolicy;
 use crate::mem_thunk::{NO_VALUE, Part, ThunkKey};
@@ -330,7 +330,7 @@ impl Emit<'_> {
         let tag = self.take()?;
         let (lin, limit) = self.linear(op, off, (size, write), tag)?;
         let table = if write { abi::TLB_WRITE } else { 0 };
-        self.asm.pext_m(index, lin, Mem::base(STATE, self.layout.tlb_mask));
+        self.asm.pext_m(index, lin, state(self.layout.tlb_mask));
         self.asm.load(Width::W64, tag, Mem::index(TLB, index, 3, table));
         self.asm.alu_rr(Alu::Xor, Width::W64, tag, lin);
         self.asm.alu_ri(Alu::Cmp, Width::W64, tag, 0x1000 - size as i32);
@@ -363,7 +363,7 @@ impl Emit<'_> {
         }
         let window = self.layout.window[usize::from(op.x)];
         let lin = self.take()?;
-        self.asm.load(Width::W64, lin, Mem::base(STATE, window.base));
+        self.asm.load(Width::W64, lin, state(window.base));
         self.asm.alu_rr(Alu::Add, Width::W32, lin, off);
         let hole = match policy {
             SegPolicy::Wrap64K if size == 1 => NO_HOLE,
@@ -374,7 +374,7 @@ impl Emit<'_> {
             _ => {
                 let end = if write { window.write_end } else { window.read_end };
                 self.asm.lea(Width::W64, t, Mem::base(off, size as i32));
-                self.asm.alu_rm(Alu::Cmp, Width::W64, t, Mem::base(STATE, end));
+                self.asm.alu_rm(Alu::Cmp, Width::W64, t, state(end));
                 self.asm.jcc(Cond::A)
             }
         };
@@ -409,7 +409,7 @@ impl Emit<'_> {
 
     /// State fields and the instruction pointer.
     pub(crate) fn env(&mut self, op: &Op) -> Result<(), CompileError> {
-        let field = Mem::base(STATE, op.imm as i32);
+        let field = state(op.imm as i32);
         match op.code {
             Code::LdEnv => self.load_result(op.d, op.w, field),
             Code::StEnv => {
@@ -418,7 +418,7 @@ impl Emit<'_> {
             }
             _ => {
                 let d = self.dst(op.d)?;
-                self.asm.load(op.w, d, Mem::base(STATE, self.layout.pc_base));
+                self.asm.load(op.w, d, state(self.layout.pc_base));
                 if op.imm != 0 {
                     self.asm.lea(op.w, d, Mem::base(d, op.imm as i32));
                 }
@@ -439,7 +439,7 @@ impl Emit<'_> {
                 }
             }
             if let Some(n) = site.imm {
-                self.asm.store_i(Width::W64, Mem::base(STATE, self.layout.scratch + 8), n as i32);
+                self.asm.store_i(Width::W64, state(self.layout.scratch + 8), n as i32);
             }
             let hole = self.asm.call();
             self.thunks.want(Wish::Memory(site.key), self.start + hole);

@@ -2,8 +2,8 @@
 
 use ir::{Code, Op, Val, Width};
 
-use crate::abi::{STATE, reg};
-use crate::asm::{Mem, Rm};
+use crate::abi::reg;
+use crate::asm::{Rm, state};
 use crate::compile::{CompileError, Emit, Src};
 
 const RAX: Val = Val::gpr(0);
@@ -55,7 +55,7 @@ impl Emit<'_> {
     ) -> Result<(), CompileError> {
         let low = self.src(op.a, op.w)?;
         let high = if divide { Some(self.src(op.b, op.w)?) } else { None };
-        let homes = [Mem::base(STATE, self.layout.args), Mem::base(STATE, self.layout.args + 8)];
+        let homes = [state(self.layout.args), state(self.layout.args + 8)];
         self.asm.store(Width::W64, homes[0], reg::RAX);
         self.asm.store(Width::W64, homes[1], reg::RDX);
         match (low, high) {

@@ -9,8 +9,8 @@ use std::hash::{BuildHasherDefault, Hasher};
 use dynasmrt::{DynasmApi, dynasm};
 use ir::{Cond, Width, exit};
 
-use crate::abi::{self, PINNED, STATE, TLB, reg};
-use crate::asm::{Alu, Asm, Mem, Rm};
+use crate::abi::{self, PINNED, STATE_BIAS, TLB, reg};
+use crate::asm::{Alu, Asm, Mem, Rm, state};
 use crate::compile::Jit;
 use crate::layout::{Calls, StateLayout};
 use crate::mem_thunk::ThunkKey;
@@ -128,7 +128,7 @@ impl Thunks {
             ; push r13
             ; push r14
             ; push r15
-            ; mov r14, rdi
+            ; lea r14, [rdi + STATE_BIAS]
             ; sub rsp, DWORD abi::FRAME
             ; jmp rsi
         );
@@ -152,7 +152,7 @@ impl Thunks {
         let host_ret = layout.host_ret;
         let with_site = |asm: &mut Asm<'_>, code: u32| {
             let at = asm.pos();
-            dynasm!(asm ; .arch x64 ; pop QWORD [r14 + host_ret]);
+            dynasm!(asm ; .arch x64 ; pop QWORD [r14 + (host_ret - STATE_BIAS)]);
             leave(asm, layout, code, epilogue);
             at
         };
@@ -162,7 +162,7 @@ impl Thunks {
         let with_pc = |asm: &mut Asm<'_>, code: u32| {
             let at = asm.pos();
             asm.mov_rr(Width::W32, abi::PC, abi::PC);
-            asm.store(Width::W64, Mem::base(STATE, layout.pc), abi::PC);
+            asm.store(Width::W64, state(layout.pc), abi::PC);
             leave(asm, layout, code, epilogue);
             at
         };
@@ -205,7 +205,7 @@ impl Thunks {
                     match wish {
                         Wish::Memory(key) => key.emit(asm, start, layout, self.common_memory),
                         Wish::Helper(id) => {
-                            asm.store_i(Width::W32, Mem::base(STATE, layout.meta), id as i32);
+                            asm.store_i(Width::W32, state(layout.meta), id as i32);
                             let hole = asm.jmp();
                             asm.fix_cache(hole, start, self.helper);
                         }
@@ -235,7 +235,7 @@ impl Thunks {
 
     /// Flags home and back, called from compact code.
     fn flag_moves(&mut self, asm: &mut Asm<'_>, layout: &StateLayout) {
-        let home = Mem::base(STATE, layout.cc);
+        let home = state(layout.cc);
         self.save_flags = asm.pos();
         dynasm!(asm ; .arch x64 ; push rax ; lahf ; seto al);
         asm.store(Width::W32, home, reg::RAX);
@@ -252,11 +252,11 @@ impl Thunks {
         self.resync = asm.pos();
         let mut holes = [0; 2];
         for (hole, field) in holes.iter_mut().zip([layout.leave, layout.shadow]) {
-            asm.alu_mi(Alu::Cmp, Width::W32, Mem::base(STATE, field), 0);
+            asm.alu_mi(Alu::Cmp, Width::W32, state(field), 0);
             *hole = asm.jcc(Cond::Ne);
         }
-        asm.load(Width::W64, TLB, Mem::base(STATE, layout.tlb_base));
-        asm.load(Width::W64, abi::PC, Mem::base(STATE, layout.pc));
+        asm.load(Width::W64, TLB, state(layout.tlb_base));
+        asm.load(Width::W64, abi::PC, state(layout.pc));
         self.jump_cache(asm, layout, 0);
         let here = asm.pos();
         for hole in holes {
@@ -268,13 +268,13 @@ impl Thunks {
     /// The indirect jump: interrupt check, jump cache, or out. The instruction pointer is in [`abi::PC`], zero-extended.
     pub(crate) fn jump_cache(&self, asm: &mut Asm<'_>, layout: &StateLayout, start: usize) {
         let index = reg::R9;
-        asm.alu_mi(Alu::Cmp, Width::W32, Mem::base(STATE, layout.poll), 0);
+        asm.alu_mi(Alu::Cmp, Width::W32, state(layout.poll), 0);
         let hole = asm.jcc(Cond::Ne);
         asm.fix_cache(hole, start, self.exit_poll);
         asm.mov_rr(Width::W32, index, abi::PC);
         asm.shift_ri(4, Width::W32, Rm::R(index), 4);
         asm.alu_ri(Alu::And, Width::W32, index, (abi::JUMP_ENTRIES as i32 - 1) << 4);
-        asm.alu_rm(Alu::Or, Width::W64, abi::PC, Mem::base(STATE, layout.jump_ctx));
+        asm.alu_rm(Alu::Or, Width::W64, abi::PC, state(layout.jump_ctx));
         let entry = |half| Mem::index(TLB, index, 0, abi::JUMP_CACHE + half);
         asm.alu_mr(Alu::Cmp, Width::W64, entry(0), abi::PC);
         let hole = asm.jcc(Cond::Ne);
@@ -286,13 +286,13 @@ impl Thunks {
 /// Guest registers home.
 fn spill(asm: &mut Asm<'_>, layout: &StateLayout) {
     for (n, &r) in PINNED.iter().enumerate() {
-        asm.store(Width::W64, Mem::base(STATE, layout.gpr + 8 * n as i32), r);
+        asm.store(Width::W64, state(layout.gpr + 8 * n as i32), r);
     }
 }
 fn reload(asm: &mut Asm<'_>, layout: &StateLayout, caller_saved_only: bool) {
     for (n, &r) in PINNED.iter().enumerate() {
         if !caller_saved_only || matches!(r, reg::RAX | reg::RCX | reg::RDX | reg::RSI | reg::RDI) {
-            asm.load(Width::W64, r, Mem::base(STATE, layout.gpr + 8 * n as i32));
+            asm.load(Width::W64, r, state(layout.gpr + 8 * n as i32));
         }
     }
 }
@@ -306,7 +306,7 @@ fn leave(asm: &mut Asm<'_>, layout: &StateLayout, code: u32, epilogue: usize) {
 /// Entry behind the prologue: rdx = target. Loads everything pinned and goes there.
 fn load_state(asm: &mut Asm<'_>, layout: &StateLayout) {
     asm.mov_rr(Width::W64, reg::R9, reg::RDX);
-    asm.load(Width::W64, TLB, Mem::base(STATE, layout.tlb_base));
+    asm.load(Width::W64, TLB, state(layout.tlb_base));
     reload(asm, layout, false);
     dynasm!(asm ; .arch x64 ; jmp r9);
 }
@@ -319,11 +319,11 @@ fn call_out(asm: &mut Asm<'_>, layout: &StateLayout, target: usize, memory: bool
     spill(asm, layout);
     dynasm!(asm ; .arch x64 ; push r8 ; push r9 ; push r10 ; push r11);
     asm.load(Width::W64, reg::RAX, Mem::base(reg::RSP, 32 + returns - 8));
-    asm.store(Width::W64, Mem::base(STATE, layout.host_ret), reg::RAX);
+    asm.store(Width::W64, state(layout.host_ret), reg::RAX);
     if pad != 0 {
         dynasm!(asm ; .arch x64 ; sub rsp, BYTE 8);
     }
-    dynasm!(asm ; .arch x64 ; mov rdi, r14);
+    asm.lea(Width::W64, reg::RDI, state(0));
     asm.mov_ri(Width::W64, reg::RAX, target as u64);
     dynasm!(asm ; .arch x64 ; call rax);
     if pad != 0 {

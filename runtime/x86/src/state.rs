@@ -1,7 +1,7 @@
 //! The guest CPU's state as generated code sees it: one `repr(C)` struct, hot fields first.
 //!
-//! Generated code holds its address in a host register throughout; the first 128 bytes are reached with
-//! one-byte displacements. Offsets are taken with `offset_of!` and asserted below.
+//! Generated code holds the address of its byte 128 in a host register throughout, so that the first 256 bytes are reached with
+//! one-byte displacements, `cc` with none. Offsets are taken with `offset_of!` and asserted below.
 
 /// Segment register numbers as encoded (SDM Vol. 2, "ModR/M and SIB Bytes").
 pub mod seg {
@@ -65,6 +65,8 @@ pub struct TableReg {
 #[repr(C, align(64))]
 #[derive(Clone, Debug, Default)]
 pub struct CpuState {
+    /// General registers rax rcx rdx rbx rsp rbp rsi rdi r8…r15.
+    pub gpr: [u64; 16],
     /// The six arithmetic flags as `lahf; seto al` leaves them in AX: AH = SF ZF - AF - PF - CF (bits 15 14 12 10 8), AL = OF (bit 0). Bits 9, 11, 13 are don't-care.
     pub cc: u32,
     /// Nonzero = leave generated code at the next check (interrupt, timer, stop). Written by other threads.
@@ -94,8 +96,6 @@ pub struct CpuState {
     pub host_ret: u64,
     /// Host address of the current view's TLB, loaded into a host register on entry.
     pub tlb_base: u64,
-    /// General registers rax rcx rdx rbx rsp rbp rsi rdi r8…r15.
-    pub gpr: [u64; 16],
     /// Fast windows of ES CS SS DS FS GS.
     pub window: [Window; seg::COUNT],
     /// EFLAGS without the arithmetic flags and DF: TF IF IOPL NT RF VM AC VIF VIP ID.
@@ -184,8 +184,9 @@ pub struct CpuState {
     pub ymm: [[u64; 4]; 16],
 }
 
-const _: () = assert!(std::mem::offset_of!(CpuState, gpr) <= 120);
-const _: () = assert!(std::mem::offset_of!(CpuState, ready) < 128);
+const _: () = assert!(std::mem::offset_of!(CpuState, gpr) == 0);
+const _: () = assert!(std::mem::offset_of!(CpuState, cc) == 128);
+const _: () = assert!(std::mem::offset_of!(CpuState, ready) < 256);
 const _: () = assert!(std::mem::offset_of!(CpuState, ymm) % 32 == 0);
 const _: () = assert!(size_of::<XsaveArea>() == 576);
 
