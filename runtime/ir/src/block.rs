@@ -1,6 +1,6 @@
 //! A block: the ops of one translated unit and its constant pool.
 
-use crate::{Op, Val, Width};
+use crate::{Native, Op, Val, Width};
 
 /// Ops in program order with their constants. Reused between translations: `clear` keeps the memory.
 #[derive(Default, Clone, Debug)]
@@ -13,6 +13,8 @@ pub struct Block {
     pub temps: Vec<Width>,
     /// Number of labels used.
     pub labels: u32,
+    /// Native instructions, by the number in a `Native` op.
+    pub natives: Vec<Native>,
 }
 
 impl Block {
@@ -22,6 +24,7 @@ impl Block {
         self.pool.clear();
         self.temps.clear();
         self.labels = 0;
+        self.natives.clear();
     }
     /// A constant; equal values share an entry.
     #[inline]
@@ -43,6 +46,11 @@ impl Block {
     pub fn label(&mut self) -> u32 {
         self.labels += 1;
         self.labels - 1
+    }
+    /// The native instruction of a `Native` op.
+    #[inline]
+    pub fn native_of(&self, op: &Op) -> Option<&Native> {
+        self.natives.get(op.imm as usize)
     }
     /// The value of a constant operand.
     #[inline]

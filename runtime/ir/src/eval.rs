@@ -11,7 +11,7 @@ mod shift;
 
 pub use alu::{Alu, alu};
 
-use crate::{AccessKind, Block, Code, Cond, Op, Scratch, Val, Width};
+use crate::{AccessKind, Block, Code, Cond, Native, NativeIo, Op, Scratch, Val, Width};
 
 /// What the evaluator runs on: the guest's registers, state, memory and helpers.
 pub trait Guest {
@@ -43,6 +43,14 @@ pub trait Guest {
     fn st_ptr(&mut self, p: u64, disp: i32, w: Width, v: u64);
     /// Runs helper `id`.
     fn call(&mut self, id: u32, args: [u64; 4]) -> Result<u64, Self::Stop>;
+    /// Makes parts of FP and vector state (bits of `simd`) available, or faults.
+    fn simd_enter(&mut self, uses: u8) -> Result<(), Self::Stop> {
+        unreachable!("a guest without FP state is asked for {uses:#x}")
+    }
+    /// Runs a native instruction on the guest's state.
+    fn native(&mut self, native: &Native, io: &mut NativeIo) -> Result<(), Self::Stop> {
+        unreachable!("a guest without FP state is asked for {native:?} {io:?}")
+    }
     /// Makes the fault `what` with an error code.
     fn raise(&mut self, what: u32, code: u64) -> Self::Stop;
     /// A guest insn begins.
@@ -151,6 +159,16 @@ impl<G: Guest> Frame<'_, G> {
                     return Step::End(End::Stop(stop));
                 }
             }
+            Code::SimdEnter => {
+                if let Err(stop) = self.g.simd_enter(op.x) {
+                    return Step::End(End::Stop(stop));
+                }
+            }
+            Code::Native => {
+                if let Err(stop) = self.native(op) {
+                    return Step::End(End::Stop(stop));
+                }
+            }
             Code::Raise | Code::GotoTb | Code::GotoPtr | Code::ExitTb => {
                 return Step::End(self.end(op));
             }
@@ -225,6 +243,27 @@ impl<G: Guest> Frame<'_, G> {
                 self.write(op.d, op.w, v);
             }
         }
+        Ok(())
+    }
+
+    /// A native instruction: the guest runs it.
+    fn native(&mut self, op: &Op) -> Result<(), G::Stop> {
+        let Some(native) = self.block.native_of(op) else {
+            unreachable!("a verified block has every native instruction it names");
+        };
+        let pointer = self.read(op.a, Width::W64);
+        let mut io = NativeIo {
+            gpr: [self.read(op.b, op.w), self.read(op.c, op.w)],
+            out: if op.reads_result() { self.read(op.d, Width::W64) } else { 0 },
+            flags: self.g.flags(),
+            mem: native.has_memory().then_some(pointer),
+            kind: native.access,
+            size: native.mem_bytes.into(),
+            implicit: op.is_implicit(),
+        };
+        self.g.native(native, &mut io)?;
+        self.write(op.d, op.w, io.out);
+        self.merge_flags(op, io.flags);
         Ok(())
     }
 

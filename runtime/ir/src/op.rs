@@ -100,10 +100,11 @@ impl Val {
 }
 
 /// What a guest memory access wants.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 #[repr(u8)]
 pub enum AccessKind {
     /// Read.
+    #[default]
     R = 1,
     /// Write.
     W = 2,
@@ -228,12 +229,18 @@ pub enum Code {
     Ld,
     /// store b at width w
     St,
-    /// d = checked pointer to `imm & 0xff` bytes for access kind `imm >> 8 & 0xff` (AccessKind); bit 16 of imm: LOCK prefix
+    /// d = checked pointer to `imm & 0xff` bytes (up to 64) for access kind `imm >> 8 & 0xff` (AccessKind); bit 16 of imm: LOCK prefix; bit 17: #GP(0) unless aligned to its size
     Ptr,
     /// d = load at width w through pointer a plus displacement imm
     LdH,
     /// store b at width w through pointer a plus displacement imm
     StH,
+    // ---- FP and vector state
+    /// Makes the parts of FP and vector state in x (bits of `simd`) available, or faults as the control registers demand.
+    SimdEnter,
+    /// The native instruction imm of the block; a = pointer of its memory operand, b, c = general registers it reads, d = the one it writes.
+    /// x bit 0: it reads and may write general registers by itself; x bit 1: d is read too; x bits 2..8: flags it reads. y bit 0: it may trap.
+    Native,
     // ---- calls and ends
     /// d = helper imm (a, b, c, e); arguments are W64 values (temps W32/W64 zero-extended by the caller), NONE = 0. May fault, may change any state.
     Call,
@@ -338,7 +345,7 @@ impl Code {
             Self::Imul | Self::Mulu2 | Self::Muls2 => FlagMask::ALL,
             Self::Bt | Self::Bts | Self::Btr | Self::Btc => FlagMask(63 & !8),
             Self::Bsf | Self::Bsr => FlagMask::ALL,
-            Self::Putf => FlagMask::ALL,
+            Self::Putf | Self::Native => FlagMask::ALL,
             _ => FlagMask::NONE,
         }
     }

@@ -3,7 +3,7 @@
 //! Everything that walks ops without caring what they compute (verifier, text form, passes, a register
 //! assigner) asks here, so that a new op is described once.
 
-use crate::{AccessKind, Code, FlagMask, Op, Val, Width};
+use crate::{AccessKind, Code, FlagMask, Native, NativeReg, Op, Val, Width};
 
 /// The role of one operand slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,6 +18,8 @@ pub enum Role {
     X,
     /// A segment offset: at the width in `y`, at least 32 bits.
     Addr,
+    /// A checked pointer: a 64-bit temporary that `Ptr` made. `Native` may lack it.
+    Pointer,
     /// A helper's argument: a temporary at its own width, everything else at 64 bits; may be absent.
     Arg,
     /// At the op's width; may be absent.
@@ -50,11 +52,11 @@ const fn two_results(a: Role, b: Role, c: Role) -> Shape {
 }
 
 const fn shape_of(code: Code) -> Shape {
-    use Role::{Addr, Arg, At, No, Opt, W, X};
-    const BYTE: Role = At(Width::W8);
+    use Role::{Addr, Arg, At, No, Opt, Pointer, W, X};
     const PTR: Role = At(Width::W64);
+    const BYTE: Role = At(Width::W8);
     match code {
-        Code::InsnStart | Code::Label | Code::Br | Code::Jccf | Code::GotoTb => {
+        Code::InsnStart | Code::Label | Code::Br | Code::Jccf | Code::GotoTb | Code::SimdEnter => {
             shape(No, No, No, No)
         }
         Code::Brcond => shape(No, W, W, No),
@@ -90,8 +92,9 @@ const fn shape_of(code: Code) -> Shape {
         Code::Ld => shape(W, Addr, No, No),
         Code::St => shape(No, Addr, W, No),
         Code::Ptr => shape(PTR, Addr, No, No),
-        Code::LdH => shape(W, PTR, No, No),
-        Code::StH => shape(No, PTR, W, No),
+        Code::LdH => shape(W, Pointer, No, No),
+        Code::StH => shape(No, Pointer, W, No),
+        Code::Native => shape(Opt, Pointer, Opt, Opt),
         Code::Call => Shape { d: Opt, e: Arg, e_is_result: false, a: Arg, b: Arg, c: Arg },
         Code::Raise | Code::ExitTb => shape(No, Opt, No, No),
     }
@@ -99,7 +102,7 @@ const fn shape_of(code: Code) -> Shape {
 
 impl Code {
     /// All codes in order.
-    pub const ALL: [Self; 62] = [
+    pub const ALL: [Self; 64] = [
         Self::InsnStart,
         Self::Label,
         Self::Br,
@@ -157,6 +160,8 @@ impl Code {
         Self::Ptr,
         Self::LdH,
         Self::StH,
+        Self::SimdEnter,
+        Self::Native,
         Self::Call,
         Self::Raise,
         Self::GotoTb,
@@ -165,8 +170,8 @@ impl Code {
     ];
 }
 
-const SHAPES: [Shape; 62] = {
-    let mut shapes = [shape(Role::No, Role::No, Role::No, Role::No); 62];
+const SHAPES: [Shape; 64] = {
+    let mut shapes = [shape(Role::No, Role::No, Role::No, Role::No); 64];
     let mut n = 0;
     while n < shapes.len() {
         assert!(Code::ALL[n] as usize == n, "Code::ALL is out of order");
@@ -193,10 +198,14 @@ impl Code {
         matches!(self, Self::Br | Self::Brcond | Self::Jccf)
     }
     /// May the guest's state be observed here (fault, helper, end of the block)? Then every guest
-    /// register and flag must be exact.
+    /// register and flag must be exact. (A `Native` that cannot trap does not: `Op::exposes_state`.)
     #[inline]
     pub const fn exposes_state(self) -> bool {
-        self.is_end() || matches!(self, Self::Ld | Self::St | Self::Ptr | Self::Call)
+        self.is_end()
+            || matches!(
+                self,
+                Self::Ld | Self::St | Self::Ptr | Self::Call | Self::SimdEnter | Self::Native
+            )
     }
     /// Is its result all it does, flags aside? Such an op may go when nothing reads what it makes.
     /// Loads are not: they may fault, and a device may notice.
@@ -223,7 +232,7 @@ impl Op {
                 Width::W64 => Width::W64,
                 _ => Width::W32,
             },
-            Role::Arg => Width::W64,
+            Role::Arg | Role::Pointer => Width::W64,
         }
     }
     /// Width of the result `d`.
@@ -252,8 +261,12 @@ impl Op {
         if !self.e.is_none() && !shape.e_is_result {
             f(self.e, self.width_of(shape.e));
         }
+        if self.reads_result() {
+            f(self.d, self.w);
+        }
     }
-    /// Replaces each present source by what `f` says, given its role and width.
+    /// Replaces each present source by what `f` says, given its role and width. A result that is read too
+    /// is left alone.
     #[inline]
     pub fn map_sources(&mut self, mut f: impl FnMut(Val, Role, Width) -> Val) {
         let reader = *self;
@@ -289,11 +302,54 @@ impl Op {
 }
 
 impl Op {
+    /// The op for native instruction number `imm`: flags are those it writes, `traps` says that it may raise
+    /// an exception of its own, `implicit` that it touches general registers without naming them.
+    pub fn native(
+        imm: u32,
+        n: &Native,
+        w: Width,
+        writes: FlagMask,
+        traps: bool,
+        implicit: bool,
+    ) -> Self {
+        let reads_result = n.has(NativeReg::InOut);
+        Self {
+            x: u8::from(implicit) | u8::from(reads_result) << 1 | n.reads.0 << 2,
+            y: u8::from(traps) | writes.0 << 2,
+            fdef: writes,
+            imm,
+            ..Self::new(Code::Native, w)
+        }
+    }
+    /// Does it read general registers it does not name, and perhaps write them?
+    #[inline]
+    pub const fn is_implicit(&self) -> bool {
+        matches!(self.code, Code::Native) && self.x & 1 != 0
+    }
+    /// Is the result `d` a source as well?
+    #[inline]
+    pub const fn reads_result(&self) -> bool {
+        matches!(self.code, Code::Native) && self.x & 2 != 0
+    }
+    /// `Code::exposes_state` for this op: a native instruction that cannot trap does not expose anything.
+    #[inline]
+    pub const fn exposes_state(&self) -> bool {
+        self.code.exposes_state() && (!matches!(self.code, Code::Native) || self.y & 1 != 0)
+    }
+    /// The flags it can define: `Code::can_define`, of a native instruction those it writes.
+    #[inline]
+    pub const fn can_define(&self) -> FlagMask {
+        match self.code {
+            Code::Native => FlagMask(self.y >> 2),
+            code => code.can_define(),
+        }
+    }
     /// Flags whose value it uses.
     #[inline]
     pub const fn flags_read(&self) -> FlagMask {
         match self.code {
             Code::Jccf | Code::Setccf | Code::Cmovf => self.cond().flags(),
+            Code::Native => FlagMask(self.x >> 2),
             code => code.always_reads(),
         }
     }
@@ -302,7 +358,7 @@ impl Op {
     pub const fn flags_asked(&self) -> FlagMask {
         match self.code {
             Code::Putf => FlagMask(self.x & FlagMask::ALL.0),
-            code => FlagMask(self.fdef.0 & code.can_define().0),
+            _ => FlagMask(self.fdef.0 & self.can_define().0),
         }
     }
     /// Flags that may come through it unchanged although it defines them: all of a shift or rotate whose
@@ -364,6 +420,10 @@ impl Op {
     /// `Ptr`: how many bytes it covers.
     pub const fn access_bytes(&self) -> u32 {
         self.imm & 0xFF
+    }
+    /// `Ptr`: must the address be a multiple of the size?
+    pub const fn is_aligned(&self) -> bool {
+        self.imm >> 17 & 1 != 0
     }
     /// `Ptr`: is it for a locked access?
     pub const fn is_locked(&self) -> bool {

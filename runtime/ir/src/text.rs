@@ -8,6 +8,7 @@
 //! not all the op can define, and those to be recoverable behind it; `dead: tmp0` the temporaries read
 //! last here.
 
+mod native;
 mod parse;
 mod print;
 
@@ -157,6 +158,8 @@ const fn mnemonic(code: Code) -> &'static str {
         Code::Ptr => "guest_ptr",
         Code::LdH => "ld_h",
         Code::StH => "st_h",
+        Code::SimdEnter => "simd_enter",
+        Code::Native => "native",
         Code::Call => "call",
         Code::Raise => "raise",
         Code::GotoTb => "goto_tb",
@@ -167,5 +170,8 @@ const fn mnemonic(code: Code) -> &'static str {
 
 /// Is the op printed without a width?
 const fn is_widthless(code: Code) -> bool {
-    matches!(code, Code::InsnStart | Code::Label | Code::Br | Code::Jccf | Code::GotoTb)
+    matches!(
+        code,
+        Code::InsnStart | Code::Label | Code::Br | Code::Jccf | Code::GotoTb | Code::SimdEnter
+    )
 }

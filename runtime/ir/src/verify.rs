@@ -5,7 +5,7 @@
 //! builds call it, the run path does not.
 
 use crate::text::{NoNames, OpText};
-use crate::{Block, Code, Cond, FlagMask, Op, Role, Val, Width};
+use crate::{Block, Code, Cond, FlagMask, NativeReg, Op, Role, Val, Width};
 
 /// One thing wrong with a block.
 #[derive(thiserror::Error, Clone, PartialEq, Eq, Debug)]
@@ -77,7 +77,7 @@ impl Check<'_> {
         self.operand(op, "a", op.a, shape.a, false);
         self.operand(op, "b", op.b, shape.b, false);
         self.operand(op, "c", op.c, shape.c, false);
-        if op.fdef.0 & !op.code.can_define().0 != 0 {
+        if op.fdef.0 & !op.can_define().0 != 0 {
             self.fail("asks for flags the op cannot define");
         }
         if let Some(second) = op.second_result()
@@ -119,6 +119,9 @@ impl Check<'_> {
             Code::InsnStart if op.imm >= 4096 => self.fail("begins outside the page"),
             // 0: an insn whose fetch faults.
             Code::InsnStart if op.x > 15 => self.fail("longer than 15 bytes"),
+            Code::Ptr if op.access_bytes() > 64 => self.fail("covers more than 64 bytes"),
+            Code::SimdEnter if op.x == 0 || op.x >= 32 => self.fail("no part of the state"),
+            Code::Native => self.native(op),
             Code::Putf if op.x & !FlagMask::ALL.0 != 0 || op.fdef.0 & !op.x != 0 => {
                 self.fail("flag mask has other bits");
             }
@@ -126,10 +129,43 @@ impl Check<'_> {
         }
     }
 
+    /// The native instruction's roles against the op's operands.
+    fn native(&mut self, op: &Op) {
+        let Some(n) = self.block.native_of(op) else {
+            return self.fail("no such native instruction");
+        };
+        let has = |role| n.has(role);
+        let results = [n.reg, n.rm, n.vvvv]
+            .iter()
+            .filter(|r| matches!(r, NativeReg::Out | NativeReg::InOut))
+            .count();
+        let wrong = [
+            (results > 1, "two general registers written"),
+            ((results == 0) != op.d.is_none(), "d and the roles disagree"),
+            (has(NativeReg::InOut) != op.reads_result(), "x and the roles disagree"),
+            (
+                op.reads_result() && op.d.as_gpr().is_none(),
+                "what is read and written is no register",
+            ),
+            (n.has_memory() != (n.mem_bytes != 0), "memory operand without size"),
+            (n.has_memory() == op.a.is_none(), "a and the roles disagree"),
+            (n.reg == NativeReg::Mem || n.vvvv == NativeReg::Mem, "memory out of place"),
+            (has(NativeReg::In0) == op.b.is_none(), "b and the roles disagree"),
+            (has(NativeReg::In1) == op.c.is_none(), "c and the roles disagree"),
+            (n.imm_len > 2 || n.map > 3 || n.pp > 3 || n.vl > 2, "no such encoding"),
+            (n.reads != op.flags_read(), "flags read disagree"),
+        ];
+        for (_, what) in wrong.into_iter().filter(|(is_wrong, _)| *is_wrong) {
+            self.fail(what);
+        }
+    }
+
     fn operand(&mut self, op: &Op, slot: &str, v: Val, role: Role, is_result: bool) {
         let w = op.width_of(role);
         if v.is_none() {
-            if !matches!(role, Role::No | Role::Opt | Role::Arg) {
+            let may_lack = matches!(role, Role::No | Role::Opt | Role::Arg)
+                || role == Role::Pointer && op.code == Code::Native;
+            if !may_lack {
                 self.fail(format!("{slot} is missing"));
             }
             return;
@@ -155,8 +191,7 @@ impl Check<'_> {
         } else if v.as_gpr().is_none() {
             self.fail(format!("{slot}: no operand has this number"));
         }
-        let is_pointer = slot == "a" && matches!(op.code, Code::LdH | Code::StH);
-        if is_pointer && v.as_temp().is_none() {
+        if role == Role::Pointer && v.as_temp().is_none() {
             self.fail("the pointer is not a temporary");
         }
     }

@@ -114,9 +114,7 @@ impl Forward<'_> {
             Role::Arg => self.fits_argument(v, from, w),
             _ => reader.width_of(role) <= w,
         };
-        let is_pointer =
-            role == Role::At(Width::W64) && matches!(reader.code, Code::LdH | Code::StH);
-        if fits && (!is_pointer || from.as_temp().is_some()) { from } else { v }
+        if fits && (role != Role::Pointer || from.as_temp().is_some()) { from } else { v }
     }
 
     /// Arguments are read whole: the bits above the copied width must be zero in the source too.
@@ -136,7 +134,7 @@ impl Forward<'_> {
     #[inline]
     fn results(&mut self, op: &Op) {
         let now = self.now;
-        if op.code == Code::Call {
+        if op.code == Code::Call || op.is_implicit() {
             self.registers = [Copied { written: now, ..Copied::NO }; 16];
         }
         if op.code == Code::Mov && op.a == op.d && op.a.as_temp().is_some() {
@@ -234,7 +232,7 @@ fn definition(mov: &Op, ops: &[Op]) -> Option<(usize, Slot)> {
             (Slot::E, op.w, Some(op.d))
         } else {
             let is_border = op.code.is_branch() || matches!(op.code, Code::Label | Code::InsnStart);
-            if is_border || op.code.exposes_state() || touches(op, register) {
+            if is_border || op.exposes_state() || op.is_implicit() || touches(op, register) {
                 return None;
             }
             continue;

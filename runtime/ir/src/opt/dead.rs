@@ -123,7 +123,7 @@ impl Walk<'_> {
         if op.code.is_branch() || op.code == Code::Label {
             self.region += 1;
             self.dead_registers = 0;
-        } else if op.code.exposes_state() {
+        } else if op.exposes_state() || op.is_implicit() {
             self.dead_registers = 0;
         }
         op.for_each_source(|v, _| {

@@ -45,6 +45,7 @@ enum Kind {
     Branch,
     Jump,
     GotoTb,
+    Native,
 }
 
 const KINDS: [Kind; Code::ALL.len()] = {
@@ -57,6 +58,7 @@ const KINDS: [Kind; Code::ALL.len()] = {
             Code::Br => Kind::Jump,
             Code::Brcond | Code::Jccf => Kind::Branch,
             Code::GotoTb => Kind::GotoTb,
+            Code::Native => Kind::Native,
             Code::Setccf | Code::Cmovf | Code::Getf => Kind::Reads,
             _ if code.exposes_state() => Kind::Exposes,
             _ if !code.can_define().is_empty() => Kind::Produces,
@@ -85,6 +87,11 @@ pub fn flag_liveness(block: &mut Block, scratch: &mut Scratch, at_exit: LiveAtEx
             Kind::Produces => produce(op, pool, state),
             Kind::Reads => state.reading(op.flags_read()),
             Kind::Exposes => State::ALL,
+            // What it traps on it raises before it writes flags.
+            Kind::Native => match (produce(op, pool, state), op.exposes_state()) {
+                (_, true) => State::ALL,
+                (state, false) => state,
+            },
             Kind::GotoTb => exit(op, at_exit),
             Kind::Label => {
                 if let Some(label) = pass.labels.get_mut(op.imm as usize) {
@@ -108,7 +115,7 @@ fn produce(op: &mut Op, pool: &[u64], after: State) -> State {
     }
     let ended = if asked.is_empty() { asked } else { asked.minus(op.flags_kept(pool)) };
     State { live: after.live.minus(ended), exposed: after.exposed.minus(ended) }
-        .reading(op.code.always_reads())
+        .reading(op.flags_read())
 }
 
 fn exit(op: &Op, at_exit: LiveAtExit) -> State {

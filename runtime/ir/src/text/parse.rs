@@ -3,7 +3,9 @@
 //! Empty lines and lines that begin with `#` are skipped, `dead:` notes ignored. A temporary has the width it
 //! is first assigned with.
 
-use super::{CC, COMPARE, FLAG_LETTERS, GPR, HIGH, Names, SEGMENTS, is_widthless, mnemonic};
+use super::{
+    CC, COMPARE, FLAG_LETTERS, GPR, HIGH, Names, SEGMENTS, is_widthless, mnemonic, native,
+};
 use crate::{AccessKind, Block, Code, Cond, FlagMask, Op, Role, Val, Width};
 
 /// Why a text is not a block.
@@ -31,7 +33,7 @@ pub fn parse(text: &str, names: &dyn Names) -> Result<Block, ParseError> {
     Ok(parser.block)
 }
 
-type Parsed<T> = Result<T, String>;
+pub(super) type Parsed<T> = Result<T, String>;
 
 struct Parser<'a> {
     block: Block,
@@ -189,8 +191,14 @@ impl Parser<'_> {
                 let bytes: u8 = text.next()?.parse().map_err(|_| "bad byte count".to_owned())?;
                 let kind = access(text.next()?)?;
                 let lock = u32::from(text.has("lock"));
-                op.imm = u32::from(bytes) | (kind as u32) << 8 | lock << 16;
+                let aligned = u32::from(text.has("aligned"));
+                op.imm = u32::from(bytes) | (kind as u32) << 8 | lock << 16 | aligned << 17;
                 op.y = address_size(text);
+            }
+            Code::SimdEnter => op.x = native::parts_of(text.next()?)?,
+            Code::Native => {
+                native::read(&mut self.block, op, &text.rest)?;
+                text.rest.clear();
             }
             Code::GotoTb => {
                 op.x = u8::try_from(u32_of(text.next()?)?).map_err(|_| "bad slot".to_owned())?;
@@ -254,7 +262,7 @@ fn opening(name: &str) -> Parsed<Op> {
         (code, FlagMask::NONE, 0)
     } else {
         let code = stem.strip_suffix('f').and_then(named).ok_or_else(unknown)?;
-        if code.can_define().is_empty() {
+        if code.can_define().is_empty() || code == Code::Native {
             return Err(unknown());
         }
         (code, code.can_define(), 0)
@@ -346,7 +354,7 @@ fn cond(code: Code, text: &str) -> Parsed<u8> {
     found.map(|c| c as u8).ok_or_else(|| format!("`{text}` is no condition here"))
 }
 
-fn flags(text: &str) -> Parsed<FlagMask> {
+pub(super) fn flags(text: &str) -> Parsed<FlagMask> {
     if text == "-" {
         return Ok(FlagMask::NONE);
     }
@@ -376,7 +384,7 @@ fn address_size(text: &mut Operands<'_>) -> u8 {
     w as u8
 }
 
-fn access(text: &str) -> Parsed<AccessKind> {
+pub(super) fn access(text: &str) -> Parsed<AccessKind> {
     match text {
         "r" => Ok(AccessKind::R),
         "w" => Ok(AccessKind::W),

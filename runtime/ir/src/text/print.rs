@@ -100,7 +100,7 @@ impl OpText<'_> {
             _ => {}
         }
         let mut name = String::from(mnemonic(op.code));
-        if op.code != Code::Putf && !op.flags_asked().is_empty() {
+        if !matches!(op.code, Code::Putf | Code::Native) && !op.flags_asked().is_empty() {
             name.push('f');
         }
         if !is_widthless(op.code) {
@@ -180,8 +180,13 @@ impl OpText<'_> {
                 if op.is_locked() {
                     out.push("lock".into());
                 }
+                if op.is_aligned() {
+                    out.push("aligned".into());
+                }
                 out.extend(address_size(op.y));
             }
+            Code::SimdEnter => out.push(super::native::parts(op.x)),
+            Code::Native => out.extend(super::native::words(self.block, op)),
             Code::GotoTb => {
                 out.extend([hex(op.x.into()), hex(op.imm.into())]);
                 if op.y != 0 {
@@ -230,7 +235,8 @@ impl OpText<'_> {
         let op = self.op;
         let asked = op.flags_asked();
         let mut note = String::new();
-        if op.code != Code::Putf && !asked.is_empty() && asked != op.code.can_define() {
+        let says = !asked.is_empty() || op.code == Code::Native;
+        if op.code != Code::Putf && says && asked != op.can_define() {
             note.push_str(&format!(" def {}", letters(asked)));
         }
         if !op.flive.is_empty() {
@@ -257,7 +263,7 @@ fn compare(cond: Cond) -> String {
     COMPARE.iter().find(|(c, _)| *c == cond).map_or_else(|| cc(cond), |(_, name)| (*name).into())
 }
 
-fn letters(mask: FlagMask) -> String {
+pub(super) fn letters(mask: FlagMask) -> String {
     if mask.is_empty() {
         return "-".into();
     }
@@ -276,7 +282,7 @@ fn address_size(y: u8) -> Option<String> {
     }
 }
 
-fn kind(kind: AccessKind) -> &'static str {
+pub(super) fn kind(kind: AccessKind) -> &'static str {
     match kind {
         AccessKind::R => "r",
         AccessKind::W => "w",
