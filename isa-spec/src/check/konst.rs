@@ -12,6 +12,21 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
+    /// Is it 64-bit code? Only there the stack is 64 bits wide.
+    const fn is_code64(&self) -> bool {
+        self.ssz == 64
+    }
+
+    /// Bits of a control or debug register.
+    pub(crate) const fn system_register(&self) -> u32 {
+        if self.is_code64() { 64 } else { 32 }
+    }
+
+    /// Bits of the base in a descriptor-table image.
+    pub(crate) const fn table_base(&self) -> u32 {
+        if self.is_code64() { 64 } else { 32 }
+    }
+
     /// Bits of a width.
     pub(crate) fn bits(&self, width: ExprWidth) -> u32 {
         match width {

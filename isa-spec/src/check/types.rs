@@ -95,7 +95,7 @@ impl<'a> Typer<'a> {
             Form::Lit(v) => Ty::Adapt(32 - v.leading_zeros()),
             Form::J(_) => Ty::Adapt(0),
             Form::Sw | Form::Seg(_) => Ty::Int(16),
-            Form::C | Form::D => Ty::Int(32),
+            Form::C | Form::D => Ty::Int(self.sizes.system_register()),
             Form::MAddr => {
                 self.fail(pos, format!("`{name}` is an address only: write `addr({name})`"))
             }
@@ -114,7 +114,7 @@ impl<'a> Typer<'a> {
         match (form, field) {
             (Form::Mp | Form::Ap, "off") | (Form::Ma, "lo" | "hi") => Ty::Int(self.sizes.osz),
             (Form::Mp | Form::Ap, "sel") | (Form::Ms, "limit") => Ty::Int(16),
-            (Form::Ms, "base") => Ty::Int(32),
+            (Form::Ms, "base") => Ty::Int(self.sizes.table_base()),
             _ => {
                 let form = crate::parse::form::form_name(form);
                 self.fail(pos, format!("operand `{name}` ({form}) has no field `.{field}`"))
@@ -392,7 +392,7 @@ impl<'a> Typer<'a> {
         let form = self.form(name)?;
         match form {
             Form::Sw | Form::Seg(_) => Some(16),
-            Form::C | Form::D => Some(32),
+            Form::C | Form::D => Some(self.sizes.system_register()),
             Form::I(_) | Form::Iu(_) | Form::J(_) | Form::Ap | Form::Lit(_) | Form::MAddr => {
                 let form = crate::parse::form::form_name(form);
                 self.fail(pos, format!("`{name}` ({form}) cannot be assigned in this row"));
@@ -414,16 +414,29 @@ impl<'a> Typer<'a> {
     }
 }
 
-/// Sizes that a row can have in 16- and 32-bit code.
+/// Sizes that a row can have.
 pub(crate) fn sizes_of(row: &Row) -> Vec<Sizes> {
-    let osz: &[u32] = if row.attrs.has("o64") || row.opcode.rex_w { &[] } else { &[16, 32] };
     let mut list = Vec::new();
-    for &osz in osz {
-        for asz in [16, 32] {
-            for ssz in [16, 32] {
-                list.push(Sizes { w: row.width(osz), osz, asz, ssz });
+    let mut add = |operands: &[u32], addresses: &[u32], stacks: &[u32]| {
+        for &osz in operands {
+            for &asz in addresses {
+                for &ssz in stacks {
+                    list.push(Sizes { w: row.width(osz), osz, asz, ssz });
+                }
             }
         }
+    };
+    let has = |attr| row.attrs.has(attr);
+    if !has("o64") && !row.opcode.rex_w {
+        add(&[16, 32], &[16, 32], &[16, 32]);
+    }
+    if !has("i64") {
+        let operands: &[u32] = match () {
+            () if has("f64") || row.opcode.rex_w => &[64],
+            () if has("d64") => &[16, 64],
+            () => &[16, 32, 64],
+        };
+        add(operands, &[32, 64], &[64]);
     }
     list
 }

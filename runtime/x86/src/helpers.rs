@@ -9,10 +9,20 @@ use crate::flags;
 use crate::interrupt::Source;
 use crate::lower::helpers::Helpers;
 use crate::stack::stack_mask;
-use crate::state::seg;
+use crate::state::{TableReg, seg};
 
 /// Bit 32 of LAR's and LSL's result: the selector was valid.
 const VALID: u64 = 1 << 32;
+
+/// CR4.UMIP: SGDT, SIDT, SLDT, SMSW and STR are the supervisor's.
+const CR4_UMIP: u64 = 1 << 11;
+/// CR4.FSGSBASE.
+const CR4_FSGSBASE: u64 = 1 << 16;
+
+/// A linear address that the processor takes, or #GP(0).
+const fn canonical(lin: u64) -> Result<u64, Fault> {
+    if lin.wrapping_add(1 << 47) >> 48 == 0 { Ok(lin) } else { Err(Fault::gp(0)) }
+}
 
 const fn valid(v: Option<u32>) -> u64 {
     match v {
@@ -48,6 +58,18 @@ impl Helpers for Cpu {
         self.state.pc = next;
         self.state.halted = 1;
         self.ask_to_leave();
+    }
+    fn syscall(&mut self, _next: u64) -> Result<(), Fault> {
+        Err(Fault::ud())
+    }
+    fn sysret(&mut self, _osz: u64) -> Result<(), Fault> {
+        Err(Fault::ud())
+    }
+    fn sysenter(&mut self) -> Result<(), Fault> {
+        Err(Fault::ud())
+    }
+    fn sysexit(&mut self, _osz: u64) -> Result<(), Fault> {
+        Err(Fault::ud())
     }
 
     // Segment and system registers.
@@ -91,16 +113,22 @@ impl Helpers for Cpu {
     fn lmsw(&mut self, v: u64) {
         self.load_msw(v as u16);
     }
+    fn umip(&mut self) -> Result<(), Fault> {
+        let is_on = self.state.cr4 & CR4_UMIP != 0;
+        if is_on && self.state.cpl != 0 { Err(Fault::gp(0)) } else { Ok(()) }
+    }
     fn smsw(&mut self) -> u64 {
         self.state.cr0
     }
-    fn lgdt(&mut self, limit: u64, base: u64) {
-        self.state.gdtr.limit = limit as u32 & 0xFFFF;
-        self.state.gdtr.base = base & 0xFFFF_FFFF;
+    fn lgdt(&mut self, limit: u64, base: u64) -> Result<(), Fault> {
+        let base = canonical(base)?;
+        self.state.gdtr = TableReg { base, limit: limit as u32 & 0xFFFF, pad: 0 };
+        Ok(())
     }
-    fn lidt(&mut self, limit: u64, base: u64) {
-        self.state.idtr.limit = limit as u32 & 0xFFFF;
-        self.state.idtr.base = base & 0xFFFF_FFFF;
+    fn lidt(&mut self, limit: u64, base: u64) -> Result<(), Fault> {
+        let base = canonical(base)?;
+        self.state.idtr = TableReg { base, limit: limit as u32 & 0xFFFF, pad: 0 };
+        Ok(())
     }
     fn gdt_limit(&mut self) -> u64 {
         u64::from(self.state.gdtr.limit)
@@ -143,6 +171,30 @@ impl Helpers for Cpu {
         self.flush_page(Lin(base.wrapping_add(off) & 0xFFFF_FFFF));
         self.ask_to_leave();
     }
+    /// Not offered.
+    fn invpcid(&mut self, _kind: u64, _seg: u64, _off: u64) -> Result<(), Fault> {
+        Err(Fault::ud())
+    }
+    fn swapgs(&mut self) {
+        let s = &mut self.state;
+        std::mem::swap(&mut s.kernel_gs_base, &mut s.seg[usize::from(seg::GS)].base);
+        self.sync_segment(usize::from(seg::GS));
+    }
+    fn read_base(&mut self, n: u64) -> Result<u64, Fault> {
+        if self.state.cr4 & CR4_FSGSBASE == 0 {
+            return Err(Fault::ud());
+        }
+        Ok(self.state.seg[n as usize % seg::COUNT].base)
+    }
+    fn write_base(&mut self, n: u64, v: u64) -> Result<(), Fault> {
+        if self.state.cr4 & CR4_FSGSBASE == 0 {
+            return Err(Fault::ud());
+        }
+        let n = n as usize % seg::COUNT;
+        self.state.seg[n].base = canonical(v)?;
+        self.sync_segment(n);
+        Ok(())
+    }
     /// INVD, WBINVD: there is no cache to write back.
     fn cache_op(&mut self) {}
 
@@ -160,6 +212,15 @@ impl Helpers for Cpu {
     }
     fn sti(&mut self) -> Result<(), Fault> {
         self.set_interrupt_flag(true)
+    }
+    fn set_ac(&mut self, v: u64) -> Result<(), Fault> {
+        if self.state.cpl != 0 {
+            return Err(Fault::ud());
+        }
+        let s = &mut self.state;
+        s.eflags = if v != 0 { s.eflags | flags::AC } else { s.eflags & !flags::AC };
+        self.sync_in_block();
+        Ok(())
     }
     fn cpuid(&mut self) {
         let [a, b, c, d] = Self::identify(self.state.gpr[0] as u32);
@@ -179,6 +240,32 @@ impl Helpers for Cpu {
     }
     fn rdpmc(&mut self, n: u64) -> Result<u64, Fault> {
         self.read_pmc(n as u32)
+    }
+    fn tsc_aux(&mut self) -> u64 {
+        self.state.tsc_aux
+    }
+    /// The address is checked as a load of a byte; rCX holds extensions, of which there are none.
+    fn monitor(&mut self, seg: u64, off: u64) -> Result<(), Fault> {
+        if self.state.cpl != 0 {
+            return Err(Fault::ud());
+        }
+        if self.state.gpr[1] as u32 != 0 {
+            return Err(Fault::gp(0));
+        }
+        self.load(seg as u8, off, 1).map(|_| ())
+    }
+    /// Ends at once, as an MWAIT may (SDM Vol. 2, MWAIT: implementation-dependent events); its extensions, which ECX
+    /// names, are not enumerated.
+    fn mwait(&mut self, next: u64) -> Result<(), Fault> {
+        if self.state.cpl != 0 {
+            return Err(Fault::ud());
+        }
+        if self.state.gpr[1] as u32 != 0 {
+            return Err(Fault::gp(0));
+        }
+        self.state.pc = next;
+        self.ask_to_leave();
+        Ok(())
     }
     fn port_in(&mut self, port: u64, bytes: u64) -> Result<u64, Fault> {
         self.input(port as u16, bytes)
