@@ -94,7 +94,7 @@ fn exceptions_push_no_error_code() {
 #[test]
 fn short_idt_ends_in_shutdown() {
     let mut cpu = cpu();
-    cpu.lidt(0, 0);
+    cpu.lidt(0, 0).unwrap();
     cpu.deliver_fault(Fault::ud());
     assert!(cpu.shutdown);
 }
