@@ -14,7 +14,7 @@ mod translate;
 use std::rc::Rc;
 
 use ir::opt::Passes;
-use ir::{Scratch, exit};
+use ir::{Scratch, Width, exit};
 use jit::{CodeBufError, Jit, Tier};
 use x86::cpu::Cpu;
 use x86::fault::Fault;
@@ -89,6 +89,11 @@ pub struct Stats {
     pub flushes: u64,
     /// Times generated code was entered.
     pub entries: u64,
+}
+
+/// The bits of an instruction pointer.
+const fn pc_mask(mode: Mode) -> u64 {
+    if mode.has(Mode::CODE64) { u64::MAX } else { 0xFFFF_FFFF }
 }
 
 /// One virtual CPU with its translator.
@@ -239,8 +244,8 @@ impl Vcpu {
         self.core.faulted = false;
         let cpu = &mut self.core.cpu;
         cpu.state.tlb_base = cpu.tlb_base();
-        cpu.state.pc_base =
-            cpu.state.pc.wrapping_sub(cpu.lin_pc(cpu.state.pc).page_offset()) & 0xFFFF_FFFF;
+        let page_offset = cpu.lin_pc(cpu.state.pc).page_offset();
+        cpu.state.pc_base = cpu.state.pc.wrapping_sub(page_offset) & pc_mask(cpu.mode());
         let Some(jit) = self.translator.jit() else { return exit::NEXT };
         shim::enter(jit, &mut self.core, entry)
     }
@@ -293,7 +298,8 @@ impl Vcpu {
     }
     /// Instruction pointer of an offset in the running block's page.
     fn pc_in_page(&self, page_offset: u64) -> u64 {
-        self.core.cpu.state.pc_base.wrapping_add(page_offset) & 0xFFFF_FFFF
+        let cpu = &self.core.cpu;
+        cpu.state.pc_base.wrapping_add(page_offset) & pc_mask(cpu.mode())
     }
 
     /// A direct exit left, unlinked or to be polled: goes to its target and links the two if allowed. True if it was a forward
@@ -326,19 +332,22 @@ impl Vcpu {
         let Some(to) = self.hot_block_at(pc) else { return };
         let Some(far) = self.far_entry(to, pc) else { return };
         let cpu = &mut self.core.cpu;
-        let tag = pc | cpu.state.jump_ctx;
+        let tag = pc ^ cpu.state.jump_ctx;
         let user = cpu.state.cpl == 3;
         let slot = &mut cpu.tlb.view_mut(user).jump[pc as usize & (jit::abi::JUMP_ENTRIES - 1)];
         (slot.tag, slot.host) = (tag, far);
     }
     /// Host address of a block's entry for indirect jumps, made when first wanted.
     fn far_entry(&mut self, block: BlockId, pc: u64) -> Option<u64> {
-        let page_offset = self.core.cpu.lin_pc(pc).page_offset() as u32;
+        let cpu = &self.core.cpu;
+        let page_offset = cpu.lin_pc(pc).page_offset() as u32;
+        let is_64 = cpu.mode().has(Mode::CODE64);
+        let width = if is_64 { Width::W64 } else { Width::W32 };
         let jit = self.translator.jit_mut()?;
         let far = match self.core.cache.far(block) {
             Some(far) => far,
             None => {
-                let far = jit.far_entry(self.core.cache.entry(block)?, page_offset).ok()?;
+                let far = jit.far_entry(self.core.cache.entry(block)?, page_offset, width).ok()?;
                 self.core.cache.set_far(block, far);
                 far
             }

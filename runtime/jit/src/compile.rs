@@ -166,17 +166,22 @@ impl Jit {
         self.buf.patch(site, 0xE8, self.thunks.exit_link);
     }
     /// Emits an entry for indirect jumps to the block at cache offset `entry`, whose first insn is at `page_offset`: it expects the
-    /// instruction pointer in [`abi::PC`].
+    /// instruction pointer, of `pc_width` (32 or 64 bits), in [`abi::PC`]; bits beyond that do not matter.
     ///
     /// # Errors
     /// When the cache is full.
-    pub fn far_entry(&mut self, entry: usize, page_offset: u32) -> Result<usize, CompileError> {
+    pub fn far_entry(
+        &mut self,
+        entry: usize,
+        page_offset: u32,
+        pc_width: Width,
+    ) -> Result<usize, CompileError> {
         if self.buf.capacity() - self.buf.used() < BLOCK_ROOM {
             return Err(CompileError::Full);
         }
         let start = self.buf.used();
         let mut asm = Asm::new(self.buf.free_space());
-        asm.lea(Width::W32, abi::PC, Mem::base(abi::PC, (page_offset as i32).wrapping_neg()));
+        asm.lea(pc_width, abi::PC, Mem::base(abi::PC, (page_offset as i32).wrapping_neg()));
         asm.store(Width::W64, state(self.layout.pc_base), abi::PC);
         let hole = asm.jmp();
         asm.fix_cache(hole, start, entry);
@@ -232,6 +237,7 @@ impl Jit {
             holes: std::mem::take(&mut self.lists.holes),
             slow: std::mem::take(&mut self.lists.slow),
             page_offset: request.page_offset as u16,
+            pending: [None; 2],
             fused: None,
         };
         let done = emit.body().and_then(|()| emit.finish());
@@ -284,8 +290,21 @@ pub(crate) struct Emit<'a> {
     pub(crate) holes: Vec<Hole>,
     pub(crate) slow: Vec<SlowSite>,
     pub(crate) page_offset: u16,
+    /// Guest registers without a host register that the current op computes in a scratch register.
+    pub(crate) pending: [Option<Pending>; 2],
     /// A load whose memory operand the next op takes directly.
     pub(crate) fused: Option<Fused>,
+}
+
+/// A result on its way to a guest register in the state.
+#[derive(Clone, Copy)]
+pub(crate) struct Pending {
+    /// Guest register.
+    n: u8,
+    /// Where it is computed.
+    r: u8,
+    /// All of `r` was the guest register's value before the op.
+    whole: bool,
 }
 
 /// Where an operand is, ready for an instruction.
@@ -304,6 +323,9 @@ impl Emit<'_> {
             self.at = i;
             let op = self.block.ops[i];
             self.op(&op)?;
+            if self.pending[0].is_some() {
+                self.store_results(&op);
+            }
             self.regs.end_op(i, &op);
         }
         Ok(())
@@ -378,10 +400,10 @@ impl Emit<'_> {
     /// Where operand `v` is, read at width `w`. Slots are brought into registers.
     pub(crate) fn src(&mut self, v: Val, w: Width) -> Result<Src, CompileError> {
         if let Some(n) = v.as_gpr() {
-            return abi::PINNED
-                .get(usize::from(n))
-                .map(|&r| Src::Reg(r))
-                .ok_or(CompileError::Form(self.at));
+            if let Some(&r) = abi::PINNED.get(usize::from(n)) {
+                return Ok(Src::Reg(r));
+            }
+            return self.state_gpr(n).map(Src::Reg);
         }
         if let Some(n) = v.as_high() {
             return Ok(Src::Reg(16 + n));
@@ -427,10 +449,66 @@ impl Emit<'_> {
     }
     /// Operand `v` copied into a scratch register that the op may change.
     pub(crate) fn copy_of(&mut self, v: Val, w: Width) -> Result<u8, CompileError> {
+        if let Some(n) = v.as_gpr().filter(|&n| usize::from(n) >= abi::PINNED.len()) {
+            let kept = self.regs.kept(n);
+            let t = self.take()?;
+            match kept {
+                Some(r) => self.move_to(t, Src::Reg(r), w),
+                None => self.asm.load(w.max(Width::W32), t, self.gpr_home(n)),
+            }
+            return Ok(t);
+        }
         let src = self.src(v, w)?;
         let t = self.take()?;
         self.move_to(t, src, w);
         Ok(t)
+    }
+    /// Where guest register `n` is in the state.
+    pub(crate) fn gpr_home(&self, n: u8) -> Mem {
+        state(self.layout.gpr + 8 * i32::from(n))
+    }
+    /// Guest register `n`, which has no host register, in a scratch register.
+    fn state_gpr(&mut self, n: u8) -> Result<u8, CompileError> {
+        if let Some(r) = self.regs.kept(n) {
+            return Ok(r);
+        }
+        let r = self.take_temp()?;
+        self.asm.load(Width::W64, r, self.gpr_home(n));
+        self.regs.keep(n, r);
+        Ok(r)
+    }
+    /// Where the new value of guest register `n`, which has no host register, is computed; stored behind the op.
+    fn state_dst(&mut self, n: u8) -> Result<u8, CompileError> {
+        if let Some(p) = self.pending.iter().flatten().find(|p| p.n == n) {
+            return Ok(p.r);
+        }
+        let (r, whole) = match self.regs.kept(n) {
+            Some(r) => (r, true),
+            None => (self.take_temp()?, false),
+        };
+        let at = usize::from(self.pending[0].is_some());
+        self.pending[at] = Some(Pending { n, r, whole });
+        Ok(r)
+    }
+    /// Behind an op: its results that were computed for guest registers in the state.
+    fn store_results(&mut self, op: &Op) {
+        for p in std::mem::take(&mut self.pending).into_iter().flatten() {
+            let w = if op.d.as_gpr() == Some(p.n) { op.d_width() } else { op.w };
+            self.store_gpr(p.n, w, p.r, p.whole);
+        }
+    }
+    /// Guest register `n` = register `r` (at 32 bits: zero-extended already), all of which is the guest register if `whole`.
+    fn store_gpr(&mut self, n: u8, w: Width, r: u8, whole: bool) {
+        let home = self.gpr_home(n);
+        if w >= Width::W32 {
+            self.asm.store(Width::W64, home, r);
+            self.regs.keep(n, r);
+        } else {
+            self.asm.store(w, home, r);
+            if !whole {
+                self.regs.forget(n);
+            }
+        }
     }
     /// Copies `src` into scratch register `t`; upper bits are unspecified.
     pub(crate) fn move_to(&mut self, t: u8, src: Src, w: Width) {
@@ -446,7 +524,10 @@ impl Emit<'_> {
     /// High-byte destinations come back as 16..20.
     pub(crate) fn dst(&mut self, d: Val) -> Result<u8, CompileError> {
         if let Some(n) = d.as_gpr() {
-            return abi::PINNED.get(usize::from(n)).copied().ok_or(CompileError::Form(self.at));
+            if let Some(&r) = abi::PINNED.get(usize::from(n)) {
+                return Ok(r);
+            }
+            return self.state_dst(n);
         }
         if let Some(n) = d.as_high() {
             return Ok(16 + n);
@@ -460,7 +541,7 @@ impl Emit<'_> {
         self.regs.bind(t, r);
         Ok(r)
     }
-    /// Puts the value in scratch register `from` into destination `d` at width `w`, flags untouched.
+    /// Puts the value in scratch register `from` (at 32 bits: zero-extended) into destination `d` at width `w`, flags untouched.
     pub(crate) fn write_back(&mut self, d: Val, w: Width, from: u8) -> Result<(), CompileError> {
         if d.is_none() {
             return Ok(());
@@ -474,11 +555,24 @@ impl Emit<'_> {
             self.move_to(r, Src::Reg(from), w);
             return Ok(());
         }
+        if let Some(n) = d.as_gpr().filter(|&n| usize::from(n) >= abi::PINNED.len()) {
+            self.cancel_pending(n);
+            self.store_gpr(n, w, from, false);
+            return Ok(());
+        }
         let r = self.dst(d)?;
         if r != from {
             self.asm.mov_rr(w, r, from);
         }
         Ok(())
+    }
+    /// The op does without the register it asked for.
+    fn cancel_pending(&mut self, n: u8) {
+        if self.pending[0].is_some_and(|p| p.n == n) {
+            self.pending[0] = self.pending[1].take();
+        } else if self.pending[1].is_some_and(|p| p.n == n) {
+            self.pending[1] = None;
+        }
     }
     /// AH CH DH BH = low byte of scratch register `from`, by way of the low byte's place.
     pub(crate) fn write_high(&mut self, n: u8, from: u8) {

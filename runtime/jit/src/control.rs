@@ -3,6 +3,7 @@
 use ir::{Code, Cond, Op, Val, Width, exit};
 
 use crate::abi;
+use crate::alu::wide;
 use crate::asm::{Alu, Rm, state};
 use crate::compile::{CompileError, Emit, Exit, Hole, Src};
 use crate::thunks::Wish;
@@ -20,6 +21,7 @@ impl Emit<'_> {
                 self.flags_home = true;
                 let here = self.asm.pos();
                 self.labels[op.imm as usize] = here;
+                self.regs.forget_all();
                 return Ok(());
             }
             Code::Jccf => {
@@ -102,25 +104,30 @@ impl Emit<'_> {
     }
 
     fn goto_ptr(&mut self, op: &Op) -> Result<(), CompileError> {
-        let target = self.src(op.a, Width::W32)?;
-        self.move_to(abi::PC, target, Width::W32);
-        if target == Src::Reg(abi::PC) {
-            self.asm.mov_rr(Width::W32, abi::PC, abi::PC);
+        let w = wide(op.w);
+        let target = self.src(op.a, op.w)?;
+        self.move_to(abi::PC, target, op.w);
+        match op.w {
+            Width::W8 | Width::W16 => self.asm.movzx(op.w, abi::PC, Rm::R(abi::PC)),
+            Width::W32 if target == Src::Reg(abi::PC) => {
+                self.asm.mov_rr(Width::W32, abi::PC, abi::PC);
+            }
+            Width::W32 | Width::W64 => {}
         }
         if self.hot {
-            self.thunks.jump_cache(&mut self.asm, self.layout, self.start);
+            self.thunks.jump_cache(&mut self.asm, self.layout, self.start, w);
         } else {
             let hole = self.asm.jmp();
-            self.asm.fix_cache(hole, self.start, self.thunks.goto_ptr);
+            self.asm.fix_cache(hole, self.start, self.thunks.goto_ptr(w));
         }
         Ok(())
     }
 
     fn exit_tb(&mut self, op: &Op) -> Result<(), CompileError> {
         if !op.a.is_none() {
-            let pc = self.src(op.a, Width::W32)?;
+            let pc = self.src(op.a, op.w)?;
             let t = self.take()?;
-            self.move_to(t, pc, Width::W32);
+            self.move_to(t, pc, op.w);
             self.asm.store(Width::W64, state(self.layout.pc), t);
         }
         if op.imm == exit::RESYNC {
@@ -163,6 +170,7 @@ impl Emit<'_> {
         }
         let hole = self.asm.call();
         self.thunks.want(Wish::Helper(op.imm), self.start + hole);
+        self.regs.forget_all();
         if op.d.is_none() {
             return Ok(());
         }

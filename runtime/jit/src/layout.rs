@@ -59,6 +59,8 @@ pub enum SegPolicy {
     Wrap64K,
     /// Base and limits from the state.
     Window,
+    /// Base from the state, 64 bits, no limit.
+    Base,
 }
 
 /// Entry points of the runtime, called with the state's address. See `thunks`.

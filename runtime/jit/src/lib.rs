@@ -23,4 +23,4 @@ mod trampoline;
 pub use code_buf::{CodeBuf, CodeBufError};
 pub use compile::{CompileError, Compiled, Exit, Jit, Request, Tier};
 pub use layout::{Calls, SegPolicy, StateLayout, WindowLayout};
-pub use memory::{SlowKind, meta_kind, meta_seg, meta_size};
+pub use memory::{SlowKind, meta_is_aligned, meta_kind, meta_seg, meta_size};

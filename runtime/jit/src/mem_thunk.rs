@@ -10,6 +10,9 @@ use crate::memory::{SlowKind, load_to};
 /// A store whose value is already in the state (a constant).
 pub(crate) const NO_VALUE: u8 = 31;
 
+/// In a key's size: the address must be a multiple of the size.
+pub(crate) const ALIGNED: u8 = 0x80;
+
 /// What a thunk does before the slow path.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Part {
@@ -25,7 +28,8 @@ pub(crate) enum Part {
 pub(crate) struct ThunkKey {
     pub(crate) part: Part,
     pub(crate) kind: SlowKind,
-    pub(crate) w: Width,
+    /// Bytes, perhaps with [`ALIGNED`].
+    pub(crate) size: u8,
     pub(crate) seg: u8,
     pub(crate) lin: u8,
     pub(crate) value: u8,
@@ -34,7 +38,14 @@ pub(crate) struct ThunkKey {
 
 impl ThunkKey {
     fn meta(self) -> u32 {
-        self.kind as u32 | self.w.bytes() << 8 | u32::from(self.seg) << 16
+        self.kind as u32 | u32::from(self.size) << 8 | u32::from(self.seg) << 16
+    }
+    const fn bytes(self) -> i32 {
+        (self.size & !ALIGNED) as i32
+    }
+    /// Width of a load or store.
+    const fn width(self) -> Width {
+        Width::from_bits(8 * self.size as u32)
     }
     const fn writes(self) -> bool {
         !matches!(self.kind, SlowKind::Load | SlowKind::PtrRead)
@@ -46,25 +57,27 @@ impl ThunkKey {
             Part::SlowOnly => self.slow(asm, start, layout, common, self.lin),
             Part::Whole(policy) => {
                 let (lin, limit) = self.linear(asm, layout, policy);
+                let misaligned = self.check_alignment(asm, lin);
                 let miss = self.check(asm, layout, lin);
                 self.fast(asm, lin);
-                for hole in [limit, Some(miss)].into_iter().flatten() {
+                for hole in [limit, misaligned, Some(miss)].into_iter().flatten() {
                     let here = asm.pos();
                     asm.fix32(hole, here);
                 }
                 if lin == THUNK_LIN && self.part != Part::Whole(SegPolicy::Flat) {
                     // The check may have mixed the tag in: form the linear address again.
-                    self.form_linear(asm, layout);
+                    self.form_linear(asm, layout, policy);
                 }
                 self.slow(asm, start, layout, common, lin);
             }
         }
     }
 
-    fn form_linear(self, asm: &mut Asm<'_>, layout: &StateLayout) {
+    fn form_linear(self, asm: &mut Asm<'_>, layout: &StateLayout, policy: SegPolicy) {
         let window = layout.window[usize::from(self.seg)];
         asm.load(Width::W64, THUNK_LIN, state(window.base));
-        asm.alu_rr(Alu::Add, Width::W32, THUNK_LIN, self.lin);
+        let w = if policy == SegPolicy::Base { Width::W64 } else { Width::W32 };
+        asm.alu_rr(Alu::Add, w, THUNK_LIN, self.lin);
     }
     /// Base and limit by policy; returns the linear address's register and the limit check's hole.
     fn linear(
@@ -73,12 +86,13 @@ impl ThunkKey {
         layout: &StateLayout,
         policy: SegPolicy,
     ) -> (u8, Option<usize>) {
-        let size = self.w.bytes() as i32;
+        let size = self.bytes();
         if policy == SegPolicy::Flat {
             return (self.lin, None);
         }
         let window = layout.window[usize::from(self.seg)];
         let hole = match policy {
+            SegPolicy::Base => None,
             SegPolicy::Wrap64K if size == 1 => None,
             SegPolicy::Wrap64K => {
                 asm.alu_ri(Alu::Cmp, Width::W32, self.lin, 0x1_0000 - size);
@@ -91,14 +105,21 @@ impl ThunkKey {
                 Some(asm.jcc(Cond::A))
             }
         };
-        self.form_linear(asm, layout);
+        self.form_linear(asm, layout, policy);
         (THUNK_LIN, hole)
+    }
+    fn check_alignment(self, asm: &mut Asm<'_>, lin: u8) -> Option<usize> {
+        if self.size & ALIGNED == 0 {
+            return None;
+        }
+        asm.test_ri(Width::W8, lin, self.bytes() - 1);
+        Some(asm.jcc(Cond::Ne))
     }
     /// TLB check; leaves the addend in [`THUNK_INDEX`]. Returns the miss's hole.
     fn check(self, asm: &mut Asm<'_>, layout: &StateLayout, lin: u8) -> usize {
         let table = if self.writes() { abi::TLB_WRITE } else { 0 };
         let tag = Mem::index(TLB, THUNK_INDEX, 3, table);
-        let limit = 0x1000 - self.w.bytes() as i32;
+        let limit = 0x1000 - self.bytes();
         asm.pext_m(THUNK_INDEX, lin, state(layout.tlb_mask));
         let miss;
         if lin == THUNK_LIN {
@@ -119,8 +140,8 @@ impl ThunkKey {
     fn fast(self, asm: &mut Asm<'_>, lin: u8) {
         let mem = Mem::index(THUNK_INDEX, lin, 0, 0);
         match self.kind {
-            SlowKind::Load => load_to(asm, self.w, self.value, self.merge, mem),
-            SlowKind::Store => asm.store(self.w, mem, self.value),
+            SlowKind::Load => load_to(asm, self.width(), self.value, self.merge, mem),
+            SlowKind::Store => asm.store(self.width(), mem, self.value),
             _ => asm.lea(Width::W64, self.value, mem),
         }
         asm.byte(0xC3);
@@ -142,7 +163,7 @@ impl ThunkKey {
                 asm.lea(Width::W64, addend, slot);
                 asm.alu_rr(Alu::Sub, Width::W64, addend, lin);
             }
-            SlowKind::Load => load_to(asm, self.w, self.value, self.merge, slot),
+            SlowKind::Load => load_to(asm, self.width(), self.value, self.merge, slot),
             _ => asm.load(Width::W64, self.value, slot),
         }
         asm.byte(0xC3);

@@ -3,13 +3,13 @@
 //! One unsigned compare decides tag match, page crossing and validity (jit-cost-model, "Recommended inline sequence").
 //! Addends are host address minus linear address, so the linear address stays intact for the slow path.
 
-use ir::{Code, Cond, Op, Val, Width};
+use ir::{AccessKind, Code, Cond, Op, Val, Width};
 
 use crate::abi::{self, TLB};
 use crate::asm::{Alu, Asm, Mem, Rm, state};
 use crate::compile::{CompileError, Emit, Src};
 use crate::layout::SegPolicy;
-use crate::mem_thunk::{NO_VALUE, Part, ThunkKey};
+use crate::mem_thunk::{ALIGNED, NO_VALUE, Part, ThunkKey};
 use crate::thunks::Wish;
 
 /// A load left to its consumer.
@@ -51,7 +51,11 @@ pub const fn meta_kind(meta: u32) -> u8 {
 }
 /// Bytes accessed.
 pub const fn meta_size(meta: u32) -> u32 {
-    meta >> 8 & 0xFF
+    meta >> 8 & !(ALIGNED as u32) & 0xFF
+}
+/// Must the address be a multiple of the size?
+pub const fn meta_is_aligned(meta: u32) -> bool {
+    meta >> 8 & ALIGNED as u32 != 0
 }
 /// Segment number.
 pub const fn meta_seg(meta: u32) -> u8 {
@@ -66,6 +70,11 @@ struct Checked {
 }
 
 const NO_HOLE: usize = usize::MAX;
+
+/// The width at which a segment offset is read.
+fn offset_width(op: &Op) -> Width {
+    if op.y == Width::W64 as u8 { Width::W64 } else { Width::W32 }
+}
 
 impl Emit<'_> {
     pub(crate) fn memory(&mut self, op: &Op) -> Result<(), CompileError> {
@@ -94,21 +103,21 @@ impl Emit<'_> {
         }
         self.flags_host = false;
         let policy = self.policy(op);
-        let lin = self.thunk_operand(op.a, Width::W32)?;
+        let lin = self.thunk_operand(op.a, offset_width(op))?;
         let high = op.d.as_high();
-        let (kind, w, value) = match op.code {
-            Code::St => (SlowKind::Store, op.w, self.thunk_operand(op.b, op.w)?),
+        let (kind, size, value) = match op.code {
+            Code::St => (SlowKind::Store, op.w.bytes() as u8, self.thunk_operand(op.b, op.w)?),
             Code::Ld => {
                 let d = if high.is_some() { self.take_temp()? } else { self.dst(op.d)? };
-                (SlowKind::Load, op.w, d)
+                (SlowKind::Load, op.w.bytes() as u8, d)
             }
             _ => {
-                let (kind, w) = self.pointer_shape(op)?;
-                (kind, w, self.dst(op.d)?)
+                let (kind, size) = self.pointer_shape(op)?;
+                (kind, size, self.dst(op.d)?)
             }
         };
         let merge = op.code == Code::Ld && op.d.as_gpr().is_some();
-        let key = ThunkKey { part: Part::Whole(policy), kind, w, seg: op.x, lin, value, merge };
+        let key = ThunkKey { part: Part::Whole(policy), kind, size, seg: op.x, lin, value, merge };
         let hole = self.asm.call();
         self.thunks.want(Wish::Memory(key), self.start + hole);
         if let Some(n) = high {
@@ -127,37 +136,27 @@ impl Emit<'_> {
             }
         }
     }
-    /// Kind and width of a `Ptr`.
-    fn pointer_shape(&self, op: &Op) -> Result<(SlowKind, Width), CompileError> {
-        let kind = match op.imm >> 8 & 0xFF {
-            1 => SlowKind::PtrRead,
-            2 => SlowKind::PtrWrite,
-            _ => SlowKind::PtrRw,
+    /// Kind and size of a `Ptr`, in a key's form.
+    fn pointer_shape(&self, op: &Op) -> Result<(SlowKind, u8), CompileError> {
+        let kind = match op.access_kind() {
+            AccessKind::R => SlowKind::PtrRead,
+            AccessKind::W => SlowKind::PtrWrite,
+            AccessKind::Rw => SlowKind::PtrRw,
         };
-        match op.imm & 0xFF {
-            n @ (1 | 2 | 4 | 8) => Ok((kind, Width::from_bits(8 * n))),
+        match op.access_bytes() {
+            n @ 1..=64 if op.is_aligned() && n.is_power_of_two() => Ok((kind, n as u8 | ALIGNED)),
+            n @ 1..=64 if !op.is_aligned() => Ok((kind, n as u8)),
             _ => Err(CompileError::Form(self.at)),
         }
     }
 
     fn ld(&mut self, op: &Op) -> Result<(), CompileError> {
-        let c = self.check(op, op.w.bytes(), false)?;
+        let size = op.w.bytes() as u8;
+        let c = self.check(op, size, false)?;
         let mem = Mem::index(c.addend, c.lin, 0, 0);
-        let site =
-            |key, back, page_offset| SlowSite { holes: c.holes, back, key, imm: None, page_offset };
         if let Some(temp) = self.fusible(op) {
             // The slow path loads the value to a state slot and points the pair (addend, linear) at it.
-            let key = ThunkKey {
-                part: Part::SlowOnly,
-                kind: SlowKind::Load,
-                w: op.w,
-                seg: op.x,
-                lin: c.lin,
-                value: 32 + c.addend,
-                merge: false,
-            };
-            let back = self.asm.pos();
-            self.slow.push(site(key, back, self.page_offset));
+            self.slow_site(op, &c, (SlowKind::Load, size), 32 + c.addend, None);
             self.regs.hold(c.lin, self.at);
             self.regs.hold(c.addend, self.at);
             self.fused = Some(Fused { temp, mem });
@@ -166,24 +165,28 @@ impl Emit<'_> {
         // A high byte goes by way of a scratch register: its own register may hold the address.
         let high = op.d.as_high();
         let d = if high.is_some() { self.take()? } else { self.dst(op.d)? };
-        let merge = op.d.as_gpr().is_some();
-        load_to(&mut self.asm, op.w, d, merge, mem);
-        let kind = SlowKind::Load;
-        let key = ThunkKey {
-            part: Part::SlowOnly,
-            kind,
-            w: op.w,
-            seg: op.x,
-            lin: c.lin,
-            value: d,
-            merge,
-        };
-        let back = self.asm.pos();
-        self.slow.push(site(key, back, self.page_offset));
+        load_to(&mut self.asm, op.w, d, op.d.as_gpr().is_some(), mem);
+        self.slow_site(op, &c, (SlowKind::Load, size), d, None);
         if let Some(n) = high {
             self.write_high(n, d);
         }
         Ok(())
+    }
+    /// Cold code for the access just emitted, which goes on behind it.
+    fn slow_site(
+        &mut self,
+        op: &Op,
+        c: &Checked,
+        (kind, size): (SlowKind, u8),
+        value: u8,
+        imm: Option<i64>,
+    ) {
+        let merge = kind == SlowKind::Load && value < 32 && op.d.as_gpr().is_some();
+        let key =
+            ThunkKey { part: Part::SlowOnly, kind, size, seg: op.x, lin: c.lin, value, merge };
+        let back = self.asm.pos();
+        let page_offset = self.page_offset;
+        self.slow.push(SlowSite { holes: c.holes, back, key, imm, page_offset });
     }
 
     /// May the next op take this load as its memory operand?
@@ -195,7 +198,9 @@ impl Emit<'_> {
             self.regs.only_use_is(t, self.at + 1) && next.w == op.w && next.d.as_high().is_none();
         let other = if next.b == op.d { next.a } else { next.b };
         let compare = next.d.is_none() && matches!(k, Alu::Sub | Alu::And);
-        let fits = i32::try_from(self.block.const_of(other).unwrap_or(0)).is_ok();
+        let bits = 64 - op.w.bits();
+        let constant = (self.block.const_of(other).unwrap_or(0) << bits).cast_signed() >> bits;
+        let fits = i32::try_from(constant).is_ok();
         let place = if next.b == op.d { next.a != op.d } else { compare && next.a == op.d && fits };
         (sole && place && other.as_high().is_none()).then_some(t)
     }
@@ -273,67 +278,50 @@ impl Emit<'_> {
         {
             value = Src::Reg(self.copy_of(op.b, op.w)?);
         }
-        let c = self.check(op, op.w.bytes(), true)?;
+        let size = op.w.bytes() as u8;
+        let c = self.check(op, size, true)?;
         self.store_value(op.w, Mem::index(c.addend, c.lin, 0, 0), value)?;
         let (value, imm) = match value {
             Src::Reg(r) => (r, None),
             Src::Imm(n) => (NO_VALUE, Some(n)),
         };
-        let key = ThunkKey {
-            part: Part::SlowOnly,
-            kind: SlowKind::Store,
-            w: op.w,
-            seg: op.x,
-            lin: c.lin,
-            value,
-            merge: false,
-        };
-        let back = self.asm.pos();
-        self.slow.push(SlowSite { holes: c.holes, back, key, imm, page_offset: self.page_offset });
+        self.slow_site(op, &c, (SlowKind::Store, size), value, imm);
         Ok(())
     }
 
     fn ptr(&mut self, op: &Op) -> Result<(), CompileError> {
-        let (kind, w) = self.pointer_shape(op)?;
-        let c = self.check(op, w.bytes(), kind != SlowKind::PtrRead)?;
+        let (kind, size) = self.pointer_shape(op)?;
+        let c = self.check(op, size, kind != SlowKind::PtrRead)?;
         let d = self.dst(op.d)?;
         self.asm.lea(Width::W64, d, Mem::index(c.addend, c.lin, 0, 0));
-        let key = ThunkKey {
-            part: Part::SlowOnly,
-            kind,
-            w,
-            seg: op.x,
-            lin: c.lin,
-            value: d,
-            merge: false,
-        };
-        let back = self.asm.pos();
-        self.slow.push(SlowSite {
-            holes: c.holes,
-            back,
-            key,
-            imm: None,
-            page_offset: self.page_offset,
-        });
+        self.slow_site(op, &c, (kind, size), d, None);
         Ok(())
     }
 
     /// The inline check. Flags are home already, because the access may fault.
-    fn check(&mut self, op: &Op, size: u32, write: bool) -> Result<Checked, CompileError> {
+    fn check(&mut self, op: &Op, size: u8, write: bool) -> Result<Checked, CompileError> {
         if !self.flags_home {
             self.save_flags()?;
         }
         self.flags_host = false;
         // Registers first: taking one may spill another, and a spill behind a check would be missing after the slow path.
-        let off = self.src_reg(op.a, Width::W32)?;
+        let off = self.src_reg(op.a, offset_width(op))?;
         let index = self.take()?;
         let tag = self.take()?;
-        let (lin, limit) = self.linear(op, off, (size, write), tag)?;
+        let (lin, limit) = self.linear(op, off, (size & !ALIGNED, write), tag)?;
         let table = if write { abi::TLB_WRITE } else { 0 };
         self.asm.pext_m(index, lin, state(self.layout.tlb_mask));
         self.asm.load(Width::W64, tag, Mem::index(TLB, index, 3, table));
         self.asm.alu_rr(Alu::Xor, Width::W64, tag, lin);
-        self.asm.alu_ri(Alu::Cmp, Width::W64, tag, 0x1000 - size as i32);
+        let bytes = size & !ALIGNED;
+        let mut last = 0x1000 - i32::from(bytes);
+        if size != bytes {
+            // Address bits below the size become the topmost: none may be set.
+            let log = bytes.trailing_zeros() as u8;
+            self.asm.shift_ri(1, Width::W64, Rm::R(tag), log);
+            last >>= log;
+        }
+        self.asm.alu_ri(Alu::Cmp, Width::W64, tag, last);
         let miss = self.asm.jcc(Cond::A);
         self.asm.load(Width::W64, index, Mem::index(TLB, index, 3, table + abi::TLB_READ_ADDEND));
         self.regs.release(tag);
@@ -354,7 +342,7 @@ impl Emit<'_> {
         &mut self,
         op: &Op,
         off: u8,
-        (size, write): (u32, bool),
+        (size, write): (u8, bool),
         t: u8,
     ) -> Result<(u8, usize), CompileError> {
         let policy = self.policy(op);
@@ -364,16 +352,18 @@ impl Emit<'_> {
         let window = self.layout.window[usize::from(op.x)];
         let lin = self.take()?;
         self.asm.load(Width::W64, lin, state(window.base));
-        self.asm.alu_rr(Alu::Add, Width::W32, lin, off);
+        let wide = policy == SegPolicy::Base;
+        self.asm.alu_rr(Alu::Add, if wide { Width::W64 } else { Width::W32 }, lin, off);
         let hole = match policy {
+            SegPolicy::Base => NO_HOLE,
             SegPolicy::Wrap64K if size == 1 => NO_HOLE,
             SegPolicy::Wrap64K => {
-                self.asm.alu_ri(Alu::Cmp, Width::W32, off, 0x1_0000 - size as i32);
+                self.asm.alu_ri(Alu::Cmp, Width::W32, off, 0x1_0000 - i32::from(size));
                 self.asm.jcc(Cond::A)
             }
             _ => {
                 let end = if write { window.write_end } else { window.read_end };
-                self.asm.lea(Width::W64, t, Mem::base(off, size as i32));
+                self.asm.lea(Width::W64, t, Mem::base(off, i32::from(size)));
                 self.asm.alu_rm(Alu::Cmp, Width::W64, t, state(end));
                 self.asm.jcc(Cond::A)
             }

@@ -2,6 +2,10 @@
 //!
 //! One forward pass. A temporary gets a register at its first definition and loses it after its last use. When
 //! registers run out, one that no branch or label separates from its uses is spilled to the frame.
+//!
+//! Guest registers that have no host register of their own live in the state. A scratch register that was loaded from or
+//! stored to such a place goes on holding a copy while nothing better wants it ("kept"): the place is always current, so a
+//! copy may be forgotten at any time, and is where other paths join.
 
 use ir::{Block, Code, Op};
 
@@ -43,6 +47,9 @@ pub(crate) struct Regs {
     slots: u32,
     /// Registers that may hold temporaries.
     temps: u16,
+    /// Scratch registers that hold a copy of a guest register, and of which.
+    copies: u16,
+    copy_of: [u8; 16],
 }
 
 const NOBODY: u16 = u16::MAX;
@@ -75,6 +82,7 @@ impl Regs {
         self.free = abi::SCRATCH_MASK;
         self.locked = 0;
         self.slots = 0;
+        self.copies = 0;
     }
 
     pub(crate) fn loc(&self, t: u16) -> Loc {
@@ -102,9 +110,11 @@ impl Regs {
         // Registers that cannot hold temporaries go first where they may be taken.
         let order = abi::SCRATCH.into_iter();
         let open = self.free & !self.locked & from;
+        let open = if open & !self.copies != 0 { open & !self.copies } else { open };
         let preferred = if open & !self.temps != 0 { open & !self.temps } else { open };
         if let Some(r) = order.clone().find(|&r| preferred & 1 << r != 0) {
             self.free &= !(1 << r);
+            self.copies &= !(1 << r);
             self.locked |= 1 << r;
             self.owner[usize::from(r)] = NOBODY;
             return Ok((r, None));
@@ -179,6 +189,42 @@ impl Regs {
                 self.list[usize::from(t)].loc = Loc::None;
             }
         }
+    }
+    /// The register that holds a copy of guest register `n`, locked until the op's end.
+    pub(crate) fn kept(&mut self, n: u8) -> Option<u8> {
+        let mut left = self.copies;
+        while left != 0 {
+            let r = left.trailing_zeros() as u8;
+            if self.copy_of[usize::from(r)] == n {
+                self.lock(r);
+                return Some(r);
+            }
+            left &= left - 1;
+        }
+        None
+    }
+    /// Register `r`, the op's own, now equals guest register `n`.
+    pub(crate) fn keep(&mut self, n: u8, r: u8) {
+        self.forget(n);
+        if self.temps & 1 << r != 0 && self.owner[usize::from(r)] >= HELD {
+            self.copies |= 1 << r;
+            self.copy_of[usize::from(r)] = n;
+        }
+    }
+    /// Guest register `n` got another value.
+    pub(crate) fn forget(&mut self, n: u8) {
+        let mut left = self.copies;
+        while left != 0 {
+            let r = left.trailing_zeros() as u8;
+            if self.copy_of[usize::from(r)] == n {
+                self.copies &= !(1 << r);
+            }
+            left &= left - 1;
+        }
+    }
+    /// Other paths join, or any guest register may have got another value.
+    pub(crate) fn forget_all(&mut self) {
+        self.copies = 0;
     }
     /// May register `r` hold a temporary?
     pub(crate) fn may_hold(&self, r: u8) -> bool {

@@ -79,7 +79,10 @@ impl Emit<'_> {
     /// Host register of `d` if it is already placed, else none of them (255).
     fn peek_dst(&mut self, op: &Op) -> u8 {
         match (op.d.as_gpr(), op.d.as_high(), op.d.as_temp()) {
-            (Some(n), _, _) => crate::abi::PINNED.get(usize::from(n)).copied().unwrap_or(255),
+            (Some(n), _, _) => match crate::abi::PINNED.get(usize::from(n)) {
+                Some(&r) => r,
+                None => self.regs.kept(n).unwrap_or(255),
+            },
             (_, Some(n), _) => 16 + n,
             (_, _, Some(t)) => match self.regs.loc(t) {
                 crate::regs::Loc::Reg(r) => r,

@@ -61,13 +61,14 @@ pub(crate) struct Thunks {
     pub(crate) helper: usize,
     pub(crate) exit_link: usize,
     pub(crate) exit_poll_direct: usize,
-    pub(crate) exit_miss: usize,
+    /// By width of the instruction pointer: 32, 64 bits.
+    exit_miss: [usize; 2],
     pub(crate) exit_poll: usize,
     pub(crate) exit_tb: usize,
     pub(crate) exit_raise: usize,
     pub(crate) save_flags: usize,
     pub(crate) restore_flags: usize,
-    pub(crate) goto_ptr: usize,
+    goto_ptr: [usize; 2],
     pub(crate) resync: usize,
     /// Cache offset of each thunk that exists.
     known: HashMap<Wish, usize, BuildHasherDefault<WishHasher>>,
@@ -87,13 +88,13 @@ impl Thunks {
             helper: 0,
             exit_link: 0,
             exit_poll_direct: 0,
-            exit_miss: 0,
+            exit_miss: [0; 2],
             exit_poll: 0,
             exit_tb: 0,
             exit_raise: 0,
             save_flags: 0,
             restore_flags: 0,
-            goto_ptr: 0,
+            goto_ptr: [0; 2],
             resync: 0,
             known: HashMap::default(),
             wanted: Vec::new(),
@@ -105,8 +106,10 @@ impl Thunks {
         load_state(&mut asm, layout);
         t.ways_out(&mut asm, layout);
         t.flag_moves(&mut asm, layout);
-        t.goto_ptr = asm.pos();
-        t.jump_cache(&mut asm, layout, 0);
+        for w in [Width::W32, Width::W64] {
+            t.goto_ptr[usize::from(w == Width::W64)] = asm.pos();
+            t.jump_cache(&mut asm, layout, 0, w);
+        }
         t.emit_resync(&mut asm, layout);
         t.common_memory = asm.pos();
         call_out(&mut asm, layout, calls.slow_memory, true, t.epilogue);
@@ -160,14 +163,15 @@ impl Thunks {
         self.exit_poll_direct = with_site(asm, Jit::POLL_DIRECT);
         self.exit_raise = with_site(asm, exit::FAULT);
         let with_pc = |asm: &mut Asm<'_>, code: u32| {
-            let at = asm.pos();
-            asm.mov_rr(Width::W32, abi::PC, abi::PC);
             asm.store(Width::W64, state(layout.pc), abi::PC);
             leave(asm, layout, code, epilogue);
-            at
         };
-        self.exit_miss = with_pc(asm, Jit::MISS);
-        self.exit_poll = with_pc(asm, exit::POLL);
+        self.exit_miss[0] = asm.pos();
+        asm.mov_rr(Width::W32, abi::PC, abi::PC);
+        self.exit_miss[1] = asm.pos();
+        with_pc(asm, Jit::MISS);
+        self.exit_poll = asm.pos();
+        with_pc(asm, exit::POLL);
         self.exit_tb = asm.pos();
         spill(asm, layout);
         asm.mov_rr(Width::W32, reg::RAX, abi::PC);
@@ -257,7 +261,7 @@ impl Thunks {
         }
         asm.load(Width::W64, TLB, state(layout.tlb_base));
         asm.load(Width::W64, abi::PC, state(layout.pc));
-        self.jump_cache(asm, layout, 0);
+        self.jump_cache(asm, layout, 0, Width::W64);
         let here = asm.pos();
         for hole in holes {
             asm.fix32(hole, here);
@@ -265,20 +269,40 @@ impl Thunks {
         leave(asm, layout, exit::RESYNC, self.epilogue);
     }
 
-    /// The indirect jump: interrupt check, jump cache, or out. The instruction pointer is in [`abi::PC`], zero-extended.
-    pub(crate) fn jump_cache(&self, asm: &mut Asm<'_>, layout: &StateLayout, start: usize) {
+    /// The compact indirect jump with an instruction pointer of width `w` (32 or 64 bits).
+    pub(crate) const fn goto_ptr(&self, w: Width) -> usize {
+        self.goto_ptr[matches!(w, Width::W64) as usize]
+    }
+
+    /// The indirect jump: interrupt check, jump cache, or out. The instruction pointer, of width `w`, is in [`abi::PC`],
+    /// zero-extended. A tag is the instruction pointer with the context in bits 48 to 63, which in a canonical one tell
+    /// nothing that bit 47 does not.
+    pub(crate) fn jump_cache(
+        &self,
+        asm: &mut Asm<'_>,
+        layout: &StateLayout,
+        start: usize,
+        w: Width,
+    ) {
         let index = reg::R9;
+        let is_wide = w == Width::W64;
+        let tag = if is_wide { reg::R10 } else { abi::PC };
         asm.alu_mi(Alu::Cmp, Width::W32, state(layout.poll), 0);
         let hole = asm.jcc(Cond::Ne);
         asm.fix_cache(hole, start, self.exit_poll);
         asm.mov_rr(Width::W32, index, abi::PC);
         asm.shift_ri(4, Width::W32, Rm::R(index), 4);
         asm.alu_ri(Alu::And, Width::W32, index, (abi::JUMP_ENTRIES as i32 - 1) << 4);
-        asm.alu_rm(Alu::Or, Width::W64, abi::PC, state(layout.jump_ctx));
+        if is_wide {
+            asm.load(Width::W64, tag, state(layout.jump_ctx));
+            asm.alu_rr(Alu::Xor, Width::W64, tag, abi::PC);
+        } else {
+            asm.alu_rm(Alu::Xor, Width::W64, tag, state(layout.jump_ctx));
+        }
         let entry = |half| Mem::index(TLB, index, 0, abi::JUMP_CACHE + half);
-        asm.alu_mr(Alu::Cmp, Width::W64, entry(0), abi::PC);
+        asm.alu_mr(Alu::Cmp, Width::W64, entry(0), tag);
         let hole = asm.jcc(Cond::Ne);
-        asm.fix_cache(hole, start, self.exit_miss);
+        asm.fix_cache(hole, start, self.exit_miss[usize::from(is_wide)]);
         asm.jmp_m(entry(8));
     }
 }

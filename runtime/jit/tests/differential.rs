@@ -16,6 +16,7 @@ use jit::{
 mod random;
 
 const PAGES: usize = 16;
+const PC_BASE: u64 = 0xFFFF_8000_0000_5000;
 
 /// A guest of 64 KiB linear memory: pages 0..8 RAM in the TLB, 8..12 slow, 12..16 fault.
 #[repr(C)]
@@ -66,9 +67,9 @@ impl State {
         let mut s = Self {
             cc: 0,
             poll: 0,
-            pc_base: 0x5000,
-            pc: 0x5000,
-            jump_ctx: 1 << 32,
+            pc_base: PC_BASE,
+            pc: PC_BASE,
+            jump_ctx: 1 << 48,
             tlb_mask: 0x3FF << 12,
             scratch: [0; 2],
             args: [0; 4],
@@ -159,7 +160,7 @@ impl Guest for State {
     fn call(&mut self, id: u32, args: [u64; 4]) -> Result<u64, Stop> {
         let h = args.iter().fold(u64::from(id), |h, &a| mix(h ^ a));
         self.log.push((id, h, self.flags()));
-        self.gpr[(h % 8) as usize] ^= h >> 40;
+        self.gpr[(h % 16) as usize] ^= h >> 40;
         self.set_flags((h >> 8) as u32 & 0x8D5);
         if h % 17 == 0 { Err(Stop::Helper) } else { Ok(h >> 33) }
     }
@@ -228,10 +229,18 @@ fn layout() -> StateLayout {
     }
 }
 
-/// Shapes a random block for a 32-bit guest: eight registers, state fields inside `env`, offsets within 32 bits.
-fn adapt(block: &mut Block) {
+/// Which registers a block's six become: the low eight, as in 32-bit code, or any of the sixteen.
+fn register(n: u8, seed: u64) -> u8 {
+    match seed % 3 {
+        0 => n & 7,
+        _ => n.wrapping_mul(5).wrapping_add((seed >> 2) as u8) & 15,
+    }
+}
+
+/// Shapes a random block for the guest: registers by `seed`, state fields inside `env`, no overflow in divisions.
+fn adapt(block: &mut Block, seed: u64) {
     let (zero, three) = (block.constant(0), block.constant(3));
-    let fold = |v: ir::Val| v.as_gpr().map_or(v, |n| ir::Val::gpr(n & 7));
+    let fold = |v: ir::Val| v.as_gpr().map_or(v, |n| ir::Val::gpr(register(n, seed)));
     for op in &mut block.ops {
         (op.d, op.e, op.a, op.b, op.c) =
             (fold(op.d), fold(op.e), fold(op.a), fold(op.b), fold(op.c));
@@ -308,7 +317,7 @@ fn one(
     tier: Tier,
 ) -> Result<(), CompileError> {
     let mut block = random::random_block(genes);
-    adapt(&mut block);
+    adapt(&mut block, seed);
     if !pointers_are_clean(&block) || ir::verify(&block).is_err() {
         return Ok(());
     }
@@ -337,8 +346,8 @@ fn one(
         End::Stop(Stop::Raise(what, c)) => (exit::FAULT, u64::from(what) << 32 | c & 0xFFFF_FFFF),
         End::Stop(_) => (exit::FAULT, 0),
         End::GotoTb { slot, .. } => (Jit::LINK, u64::from(slot)),
-        End::GotoPtr(pc) => (Jit::MISS, pc & 0xFFFF_FFFF),
-        End::Exit { code, pc } => (code, pc.unwrap_or(0x5000) & 0xFFFF_FFFF),
+        End::GotoPtr(pc) => (Jit::MISS, pc),
+        End::Exit { code, pc } => (code, pc.unwrap_or(PC_BASE)),
     };
     let have = match end {
         End::Stop(Stop::Raise(..)) => {
@@ -359,7 +368,7 @@ fn one(
         .expect("writes");
     }
     let same = what == have
-        && expect.gpr[..8] == got.gpr[..8]
+        && expect.gpr == got.gpr
         && expect.flags() == got.flags()
         && expect.env == got.env
         && expect.memory == got.memory
@@ -369,10 +378,10 @@ fn one(
         "seed {seed:#x} optimise {optimise} {tier:?}\n{original}\n-- compiled:\n{}\nend {end:x?} want {what:x?} have {have:x?} stop {:x?}\nwant {:x?} {:x} {:x?}\nhave {:x?} {:x} {:x?}\nenv {} memory {}",
         print(&block, &NoNames),
         got.stop,
-        &expect.gpr[..8],
+        &expect.gpr,
         expect.flags(),
         expect.log,
-        &got.gpr[..8],
+        &got.gpr,
         got.flags(),
         got.log,
         expect.env == got.env,

@@ -2,7 +2,7 @@
 
 use ir::{End, exit};
 
-use super::Vcpu;
+use super::{Vcpu, pc_mask};
 use super::cache::{BlockId, Body};
 
 impl Vcpu {
@@ -51,16 +51,17 @@ impl Vcpu {
     fn run_ir(&mut self, block: &ir::Block, pc: u64) {
         let cpu = &mut self.core.cpu;
         let page_off = cpu.lin_pc(pc).page_offset();
-        cpu.state.pc_base = pc.wrapping_sub(page_off) & 0xFFFF_FFFF;
+        let mask = pc_mask(cpu.mode());
+        cpu.state.pc_base = pc.wrapping_sub(page_off) & mask;
         let end = ir::run(block, cpu, &mut self.scratch);
         match end {
             End::GotoTb { page_off, .. } => {
                 self.core.cpu.state.pc = self.pc_in_page(u64::from(page_off));
             }
-            End::GotoPtr(pc) => self.core.cpu.state.pc = pc & 0xFFFF_FFFF,
+            End::GotoPtr(pc) => self.core.cpu.state.pc = pc & mask,
             End::Exit { code, pc } => {
                 if let Some(pc) = pc {
-                    self.core.cpu.state.pc = pc & 0xFFFF_FFFF;
+                    self.core.cpu.state.pc = pc & mask;
                 }
                 debug_assert_ne!(code, exit::FAULT, "faults end by Stop");
             }

@@ -13,6 +13,7 @@ use x86::access::Slow;
 use x86::cpu::Cpu;
 use x86::fault::Fault;
 use x86::flags;
+use x86::mode::Mode;
 use x86::state::{CpuState, Window};
 
 /// Exit code: `Core::pending` is to be raised at the state's own instruction pointer (a helper raised it).
@@ -84,6 +85,11 @@ pub(super) fn enter(jit: &Jit, core: &mut Core, far: usize) -> u32 {
     unsafe { jit.enter(state, far) }
 }
 
+/// The bits of an offset within a segment.
+const fn offset_mask(mode: Mode) -> u64 {
+    if mode.has(Mode::CODE64) { u64::MAX } else { 0xFFFF_FFFF }
+}
+
 /// The memory slow path: does the access with all checks, fills the TLB.
 extern "C" fn slow_memory(state: *mut CpuState) -> u32 {
     // SAFETY: generated code was entered through `enter` with this address, whose exclusive borrow is dormant until it returns.
@@ -92,7 +98,7 @@ extern "C" fn slow_memory(state: *mut CpuState) -> u32 {
     let meta = cpu.state.meta;
     let (seg, size) = (meta_seg(meta), meta_size(meta));
     let base = cpu.state.window.get(usize::from(seg)).map_or(0, |w| w.base);
-    let off = cpu.state.scratch[0].wrapping_sub(base) & 0xFFFF_FFFF;
+    let off = cpu.state.scratch[0].wrapping_sub(base) & offset_mask(cpu.mode());
     let value = cpu.state.scratch[1];
     let done = match meta_kind(meta) {
         0 => cpu.slow_load(seg, off, size).map(Slow::Done),

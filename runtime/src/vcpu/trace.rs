@@ -6,7 +6,7 @@ use x86::disasm::{self, Syntax};
 use x86::fault::Fault;
 use x86::lower::IrNames;
 
-use super::Vcpu;
+use super::{Vcpu, pc_mask};
 use super::cache::{BlockId, Body};
 use crate::log::{Items, Place, insn_line};
 
@@ -49,7 +49,7 @@ impl Vcpu {
         let insns = self.translator.info.insns.clone();
         let base = pc.wrapping_sub(self.core.cpu.lin_pc(pc).page_offset());
         for insn in insns {
-            let ip = base.wrapping_add(u64::from(insn.page_off)) & 0xFFFF_FFFF;
+            let ip = base.wrapping_add(u64::from(insn.page_off)) & pc_mask(self.core.cpu.mode());
             let lin = self.core.cpu.lin_pc(ip).0;
             let mut bytes = Vec::new();
             for i in 0..u64::from(insn.len) {

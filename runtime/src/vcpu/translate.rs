@@ -162,6 +162,10 @@ fn fetch(cpu: &mut Cpu, phys: Phys, bytes: &mut [u8]) -> (usize, Option<u64>) {
 
 /// How each segment is accessed in a mode.
 fn policies(mode: Mode) -> [SegPolicy; 6] {
+    if mode.has(Mode::CODE64) {
+        use SegPolicy::{Base, Flat};
+        return [Flat, Flat, Flat, Flat, Base, Base];
+    }
     let rest = if mode.has(Mode::ALL_64K) { SegPolicy::Wrap64K } else { SegPolicy::Window };
     let flat = |bit| if mode.has(bit) { SegPolicy::Flat } else { rest };
     [flat(Mode::FLAT_ES), rest, flat(Mode::FLAT_SS), flat(Mode::FLAT_DS), rest, rest]
