@@ -6,6 +6,7 @@
 
 mod cache;
 mod eval;
+mod index;
 mod kick;
 mod shim;
 mod trace;

@@ -202,11 +202,15 @@ impl Jit {
         unsafe { self.thunks.enter(&self.buf, state, self.buf.address(entry)) }
     }
 
-    /// Compiles a block.
+    /// Compiles a block into `out`, whose memory is reused.
     ///
     /// # Errors
-    /// See [`CompileError`]; nothing is kept then.
-    pub fn compile(&mut self, request: &Request<'_>) -> Result<Compiled, CompileError> {
+    /// See [`CompileError`]; nothing is kept then, and `out` means nothing.
+    pub fn compile(
+        &mut self,
+        request: &Request<'_>,
+        out: &mut Compiled,
+    ) -> Result<(), CompileError> {
         if self.buf.capacity() - self.buf.used() < BLOCK_ROOM {
             return Err(CompileError::Full);
         }
@@ -217,6 +221,9 @@ impl Jit {
         self.regs.prepare(request.block, temps);
         let start = self.buf.used();
         let base = self.buf.address(start);
+        out.entry = start;
+        out.insns.clear();
+        out.exits.clear();
         let mut emit = Emit {
             asm: Asm::new(self.buf.free_space()),
             block: request.block,
@@ -232,7 +239,7 @@ impl Jit {
             at: 0,
             flags_home: true,
             flags_host: false,
-            out: Compiled { entry: start, insns: Vec::with_capacity(8), ..Compiled::default() },
+            out,
             labels: std::mem::take(&mut self.lists.labels),
             holes: std::mem::take(&mut self.lists.holes),
             slow: std::mem::take(&mut self.lists.slow),
@@ -243,7 +250,6 @@ impl Jit {
         let done = emit.body().and_then(|()| emit.finish());
         let len = emit.asm.pos();
         let full = emit.asm.overflowed();
-        let mut out = std::mem::take(&mut emit.out);
         self.lists = Lists::of(&mut emit);
         if full || done.is_err() {
             self.thunks.forget_fresh();
@@ -252,7 +258,7 @@ impl Jit {
         }
         out.end = start + len;
         self.buf.advance(len);
-        Ok(out)
+        Ok(())
     }
 }
 
@@ -285,7 +291,7 @@ pub(crate) struct Emit<'a> {
     pub(crate) flags_home: bool,
     /// EFLAGS hold the current flags.
     pub(crate) flags_host: bool,
-    pub(crate) out: Compiled,
+    pub(crate) out: &'a mut Compiled,
     pub(crate) labels: Vec<usize>,
     pub(crate) holes: Vec<Hole>,
     pub(crate) slow: Vec<SlowSite>,

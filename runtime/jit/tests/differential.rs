@@ -7,8 +7,8 @@ use std::mem::offset_of;
 use ir::text::{NoNames, print};
 use ir::{AccessKind, Block, Code, End, FlagMask, Guest, Scratch, Width, exit, run};
 use jit::{
-    Calls, CompileError, Jit, Request, SegPolicy, StateLayout, Tier, WindowLayout, meta_kind,
-    meta_seg, meta_size,
+    Calls, CompileError, Compiled, Jit, Request, SegPolicy, StateLayout, Tier, WindowLayout,
+    meta_kind, meta_seg, meta_size,
 };
 
 #[path = "../../ir/tests/common/random.rs"]
@@ -330,13 +330,15 @@ fn one(
     if std::env::var_os("JIT_DUMP").is_some() {
         std::fs::write("/tmp/jit.txt", print(&block, &NoNames)).expect("writes");
     }
-    let compiled = jit.compile(&Request {
+    let mut compiled = Compiled::default();
+    let request = Request {
         block: &block,
         seg: [SegPolicy::Flat; 6],
         page_offset: 0,
         tier,
         exit_flags: [FlagMask::ALL; 2],
-    })?;
+    };
+    jit.compile(&request, &mut compiled)?;
     let mut got = State::new(seed);
     let tlb = tlb_for(&got);
     got.tlb_base = tlb.as_ptr() as u64;

@@ -2,10 +2,14 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::num::NonZeroUsize;
+use std::ops::Range;
 
 use jit::{Compiled, Exit, Jit};
 use x86::cpu::Cpu;
 use x86::mode::Mode;
+
+use super::index::Index;
 
 /// What a translation depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -18,6 +22,20 @@ pub(super) struct Key {
     pub(super) pc_base: u32,
     /// CS limit, when CS is not flat; else all ones.
     pub(super) cs_limit: u32,
+}
+
+impl Key {
+    /// Offset of its page in RAM, `None` when the code is not in RAM.
+    pub(super) fn page(&self) -> Option<u64> {
+        (self.phys >> 63 == 0).then_some(self.phys & !0xFFF)
+    }
+    fn hash(&self) -> u32 {
+        let mut hasher = KeyHasher::default();
+        hasher.write_u64(self.phys);
+        hasher.write_u64(u64::from(self.mode.0) << 32 | u64::from(self.pc_base));
+        hasher.write_u32(self.cs_limit);
+        hasher.finish() as u32 // the halves are mixed
+    }
 }
 
 /// A fast hash for keys of a few words.
@@ -48,12 +66,41 @@ pub(super) type BlockId = u32;
 /// What runs a block.
 pub(super) enum Body {
     /// Host code.
-    Host(Compiled),
+    Host(HostCode),
     /// The evaluator, where the JIT has no form.
     Evaluated {
         /// How many insns the block has.
         insns: u32,
     },
+}
+
+/// Where the host code of a block stands, and its part of the cache's lists.
+pub(super) struct HostCode {
+    /// Cache offset of the entry.
+    pub(super) entry: usize,
+    /// Bytes.
+    pub(super) len: u32,
+    insns: Span,
+    exits: Span,
+}
+
+/// Part of a list that all blocks share.
+#[derive(Clone, Copy)]
+struct Span {
+    from: u32,
+    len: u32,
+}
+
+impl Span {
+    /// Appends to a list.
+    fn of<T: Copy>(list: &mut Vec<T>, new: &[T]) -> Self {
+        let from = list.len() as u32;
+        list.extend_from_slice(new);
+        Self { from, len: new.len() as u32 }
+    }
+    fn range(self) -> Range<usize> {
+        self.from as usize..(self.from + self.len) as usize
+    }
 }
 
 /// One translated block.
@@ -62,10 +109,8 @@ pub(super) struct Translated {
     pub(super) body: Body,
     /// Guest bytes.
     pub(super) len: u32,
-    /// RAM page offset, or `None` when the code is not in RAM.
-    pub(super) page: Option<u64>,
-    /// Page of the part beyond the first page's end: linear check and RAM page.
-    pub(super) second: Option<Second>,
+    /// The part beyond the first page's end.
+    second: Option<Box<Second>>,
     /// What of its first page it looked at beyond its own bytes.
     peeked: [Stretch; 2],
     /// Blocks linked to this one: (block, exit).
@@ -76,14 +121,25 @@ pub(super) struct Translated {
     /// Dispatches by the run loop.
     heat: u32,
     /// Cache offset of the entry for indirect jumps.
-    far: Option<usize>,
+    far: Option<NonZeroUsize>,
+}
+
+const _: () = assert!(size_of::<Translated>() <= 128, "a boot makes thousands");
+
+impl Translated {
+    /// RAM pages it was made from.
+    fn pages(&self) -> [Option<u64>; 2] {
+        [self.key.page(), self.second.as_ref().and_then(|s| s.page)]
+    }
 }
 
 /// What is known of a block when it is entered into the cache.
-pub(super) struct New {
-    pub(super) body: Body,
+pub(super) struct New<'a> {
+    /// Host code, or `None` where the evaluator runs the block.
+    pub(super) host: Option<&'a Compiled>,
+    /// Guest insns.
+    pub(super) insns: u32,
     pub(super) len: u32,
-    pub(super) page: Option<u64>,
     pub(super) second: Option<Second>,
     pub(super) peeked: [Stretch; 2],
     pub(super) is_hot: bool,
@@ -93,14 +149,18 @@ pub(super) struct New {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Stretch {
     /// Page offset.
-    pub(super) at: u64,
+    pub(super) at: u16,
     /// How many; may be 0.
-    pub(super) len: u64,
+    pub(super) len: u16,
 }
 
 impl Stretch {
     fn meets(self, from: u64, len: u64) -> bool {
-        self.at < from + len && from < self.at + self.len
+        u64::from(self.at) < from + len && from < u64::from(self.at + self.len)
+    }
+    /// The lines it touches.
+    pub(super) fn lines(self) -> u64 {
+        lines(self.at.into(), self.len.into())
     }
 }
 
@@ -116,10 +176,13 @@ pub(super) struct Second {
 /// All blocks.
 pub(super) struct Cache {
     blocks: Vec<Translated>,
-    by_key: HashMap<Key, BlockId, BuildHasherDefault<KeyHasher>>,
+    by_key: Index,
     by_page: HashMap<u64, Vec<BlockId>, BuildHasherDefault<KeyHasher>>,
     /// (cache offset of the entry, block), ascending.
     by_host: Vec<(usize, BlockId)>,
+    /// (host offset from the entry, page offset) of insns.
+    insns: Vec<(u32, u16)>,
+    exits: Vec<Exit>,
 }
 
 /// Blocks there is room for before the first reallocation: a boot's worth.
@@ -129,9 +192,11 @@ impl Default for Cache {
     fn default() -> Self {
         Self {
             blocks: Vec::with_capacity(ROOM),
-            by_key: HashMap::with_capacity_and_hasher(ROOM, BuildHasherDefault::default()),
+            by_key: Index::with_room(ROOM),
             by_page: HashMap::default(),
             by_host: Vec::with_capacity(ROOM),
+            insns: Vec::with_capacity(8 * ROOM),
+            exits: Vec::with_capacity(2 * ROOM),
         }
     }
 }
@@ -145,30 +210,35 @@ pub(super) fn lines(from: u64, len: u64) -> u64 {
 
 impl Cache {
     pub(super) fn find(&self, key: &Key) -> Option<BlockId> {
-        self.by_key.get(key).copied()
+        self.by_key.find(key.hash(), |id| self.blocks[id as usize].key == *key)
     }
     pub(super) fn get(&self, id: BlockId) -> &Translated {
         &self.blocks[id as usize]
     }
     /// Adds a block; it replaces one of the same key.
-    pub(super) fn insert(&mut self, key: Key, new: New) -> BlockId {
-        if let Some(&old) = self.by_key.get(&key) {
-            self.retire(old);
-        }
+    pub(super) fn insert(&mut self, key: Key, new: New<'_>) -> BlockId {
         let id = self.blocks.len() as BlockId;
-        let New { body, len, page, second, peeked, is_hot } = new;
-        if let Body::Host(c) = &body {
-            self.by_host.push((c.entry, id));
+        match self.find(&key) {
+            Some(old) => {
+                self.retire(old);
+                self.by_key.replace(key.hash(), old, id);
+            }
+            None => self.by_key.insert(key.hash(), id),
         }
-        for p in page.into_iter().chain(second.and_then(|s| s.page)) {
+        let New { host, insns, len, second, peeked, is_hot } = new;
+        let body = match host {
+            Some(code) => Body::Host(self.note_host(id, code)),
+            None => Body::Evaluated { insns },
+        };
+        for p in key.page().into_iter().chain(second.and_then(|s| s.page)) {
             self.by_page.entry(p).or_default().push(id);
         }
         let (incoming, live, heat, far) = (Vec::new(), true, 0, None);
+        let second = second.map(Box::new);
         self.blocks.push(Translated {
             key,
             body,
             len,
-            page,
             second,
             peeked,
             incoming,
@@ -177,8 +247,16 @@ impl Cache {
             heat,
             far,
         });
-        self.by_key.insert(key, id);
         id
+    }
+    fn note_host(&mut self, id: BlockId, code: &Compiled) -> HostCode {
+        self.by_host.push((code.entry, id));
+        HostCode {
+            entry: code.entry,
+            len: (code.end - code.entry) as u32,
+            insns: Span::of(&mut self.insns, &code.insns),
+            exits: Span::of(&mut self.exits, &code.exits),
+        }
     }
     /// Entry of a block with host code.
     pub(super) fn entry(&self, id: BlockId) -> Option<usize> {
@@ -199,12 +277,12 @@ impl Cache {
     }
     /// The entry for indirect jumps, if one was made.
     pub(super) fn far(&self, id: BlockId) -> Option<usize> {
-        self.get(id).far
+        self.get(id).far.map(NonZeroUsize::get)
     }
     pub(super) fn set_far(&mut self, id: BlockId, far: usize) {
-        self.blocks[id as usize].far = Some(far);
+        self.blocks[id as usize].far = NonZeroUsize::new(far);
     }
-    fn host_block(&self, at: usize) -> Option<(BlockId, &Compiled)> {
+    fn host_block(&self, at: usize) -> Option<(BlockId, &HostCode)> {
         let n = self.by_host.partition_point(|&(entry, _)| entry <= at).checked_sub(1)?;
         let id = self.by_host[n].1;
         match &self.get(id).body {
@@ -216,19 +294,20 @@ impl Cache {
     pub(super) fn insn_at(&self, at: usize) -> Option<u16> {
         let (_, c) = self.host_block(at.checked_sub(1)?)?;
         let rel = (at - 1 - c.entry) as u32;
-        let n = c.insns.partition_point(|&(from, _)| from <= rel).checked_sub(1)?;
-        Some(c.insns[n].1)
+        let insns = &self.insns[c.insns.range()];
+        let n = insns.partition_point(|&(from, _)| from <= rel).checked_sub(1)?;
+        Some(insns[n].1)
     }
     /// Which direct exit left with `host_ret`.
     pub(super) fn exit_at(&self, host_ret: u64, jit: Option<&Jit>) -> Option<(BlockId, usize)> {
         let at = jit?.buf().offset_of(host_ret)?;
         let (id, c) = self.host_block(at.checked_sub(1)?)?;
         let mine = |e: &Exit| e.stub_ret == host_ret || e.poll_ret == host_ret;
-        c.exits.iter().position(mine).map(|n| (id, n))
+        self.exits[c.exits.range()].iter().position(mine).map(|n| (id, n))
     }
     pub(super) fn exit(&self, id: BlockId, exit: usize) -> Option<Exit> {
         match &self.get(id).body {
-            Body::Host(c) => c.exits.get(exit).copied(),
+            Body::Host(c) => self.exits[c.exits.range()].get(exit).copied(),
             Body::Evaluated { .. } => None,
         }
     }
@@ -242,7 +321,7 @@ impl Cache {
     }
     /// Is the second page of a crossing block still where it was?
     pub(super) fn second_page_holds(&self, id: BlockId, cpu: &mut Cpu, pc: u64) -> bool {
-        let Some(second) = self.get(id).second else { return true };
+        let Some(second) = &self.get(id).second else { return true };
         let next_page = (pc | 0xFFF).wrapping_add(1);
         cpu.fetch_phys(next_page).is_ok_and(|p| p.page().0 == second.phys)
     }
@@ -268,7 +347,7 @@ impl Cache {
             return;
         }
         block.live = false;
-        for page in [block.page, block.second.and_then(|s| s.page)].into_iter().flatten() {
+        for page in block.pages().into_iter().flatten() {
             if let Some(ids) = self.by_page.get_mut(&page) {
                 ids.retain(|&n| n != id);
             }
@@ -279,10 +358,8 @@ impl Cache {
         block.live = false;
         let key = block.key;
         let incoming = std::mem::take(&mut block.incoming);
-        let pages = [block.page, block.second.and_then(|s| s.page)];
-        if self.by_key.get(&key) == Some(&id) {
-            self.by_key.remove(&key);
-        }
+        let pages = block.pages();
+        self.by_key.remove(key.hash(), id);
         for (from, n) in incoming {
             if let Some(exit) = self.exit(from, n) {
                 jit.unlink(exit.site);
@@ -299,12 +376,14 @@ impl Cache {
         let block = self.get(id);
         let at = block.key.phys & 0xFFF;
         let first = u64::from(block.len).min(0x1000 - at);
-        let rest = Stretch { at: 0, len: u64::from(block.len) - first };
+        // A block is made from far less than a page.
+        let rest = Stretch { at: 0, len: (u64::from(block.len) - first) as u16 };
         let here = |is_here, stretch| if is_here { stretch } else { Stretch::default() };
-        let is_first = block.page == Some(page);
+        let [own, second] = block.pages();
+        let is_first = own == Some(page);
         [
-            here(is_first, Stretch { at, len: first }),
-            here(block.second.and_then(|s| s.page) == Some(page), rest),
+            here(is_first, Stretch { at: at as u16, len: first as u16 }),
+            here(second == Some(page), rest),
             here(is_first, block.peeked[0]),
             here(is_first, block.peeked[1]),
         ]
@@ -321,13 +400,15 @@ impl Cache {
         ids.iter()
             .flat_map(|&id| self.parts_in(id, page))
             .filter(|part| part.len != 0)
-            .fold(0, |mask, part| mask | lines(part.at, part.len))
+            .fold(0, |mask, part| mask | part.lines())
     }
     /// Forgets everything; returns the RAM pages that held code.
     pub(super) fn clear(&mut self) -> Vec<u64> {
         self.blocks.clear();
         self.by_key.clear();
         self.by_host.clear();
+        self.insns.clear();
+        self.exits.clear();
         self.by_page.drain().map(|(page, _)| page).collect()
     }
 }

@@ -39,7 +39,7 @@ impl Vcpu {
             self.log.out_asm(
                 lin,
                 jit.buf().address(c.entry),
-                jit.buf().bytes(c.entry, c.end - c.entry),
+                jit.buf().bytes(c.entry, c.len as usize),
             );
         }
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use ir::opt::Passes;
 use ir::{Block, Code, FlagMask};
-use jit::{CompileError, Jit, Request, SegPolicy, Tier};
+use jit::{CompileError, Compiled, Jit, Request, SegPolicy, Tier};
 use mem::{Phys, Size};
 use x86::cpu::Cpu;
 use x86::decode::Features;
@@ -15,7 +15,7 @@ use x86::mode::Mode;
 use x86::state::seg;
 
 use super::Vcpu;
-use super::cache::{BlockId, Body, Key, New, Second, Stretch, lines};
+use super::cache::{BlockId, Key, New, Second, Stretch, lines};
 
 /// Most bytes a block is made from.
 const FETCH: usize = 192;
@@ -33,6 +33,7 @@ pub(super) struct Translator {
     pub(super) block: Block,
     pub(super) info: BlockInfo,
     opt: ir::Scratch,
+    compiled: Compiled,
     /// Guest bytes of the block under way.
     bytes: [u8; FETCH],
 }
@@ -47,6 +48,7 @@ impl Translator {
             block: Block::default(),
             info: BlockInfo::default(),
             opt: ir::Scratch::new(),
+            compiled: Compiled::default(),
             bytes: [0; FETCH],
         }
     }
@@ -125,7 +127,7 @@ impl Translator {
                 let (dead, relied_on) =
                     front::flags_dead_at(&bytes[..len], size, &self.config.features);
                 let slot = usize::from(op.x & 1);
-                peeked[slot] = Stretch { at: u64::from(at), len: relied_on as u64 };
+                peeked[slot] = Stretch { at: at as u16, len: relied_on as u16 };
                 live[slot] = FlagMask::ALL.minus(dead);
             }
         }
@@ -188,56 +190,48 @@ impl Vcpu {
         ir::opt::optimize(&mut t.block, &mut t.opt, passes, exit_flags);
         let (seg, page_offset) = (policies(key.mode), cpu.lin_pc(pc).page_offset() as u32);
         let mut request = Request { block: &t.block, seg, page_offset, tier, exit_flags };
-        let mut compiled = t.jit.as_mut().map(|jit| jit.compile(&request));
+        let out = &mut t.compiled;
+        let mut compiled = t.jit.as_mut().map(|jit| jit.compile(&request, out));
         if let (Some(Err(CompileError::Registers)), Some(jit)) = (&compiled, t.jit.as_mut()) {
             // Compact code has fewer registers for temporaries.
             request.tier = Tier::Hot;
-            compiled = Some(jit.compile(&request));
+            compiled = Some(jit.compile(&request, out));
+        }
+        if compiled == Some(Err(CompileError::Full)) {
+            self.flush_cache();
+            return self.translate(pc, key, tier);
         }
         let is_hot = request.tier == Tier::Hot;
-        let body = match compiled {
-            Some(Err(CompileError::Full)) => {
-                self.flush_cache();
-                return self.translate(pc, key, tier);
-            }
-            Some(Ok(compiled)) => {
-                self.stats.host_bytes += (compiled.end - compiled.entry) as u64;
-                Body::Host(compiled)
-            }
-            Some(Err(_)) | None => Body::Evaluated { insns: t.info.insns.len() as u32 },
-        };
-        let (len, insns) = (t.info.bytes, t.info.insns.len() as u64);
-        let page = (key.phys >> 63 == 0).then_some(key.phys & !0xFFF);
-        let id = self.publish(key, New { body, len, page, second, peeked, is_hot });
+        let host = (compiled == Some(Ok(()))).then_some(&t.compiled);
+        let (len, insns) = (t.info.bytes, t.info.insns.len() as u32);
+        guard_all(&mut self.core.cpu, &key, len, second, &peeked);
+        let id = self.core.cache.insert(key, New { host, insns, len, second, peeked, is_hot });
+        self.stats.host_bytes += host.map_or(0, |host| (host.end - host.entry) as u64);
+        self.stats.insns += u64::from(insns);
         self.stats.blocks += 1;
-        self.stats.insns += insns;
         self.stats.guest_bytes += u64::from(len);
         self.stats.translate_ns += start.elapsed().as_nanos() as u64;
         self.trace_translated(pc, id);
         Ok(id)
     }
+}
 
-    /// Enters a block into the cache and guards its bytes.
-    fn publish(&mut self, key: Key, new: New) -> BlockId {
-        let start = key.phys & 0xFFF;
-        let first = u64::from(new.len).min(0x1000 - start);
-        if let Some(page) = new.page {
-            self.guard(page, lines(start, first));
-            for stretch in new.peeked.iter().filter(|s| s.len != 0) {
-                self.guard(page, lines(stretch.at, stretch.len));
-            }
-        }
-        if let Some(page) = new.second.and_then(|s| s.page) {
-            self.guard(page, lines(0, u64::from(new.len) - first));
-        }
-        self.core.cache.insert(key, new)
+/// Marks what a block was made from as translated code.
+fn guard_all(cpu: &mut Cpu, key: &Key, len: u32, second: Option<Second>, peeked: &[Stretch; 2]) {
+    let start = key.phys & 0xFFF;
+    let first = u64::from(len).min(0x1000 - start);
+    if let Some(page) = key.page() {
+        let peeked = peeked.iter().filter(|s| s.len != 0).fold(0, |mask, s| mask | s.lines());
+        guard(cpu, page, lines(start, first) | peeked);
     }
-    /// Marks lines of a page as holding translated code; the page loses its write entries.
-    fn guard(&mut self, page: u64, lines: u64) {
-        let cpu = &mut self.core.cpu;
-        if cpu.ram.code_lines(page) == 0 {
-            cpu.protect_code_page(page);
-        }
-        cpu.ram.set_code_lines(page, lines);
+    if let Some(page) = second.and_then(|s| s.page) {
+        guard(cpu, page, lines(0, u64::from(len) - first));
     }
+}
+/// Marks lines of a page as holding translated code; the page loses its write entries.
+fn guard(cpu: &mut Cpu, page: u64, lines: u64) {
+    if cpu.ram.code_lines(page) == 0 {
+        cpu.protect_code_page(page);
+    }
+    cpu.ram.set_code_lines(page, lines);
 }

@@ -1,0 +1,140 @@
+//! Blocks by key: an open hash table of (hash, block) pairs. A search touches one line of the table and the block it finds;
+//! the keys stand in the blocks.
+
+use super::cache::BlockId;
+
+/// One place of the table: half of the key's hash, and the block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Slot {
+    hash: u32,
+    id: BlockId,
+}
+
+const EMPTY: Slot = Slot { hash: 0, id: BlockId::MAX };
+/// A removed block: a search goes on behind it.
+const GONE: Slot = Slot { hash: 0, id: BlockId::MAX - 1 };
+
+/// The table. Its size is a power of two, and a quarter of it is always empty.
+#[derive(Debug)]
+pub(super) struct Index {
+    slots: Vec<Slot>,
+    /// Slots that are not empty.
+    used: usize,
+    /// Slots that are gone.
+    gone: usize,
+}
+
+impl Index {
+    /// A table with room for `blocks` before it grows.
+    pub(super) fn with_room(blocks: usize) -> Self {
+        let slots = vec![EMPTY; (blocks.max(8) * 4 / 3 + 1).next_power_of_two()];
+        Self { slots, used: 0, gone: 0 }
+    }
+
+    /// The block of this hash for which `is_it` says yes.
+    pub(super) fn find(&self, hash: u32, is_it: impl Fn(BlockId) -> bool) -> Option<BlockId> {
+        let at = self.place(hash, |slot| slot.hash == hash && slot != GONE && is_it(slot.id))?;
+        Some(self.slots[at].id)
+    }
+
+    /// Adds a block whose key is not in the table.
+    pub(super) fn insert(&mut self, hash: u32, id: BlockId) {
+        if (self.used + 1) * 4 > self.slots.len() * 3 {
+            self.rebuild();
+        }
+        let mut at = self.start(hash);
+        while self.slots[at] != EMPTY {
+            at = self.next(at);
+        }
+        self.slots[at] = Slot { hash, id };
+        self.used += 1;
+    }
+
+    /// Lets block `new` take the place of `old`, which has the same key.
+    pub(super) fn replace(&mut self, hash: u32, old: BlockId, new: BlockId) {
+        if let Some(at) = self.place(hash, |slot| slot == Slot { hash, id: old }) {
+            self.slots[at].id = new;
+        }
+    }
+
+    /// Removes a block; false if it is not there.
+    pub(super) fn remove(&mut self, hash: u32, id: BlockId) -> bool {
+        let Some(at) = self.place(hash, |slot| slot == Slot { hash, id }) else { return false };
+        self.slots[at] = GONE;
+        self.gone += 1;
+        true
+    }
+
+    /// Forgets all.
+    pub(super) fn clear(&mut self) {
+        self.slots.fill(EMPTY);
+        (self.used, self.gone) = (0, 0);
+    }
+
+    fn start(&self, hash: u32) -> usize {
+        hash as usize & (self.slots.len() - 1)
+    }
+    fn next(&self, at: usize) -> usize {
+        (at + 1) & (self.slots.len() - 1)
+    }
+
+    /// The first slot from the hash's start on, up to the first empty one, that is wanted.
+    #[inline]
+    fn place(&self, hash: u32, is_wanted: impl Fn(Slot) -> bool) -> Option<usize> {
+        let mut at = self.start(hash);
+        while self.slots[at] != EMPTY {
+            if is_wanted(self.slots[at]) {
+                return Some(at);
+            }
+            at = self.next(at);
+        }
+        None
+    }
+
+    /// Without what is gone, and twice as large if that does not make room.
+    fn rebuild(&mut self) {
+        let live = self.used - self.gone;
+        let room = if live * 2 >= self.slots.len() { live * 2 } else { live.max(8) };
+        let old = std::mem::replace(self, Self::with_room(room.max(self.slots.len() / 2)));
+        for slot in old.slots.into_iter().filter(|&slot| slot != EMPTY && slot != GONE) {
+            self.insert(slot.hash, slot.id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Index;
+
+    #[test]
+    fn finds_what_was_put_in_through_growth_and_removal() {
+        let mut index = Index::with_room(8);
+        let hash = |id: u32| (id / 3).wrapping_mul(0x9E37_79B9); // three of each
+        for id in 0..1000 {
+            index.insert(hash(id), id);
+        }
+        for id in (0..1000).step_by(2) {
+            assert!(index.remove(hash(id), id));
+            assert!(!index.remove(hash(id), id));
+        }
+        for id in 0..1000 {
+            let found = index.find(hash(id), |n| n == id);
+            assert_eq!(found, (id % 2 == 1).then_some(id));
+        }
+        index.replace(hash(7), 7, 2000);
+        assert_eq!(index.find(hash(7), |n| n >= 2000), Some(2000));
+        index.clear();
+        assert_eq!(index.find(hash(7), |_| true), None);
+    }
+
+    #[test]
+    fn coming_and_going_does_not_fill_it() {
+        let mut index = Index::with_room(8);
+        for id in 0..10_000u32 {
+            index.insert(id, id);
+            assert!(index.remove(id, id));
+        }
+        assert!(index.slots.len() <= 64);
+        assert_eq!(index.find(5, |_| true), None);
+    }
+}
