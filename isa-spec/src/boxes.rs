@@ -1,7 +1,7 @@
 //! The bytes a row claims, as a box over opcode, prefix class, mode and ModRM: for overlaps,
 //! coverage and look-up.
 
-use crate::model::{Form, Mandatory, Map, ModRm, Row};
+use crate::model::{Mandatory, Map, ModRm, Row, Vex, VexL, VexW};
 
 /// A set of ModRM bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -60,8 +60,9 @@ impl ModRmSet {
 
 /// Prefix classes: bit 0 none of them, 1 = 66, 2 = F3, 3 = F2.
 pub const PREFIX_CLASSES: [&str; 4] = ["", "66", "F3", "F2"];
-/// Mode classes: bit 0 = 16/32-bit code, 1 = 64-bit without REX.W, 2 = 64-bit with REX.W.
-pub const MODE_CLASSES: u8 = 3;
+/// Mode classes: bit 0 = 16/32-bit code, 1 = 64-bit with W = 0, 2 = 64-bit with W = 1, 3 = 16/32-bit code with
+/// VEX.W = 1.
+pub const MODE_CLASSES: u8 = 4;
 
 /// What bytes a row claims.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,6 +77,10 @@ pub struct RowBox {
     pub prefixes: u8,
     /// Set of mode classes.
     pub modes: u8,
+    /// In the VEX space.
+    pub vex: bool,
+    /// Set of vector lengths: bit 0 = L clear, bit 1 = L set. All for legacy rows.
+    pub lengths: u8,
     /// Set of ModRM bytes; all for rows without ModRM.
     pub modrm: ModRmSet,
     /// The row gives way to others.
@@ -99,17 +104,20 @@ impl RowBox {
             Mandatory::F2 => 0b1000,
         };
         let modes = match (row.attrs.has("i64"), row.attrs.has("o64"), op.rex_w) {
-            (true, _, _) => 0b001,
-            (_, _, true) => 0b100,
-            (_, true, _) => 0b110,
-            _ => 0b111,
+            (true, _, _) => 0b1001,
+            (_, _, true) => 0b0100,
+            (_, true, _) => 0b0110,
+            _ => 0b1111,
         };
+        let (w_modes, lengths) = vex_sets(op.vex);
         RowBox {
             map: op.map,
             first: op.byte,
             last: op.byte.saturating_add(op.span.saturating_sub(1)),
             prefixes,
-            modes,
+            modes: modes & w_modes,
+            vex: op.vex.is_some(),
+            lengths,
             modrm: modrm_set(row),
             weak: row.attrs.has("weak"),
             rank: u8::from(op.prefix != Mandatory::Any) + u8::from(op.rex_w),
@@ -120,6 +128,8 @@ impl RowBox {
     /// Do both claim some bytes?
     pub fn meets(&self, other: &RowBox) -> bool {
         self.map == other.map
+            && self.vex == other.vex
+            && self.lengths & other.lengths != 0
             && self.first <= other.last
             && other.first <= self.last
             && self.prefixes & other.prefixes != 0
@@ -136,6 +146,22 @@ impl RowBox {
     }
 }
 
+/// Mode classes and vector lengths that a VEX prefix admits.
+fn vex_sets(vex: Option<Vex>) -> (u8, u8) {
+    let Some(vex) = vex else { return (0b0111, 0b11) };
+    let modes = match vex.w {
+        VexW::W0 => 0b0011,
+        VexW::W1 => 0b1100,
+        VexW::Wig => 0b1111,
+    };
+    let lengths = match vex.l {
+        VexL::L128 | VexL::Lz => 0b01,
+        VexL::L256 => 0b10,
+        VexL::Lig => 0b11,
+    };
+    (modes, lengths)
+}
+
 /// Are F2 and F3 always part of the opcode in this map? (SDM Vol. 2D, "Three-byte Opcode Map": their columns are empty
 /// where no instruction stands; processors raise #UD there.)
 pub fn rep_is_opcode(map: Map) -> bool {
@@ -147,8 +173,9 @@ fn modrm_set(row: &Row) -> ModRmSet {
     let nomod = row.attrs.has("nomod");
     let mod_fits = |byte: u8| match rm {
         _ if nomod => true,
-        Some(Form::E(_)) | None => true,
-        Some(Form::R(_)) => byte >= 0xC0,
+        None => true,
+        Some(form) if form.is_register_or_memory() => true,
+        Some(form) if form.is_rm_register() => byte >= 0xC0,
         Some(_) => byte < 0xC0,
     };
     match row.opcode.modrm {

@@ -25,6 +25,10 @@ pub struct Isa {
     pub rows: Vec<Row>,
     /// Helpers in table order; the index is the helper's number.
     pub helpers: Vec<Helper>,
+    /// CPUID features in table order; the index is the feature's number.
+    pub features: Vec<Feature>,
+    /// Processor models in table order.
+    pub cpus: Vec<Cpu>,
 }
 
 /// One instruction: semantics written once.
@@ -99,6 +103,39 @@ pub enum Map {
     M0f3a,
 }
 
+/// What a VEX prefix must say beside map and mandatory prefix.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct Vex {
+    /// Vector length.
+    pub l: VexL,
+    /// W bit.
+    pub w: VexW,
+}
+
+/// The L column of a VEX opcode.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum VexL {
+    /// `128`: L = 0.
+    L128,
+    /// `256`: L = 1.
+    L256,
+    /// `LIG`: ignored.
+    Lig,
+    /// `LZ`: L = 0, nothing is a vector.
+    Lz,
+}
+
+/// The W column of a VEX opcode.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum VexW {
+    /// W = 0.
+    W0,
+    /// W = 1.
+    W1,
+    /// Ignored (or read as the operand size by `y` operands).
+    Wig,
+}
+
 /// What the ModRM byte must be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 pub enum ModRm {
@@ -115,7 +152,7 @@ pub enum ModRm {
     FixedPlus(u8),
 }
 
-/// Immediate columns, in order (`ib iw id iz iv iq cb cz cp ov`).
+/// Immediate columns, in order (`ib iw id iz iv iq cb cz cp ov is4`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Imm {
     /// 1 byte.
@@ -134,6 +171,8 @@ pub enum Imm {
     Ptr,
     /// Address-size offset (moffs).
     Moffs,
+    /// A register in the high half of a byte.
+    Is4,
 }
 
 /// The opcode string, taken apart.
@@ -143,8 +182,10 @@ pub struct Opcode {
     pub text: String,
     /// Mandatory prefix.
     pub prefix: Mandatory,
-    /// `REX.W` required.
+    /// `REX.W` (or VEX.W in a row derived from such a one) required: 64-bit code only.
     pub rex_w: bool,
+    /// VEX encoding.
+    pub vex: Option<Vex>,
     /// Map.
     pub map: Map,
     /// Opcode byte within the map (base value).
@@ -206,6 +247,32 @@ pub enum Form {
     Seg(u8),
     /// Literal.
     Lit(u32),
+    /// Vector register by ModRM.reg.
+    V(Sz),
+    /// Vector register by VEX.vvvv.
+    H(Sz),
+    /// Vector register by ModRM.rm, or memory.
+    W(Sz),
+    /// Vector register by ModRM.rm.
+    U(Sz),
+    /// Vector register by bits 7:4 of an immediate.
+    L(Sz),
+    /// MMX register by ModRM.reg.
+    P(Sz),
+    /// MMX register by ModRM.rm, or memory.
+    Q(Sz),
+    /// MMX register by ModRM.rm.
+    N(Sz),
+    /// General register by VEX.vvvv.
+    B(Sz),
+    /// `H` in a legacy row: the register of the first other operand; not encoded, not printed.
+    Same,
+    /// Top of the x87 stack.
+    St0,
+    /// x87 stack register by the low bits of the ModRM byte.
+    StI,
+    /// XMM0.
+    Xmm0,
 }
 
 /// Operand size letters.
@@ -225,6 +292,14 @@ pub enum Sz {
     Z,
     /// 32, or 64 with REX.W in long mode.
     Y,
+    /// 80.
+    T,
+    /// 128.
+    Dq,
+    /// 256.
+    Qq,
+    /// 128, or 256 with VEX.L.
+    X,
 }
 
 /// Attributes of a row, merged from insn, shape call and row.
@@ -306,7 +381,60 @@ pub enum CaseItem {
     Flags(u8),
     /// `raises`: vector name and error code.
     Raises(String, Option<u32>),
+    /// FP and vector state by name (`xmm0 ymm15 mm7 st0 mxcsr fcw fsw`) = value, low word first.
+    Wide(String, [u64; 4]),
+    /// `m128[..]`/`m256[..]`: bits, linear address, value, low word first.
+    WideMem(u32, u64, [u64; 4]),
 }
+
+/// A CPUID bit.
+#[derive(Clone, Debug)]
+pub struct Feature {
+    /// Name, as `cpuid(…)` gives it.
+    pub name: String,
+    /// CPUID leaf.
+    pub leaf: u32,
+    /// Sub-leaf (0 where the leaf has none).
+    pub sub: u32,
+    /// Register: 0 EAX, 1 EBX, 2 ECX, 3 EDX.
+    pub reg: u8,
+    /// Bit number.
+    pub bit: u8,
+    /// Offered only together with these, indices into [`Isa::features`].
+    pub needs: Vec<usize>,
+    /// Offered only if the host has it, whatever its rows are.
+    pub host: bool,
+    /// The machine has it without rows.
+    pub system: bool,
+    /// Where it stands.
+    pub pos: Pos,
+}
+
+/// A processor model.
+#[derive(Clone, Debug)]
+pub struct Cpu {
+    /// Name, as the user gives it.
+    pub name: String,
+    /// Vendor string, 12 characters.
+    pub vendor: String,
+    /// Brand string.
+    pub brand: String,
+    /// Family as counted by the manuals (extended family added).
+    pub family: u32,
+    /// Model (extended model added).
+    pub model: u32,
+    /// Stepping.
+    pub stepping: u32,
+    /// Generation: an index into [`LEVELS`].
+    pub level: u8,
+    /// Features, bit n for feature n.
+    pub features: u128,
+    /// Where it stands.
+    pub pos: Pos,
+}
+
+/// Processor generations in order, as `since` and `level` name them.
+pub const LEVELS: [&str; 7] = ["I8086", "I186", "I286", "I386", "I486", "P5", "P6"];
 
 /// Statement.
 #[derive(Clone, Debug)]
@@ -336,6 +464,8 @@ pub enum StmtKind {
     Mark(String),
     /// `store`, `push`, `port_out`, `call!` for effect.
     Effect(Expr),
+    /// `native!(written; read);`: operand names.
+    Native(Vec<String>, Vec<String>),
 }
 
 /// Left side of an assignment.

@@ -15,7 +15,10 @@ pub fn generate(isa: &Isa) -> Result<TokenStream, String> {
     let intel = isa.rows.iter().map(intel_template);
     let indirect = isa.rows.iter().map(|row| is_indirect(isa, row));
     let bitwise = isa.rows.iter().map(|row| isa.insns[row.insn].body.iter().any(is_bitwise));
+    let long_index = isa.rows.iter().map(|row| row.attrs.arg("vsib") == Some("qq"));
     Ok(quote! {
+        /// Rows whose vector index is 256 bits wide.
+        pub(super) static LONG_INDEX: &[bool] = &[#(#long_index),*];
         /// AT&T mnemonic templates, by row.
         pub(super) static ATT: &[&str] = &[#(#att),*];
         /// Intel mnemonic templates, by row.
@@ -82,6 +85,7 @@ fn suffix_letter(row: &Row) -> &'static str {
         Sz::Q => "q",
         Sz::V | Sz::Z => "%",
         Sz::Y => "~",
+        Sz::T | Sz::Dq | Sz::Qq | Sz::X => "",
     }
 }
 

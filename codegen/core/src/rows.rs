@@ -3,7 +3,7 @@
 //! The flag columns are derived here once: `writes` is what the body certainly overwrites (so that an
 //! earlier value is dead), which may be less than the flags clause says.
 
-use isa_spec::model::{Expr, ExprKind, Form, Isa, Place, Row, Stmt, StmtKind, Sz};
+use isa_spec::model::{Expr, ExprKind, Form, Isa, Mandatory, Map, Place, Row, Stmt, StmtKind, Sz};
 use proc_macro2::{Literal, TokenStream};
 use quote::{format_ident, quote};
 use std::collections::BTreeSet;
@@ -13,9 +13,11 @@ const ALL_FLAGS: u8 = 63;
 
 /// Attributes of LANGUAGE.md that always have a bit, whether or not a row uses them.
 const ATTRIBUTES: &[&str] = &[
-    "bitbase", "bulk", "byasz", "cpl0", "cpuid", "d64", "ends", "f64", "hint", "host", "i64",
-    "iobitmap", "iopl", "lock", "locked", "modrm", "noaccess", "nomod", "o64", "pe", "rep",
-    "repcc", "shadow", "since", "undef", "undoc", "vm86", "weak", "zext_reg",
+    "align", "aligned", "avx", "bitbase", "bulk", "byasz", "control", "cpl0", "cpuid", "d64",
+    "ends", "f64", "hint", "host", "i64", "implicit", "iobitmap", "iopl", "lock", "locked", "mmx",
+    "modrm", "mxcsr", "native", "noaccess", "nomod", "nowait", "o64", "pe", "rep", "repcc",
+    "scalar", "shadow", "since", "sse", "undef", "undoc", "vm86", "vsib", "wait", "weak", "x87",
+    "zext_reg",
 ];
 
 /// Attributes that are texts or bindings, not properties.
@@ -84,12 +86,38 @@ fn emit_row(isa: &Isa, row: &Row, attributes: &[String]) -> TokenStream {
     let faults_anyway = may_fault(isa, row);
     let has_memory = has_memory_operand(row);
     let faults = faults_anyway || has_memory;
+    let simd = Literal::u8_unsuffixed(simd_bits(row));
+    let (map, pp) = opcode_space(row);
     quote! {
         RowInfo {
             insn: #index, name: #name, mnemonic: #mnemonic, opcode: #opcode, at: #at, attrs: #attrs, forms: &[#(#forms),*],
-            reads: #reads, writes: #writes, undefined: #undefined, may_fault: #faults, may_fault_reg: #faults_anyway
+            reads: #reads, writes: #writes, undefined: #undefined, may_fault: #faults, may_fault_reg: #faults_anyway,
+            simd: #simd, map: #map, pp: #pp
         }
     }
+}
+
+/// The FP and vector state a row uses, as bits of `ir::simd`: x87, MMX, SSE, AVX, WAIT.
+fn simd_bits(row: &Row) -> u8 {
+    let names = ["x87", "mmx", "sse", "avx", "wait"];
+    names.iter().enumerate().fold(0, |bits, (n, name)| bits | u8::from(row.attrs.has(name)) << n)
+}
+
+/// Opcode map (0 one-byte, 1 0F, 2 0F38, 3 0F3A) and mandatory prefix (0 none, 1 66, 2 F3, 3 F2).
+fn opcode_space(row: &Row) -> (u8, u8) {
+    let map = match row.opcode.map {
+        Map::One => 0,
+        Map::M0f => 1,
+        Map::M0f38 => 2,
+        Map::M0f3a => 3,
+    };
+    let pp = match row.opcode.prefix {
+        Mandatory::Any | Mandatory::Np => 0,
+        Mandatory::P66 => 1,
+        Mandatory::F3 => 2,
+        Mandatory::F2 => 3,
+    };
+    (map, pp)
 }
 
 /// A form as the run time spells it.
@@ -130,6 +158,19 @@ pub(crate) fn form_tokens(form: Form) -> TokenStream {
             let value = Literal::u32_unsuffixed(value);
             quote! { Form::Lit(#value) }
         }
+        Form::V(sz) => sized("V", sz),
+        Form::H(sz) => sized("H", sz),
+        Form::W(sz) => sized("W", sz),
+        Form::U(sz) => sized("U", sz),
+        Form::L(sz) => sized("L", sz),
+        Form::P(sz) => sized("P", sz),
+        Form::Q(sz) => sized("Q", sz),
+        Form::N(sz) => sized("N", sz),
+        Form::B(sz) => sized("B", sz),
+        Form::Same => quote! { Form::Same },
+        Form::St0 => quote! { Form::St0 },
+        Form::StI => quote! { Form::StI },
+        Form::Xmm0 => quote! { Form::Xmm0 },
     }
 }
 
@@ -142,6 +183,10 @@ fn size_tokens(size: Sz) -> TokenStream {
         Sz::V => quote! { Sz::V },
         Sz::Z => quote! { Sz::Z },
         Sz::Y => quote! { Sz::Y },
+        Sz::T => quote! { Sz::T },
+        Sz::Dq => quote! { Sz::Dq },
+        Sz::Qq => quote! { Sz::Qq },
+        Sz::X => quote! { Sz::X },
     }
 }
 
@@ -151,6 +196,9 @@ fn certain_writes(isa: &Isa, row: &Row) -> u8 {
         return 0; // a count of zero does nothing
     }
     let insn = &isa.insns[row.insn];
+    if row.attrs.has("native") {
+        return insn.flags.written; // the clause is the truth
+    }
     written_by(isa, row, &insn.body) & insn.flags.written
 }
 
@@ -205,16 +253,16 @@ fn has_memory_operand(row: &Row) -> bool {
     if row.attrs.has("noaccess") {
         return false;
     }
-    row.forms
-        .iter()
-        .chain(row.attrs.with.iter().map(|(_, form)| form))
-        .any(|form| matches!(form, Form::E(_)))
+    let is_shared = |form: &Form| form.is_register_or_memory();
+    row.forms.iter().chain(row.attrs.with.iter().map(|(_, form)| form)).any(is_shared)
 }
 
 /// May the row fault, exit or touch memory even when ModRM selects a register?
 fn may_fault(isa: &Isa, row: &Row) -> bool {
-    const FAULTING: [&str; 11] = [
-        "cpl0", "iopl", "vm86", "iobitmap", "pe", "ends", "shadow", "undef", "rep", "repcc", "bulk",
+    const FAULTING: [&str; 16] = [
+        "cpl0", "iopl", "vm86", "iobitmap", "pe", "ends", "shadow", "undef", "rep", "repcc",
+        "bulk", // and what asks CR0, CR4 and XCR0
+        "x87", "mmx", "sse", "avx", "wait",
     ];
     let accesses = |form: &Form| {
         matches!(
@@ -241,6 +289,7 @@ fn may_fault(isa: &Isa, row: &Row) -> bool {
 fn stmt_may_fault(isa: &Isa, stmt: &Stmt) -> bool {
     match &stmt.kind {
         StmtKind::Raise(..) | StmtKind::Goto(_) | StmtKind::Mark(_) => true,
+        StmtKind::Native(..) => false,
         StmtKind::Let(_, e) | StmtKind::Effect(e) | StmtKind::Assign(_, e) => {
             expr_may_fault(isa, e)
         }

@@ -76,7 +76,7 @@ pub(crate) fn exprs_of<'a>(stmt: &'a Stmt, f: &mut dyn FnMut(&'a Expr)) {
         StmtKind::Effect(e) | StmtKind::If(e, _, _) => f(e),
         StmtKind::Cc(_, args) => args.iter().for_each(f),
         StmtKind::Raise(_, code) => code.iter().for_each(f),
-        StmtKind::Mark(_) => {}
+        StmtKind::Mark(_) | StmtKind::Native(..) => {}
     }
 }
 

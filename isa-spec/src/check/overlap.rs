@@ -1,7 +1,7 @@
 //! Rows that claim the same bytes, and rows that no bytes reach.
 
 use super::describe_row;
-use crate::boxes::{ModRmSet, PREFIX_CLASSES, RowBox, map_bytes};
+use crate::boxes::{MODE_CLASSES, ModRmSet, PREFIX_CLASSES, RowBox, map_bytes};
 use crate::error::{Diag, Sink};
 use crate::model::{Isa, Map, ModRm};
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,6 +56,9 @@ fn overlap(isa: &Isa, boxes: &[RowBox], a: usize, b: usize, byte: u8) -> Diag {
 
 /// One byte string that both rows claim.
 fn example(isa: &Isa, boxes: &[RowBox], a: usize, b: usize, byte: u8) -> String {
+    if boxes[a].vex {
+        return format!("VEX … {byte:02X}");
+    }
     let mut words: Vec<String> = Vec::new();
     let classes = boxes[a].prefixes & boxes[b].prefixes;
     let prefix = PREFIX_CLASSES[classes.trailing_zeros().min(3) as usize];
@@ -91,8 +94,12 @@ fn unreachable(
         };
         let stronger: Vec<usize> =
             rows.iter().copied().filter(|&m| !boxes[m].gated && boxes[m].beats(own)).collect();
+        let stronger: Vec<usize> = stronger
+            .into_iter()
+            .filter(|&m| boxes[m].vex == own.vex && own.lengths & !boxes[m].lengths == 0)
+            .collect();
         for prefix in (0..4).map(|b| 1 << b).filter(|b| own.prefixes & b != 0) {
-            for mode in (0..3).map(|b| 1 << b).filter(|b| own.modes & b != 0) {
+            for mode in (0..MODE_CLASSES).map(|b| 1 << b).filter(|b| own.modes & b != 0) {
                 let mut left = own.modrm;
                 for &m in &stronger {
                     if boxes[m].prefixes & prefix != 0 && boxes[m].modes & mode != 0 {

@@ -155,7 +155,9 @@ fn column_of(form: Form) -> Option<Imm> {
             Sz::Q => Imm::Q,
             Sz::V => Imm::V,
             Sz::Z => Imm::Z,
+            Sz::T | Sz::Dq | Sz::Qq | Sz::X => return None,
         }),
+        Form::L(_) => Some(Imm::Is4),
         Form::O(_) => Some(Imm::Moffs),
         Form::Ap => Some(Imm::Ptr),
         _ => None,
@@ -172,6 +174,7 @@ fn column_name(imm: Imm) -> &'static str {
         Imm::V => "iv",
         Imm::Ptr => "cp",
         Imm::Moffs => "ov",
+        Imm::Is4 => "is4",
     }
 }
 

@@ -81,7 +81,7 @@ fn statement<'a>(t: &mut Typer<'a>, stmt: &'a Stmt) {
             let want = t.sizes.w;
             t.fits(ty, want, target.pos, "the target of `goto!`");
         }
-        StmtKind::Mark(_) => {}
+        StmtKind::Mark(_) | StmtKind::Native(..) => {}
         StmtKind::Effect(e) => {
             let ty = t.ty(e);
             if let (ExprKind::Call(name, args, _), Ty::Unit) = (&e.kind, ty)

@@ -23,6 +23,8 @@ pub(crate) enum Arg {
     Param,
     /// The name of a helper.
     Helper,
+    /// One or two names of features.
+    Features,
 }
 
 /// Every attribute of LANGUAGE.md but `with` and `flags`.
@@ -39,7 +41,7 @@ pub(crate) const ATTRS: &[(&str, Arg)] = &[
     ("iobitmap", Arg::Optional),
     ("pe", Arg::None),
     ("since", Arg::OneOf(&["I186", "I286", "I386", "I486", "P5", "P6"])),
-    ("cpuid", Arg::Word),
+    ("cpuid", Arg::Features),
     ("undoc", Arg::None),
     ("weak", Arg::None),
     ("name", Arg::Word),
@@ -59,7 +61,27 @@ pub(crate) const ATTRS: &[(&str, Arg)] = &[
     ("modrm", Arg::None),
     ("hint", Arg::None),
     ("host", Arg::Word),
+    ("x87", Arg::None),
+    ("mmx", Arg::None),
+    ("sse", Arg::None),
+    ("avx", Arg::None),
+    ("wait", Arg::None),
+    ("mxcsr", Arg::None),
+    ("align", Arg::None),
+    ("aligned", Arg::None),
+    ("nowait", Arg::None),
+    ("control", Arg::None),
+    ("vsib", Arg::Optional),
+    ("scalar", Arg::None),
+    ("implicit", Arg::None),
+    ("vex", Arg::Features),
+    ("vex256", Arg::Features),
+    ("w0", Arg::None),
+    ("w1", Arg::None),
 ];
+
+/// `mmx(F)` by its own name, apart from the bare `mmx`.
+pub(crate) const AS_MMX: &str = "mmx(…)";
 
 /// An attribute as written, not yet merged.
 #[derive(Clone, Debug)]
@@ -106,6 +128,10 @@ fn attribute(
             args.ok_or_else(|| Diag::new(pos, "`flags` needs a clause: `flags(z c)`"))?;
         return Ok(RawAttr::Flags(flags_clause(&mut args)?, pos));
     }
+    if name == "mmx" && args.is_some() {
+        let text = argument(&name, pos, Arg::Features, args)?;
+        return Ok(RawAttr::Plain(AS_MMX.to_string(), text, pos));
+    }
     if let Some((_, kind)) = ATTRS.iter().find(|(n, _)| *n == name) {
         let text = argument(&name, pos, *kind, args)?;
         return Ok(RawAttr::Plain(name, text, pos));
@@ -144,6 +170,14 @@ fn argument(name: &str, pos: Pos, kind: Arg, args: Option<Cursor>) -> Result<Str
             }
             word
         }
+        Arg::Features => {
+            let mut text = c.word("the name of a feature")?.0;
+            if !c.is_empty() {
+                c.expect_puncts(",")?;
+                text = format!("{text},{}", c.word("the name of a feature")?.0);
+            }
+            text
+        }
         Arg::Optional | Arg::Word | Arg::Param | Arg::Helper => c.word("a word")?.0,
     };
     c.expect_end("`)`")?;
@@ -173,6 +207,13 @@ pub(crate) fn operand_form(c: &mut Cursor) -> Result<Form, Diag> {
         return value.map(Form::Lit).map_err(|_| Diag::new(pos, "literal operand beyond 32 bits"));
     }
     let (name, pos) = c.word("an operand form")?;
+    if name == "ST" {
+        let mut inner = c.expect_group(Delimiter::Parenthesis, "`(0)` or `(i)`")?;
+        let is_top = !inner.at_word("i");
+        inner.next();
+        inner.expect_end("`)`")?;
+        return Ok(if is_top { Form::St0 } else { Form::StI });
+    }
     form::form(&name).ok_or_else(|| {
         let near = suggest(&name, form::FORM_NAMES);
         Diag::new(pos, format!("unknown operand form `{name}`{near}"))

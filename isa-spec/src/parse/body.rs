@@ -255,14 +255,41 @@ fn macro_statement(mac: &syn::Macro, pos: Pos, cx: &mut BodyCx<'_>) -> Result<St
             }
             Ok(StmtKind::Mark(name))
         }
+        "native" => native(mac, pos, cx),
         "call" => {
             let kind = super::expr::helper_call(mac, pos, cx)?;
             Ok(StmtKind::Effect(Expr { kind, pos }))
         }
         _ => {
-            let near = suggest(&name, ["raise", "goto", "exit", "halt", "shadow", "call"]);
+            let near =
+                suggest(&name, ["raise", "goto", "exit", "halt", "shadow", "call", "native"]);
             cx.fail(pos, format!("unknown macro `{name}!`{near}"))
         }
+    }
+}
+
+/// `native!(written; read)`.
+fn native(mac: &syn::Macro, pos: Pos, cx: &mut BodyCx<'_>) -> Result<StmtKind, Failed> {
+    let mut lists = vec![Vec::new()];
+    for token in mac.tokens.clone() {
+        let at = pos_of(cx.file, token.span());
+        match &token {
+            TokenTree::Punct(p) if p.as_char() == ';' => lists.push(Vec::new()),
+            TokenTree::Punct(p) if p.as_char() == ',' => {}
+            TokenTree::Ident(name) if cx.operands.iter().any(|o| name == o) => {
+                if let Some(list) = lists.last_mut() {
+                    list.push(name.to_string());
+                }
+            }
+            _ => {
+                let near = suggest(&token.to_string(), cx.operands.iter().map(String::as_str));
+                return cx.fail(at, format!("`{token}` is no operand{near}"));
+            }
+        }
+    }
+    match <[Vec<String>; 2]>::try_from(lists) {
+        Ok([written, read]) => Ok(StmtKind::Native(written, read)),
+        Err(_) => cx.fail(pos, "expected `native!(written; read)`"),
     }
 }
 

@@ -80,6 +80,18 @@ fn case_item(c: &mut Cursor) -> Result<CaseItem, Diag> {
             let value = value(c, bits)?;
             Ok(CaseItem::Mem(bits, address, value))
         }
+        "m128" | "m256" => {
+            let bits = if name == "m128" { 128 } else { 256 };
+            let mut inner = c.expect_group(Delimiter::Bracket, "`[` address `]`")?;
+            let address = inner.int("a linear address")?;
+            inner.expect_end("`]`")?;
+            c.expect_puncts("=")?;
+            Ok(CaseItem::WideMem(bits, address, wide_value(c, bits)?))
+        }
+        _ if let Some(bits) = wide_bits(&name) => {
+            c.expect_puncts("=")?;
+            Ok(CaseItem::Wide(name, wide_value(c, bits)?))
+        }
         _ => {
             let bits = register_bits(&name).ok_or_else(|| {
                 Diag::new(pos, format!("`{name}` is no register, `m8[…]`, `flags` or `raises`"))
@@ -88,6 +100,42 @@ fn case_item(c: &mut Cursor) -> Result<CaseItem, Diag> {
             Ok(CaseItem::Reg(name, value(c, bits)?))
         }
     }
+}
+
+/// Width of a register of the FP and vector state.
+fn wide_bits(name: &str) -> Option<u32> {
+    match name {
+        "mxcsr" => return Some(32),
+        "fcw" | "fsw" => return Some(16),
+        _ => {}
+    }
+    let stems = [("xmm", 128, 16), ("ymm", 256, 16), ("mm", 64, 8), ("st", 80, 8)];
+    stems.into_iter().find_map(|(stem, bits, count)| {
+        let number: u32 = name.strip_prefix(stem)?.parse().ok()?;
+        (number < count).then_some(bits)
+    })
+}
+
+/// A number of up to 256 bits: hexadecimal of any length, or a small decimal one. Low word first.
+fn wide_value(c: &mut Cursor, bits: u32) -> Result<[u64; 4], Diag> {
+    let pos = c.pos();
+    let text = c.peek().map(ToString::to_string).unwrap_or_default().replace('_', "");
+    let Some(digits) = text.strip_prefix("0x") else {
+        return Ok([c.int("a number")?, 0, 0, 0]);
+    };
+    c.next();
+    let mut words = [0u64; 4];
+    for (at, digit) in digits.bytes().rev().enumerate() {
+        let digit = char::from(digit).to_digit(16);
+        let digit = digit.ok_or_else(|| Diag::new(pos, format!("`{text}` is no number")))?;
+        if digit != 0 && at as u32 * 4 + (32 - digit.leading_zeros()) > bits {
+            return Err(Diag::new(pos, format!("`{text}` does not fit {bits} bits")));
+        }
+        if let Some(word) = words.get_mut(at / 16) {
+            *word |= u64::from(digit) << (at % 16 * 4);
+        }
+    }
+    Ok(words)
 }
 
 fn value(c: &mut Cursor, bits: u32) -> Result<u64, Diag> {
@@ -132,8 +180,8 @@ fn flags(text: &str) -> Result<u8, String> {
 }
 
 /// Names of vectors that `raise!` and `raises` know.
-pub(crate) const VECTORS: [&str; 14] =
-    ["DE", "DB", "BP", "OF", "BR", "UD", "NM", "TS", "NP", "SS", "GP", "PF", "MF", "AC"];
+pub(crate) const VECTORS: [&str; 15] =
+    ["DE", "DB", "BP", "OF", "BR", "UD", "NM", "TS", "NP", "SS", "GP", "PF", "MF", "AC", "XM"];
 
 fn raises(text: &str) -> Option<CaseItem> {
     let (name, code) = match text.split_once('(') {

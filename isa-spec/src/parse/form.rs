@@ -13,13 +13,46 @@ pub(crate) const SEGS: [&str; 6] = ["ES", "CS", "SS", "DS", "FS", "GS"];
 pub(crate) const FLAGS: [(&str, u8); 7] =
     [("cf", 1), ("pf", 2), ("af", 4), ("zf", 8), ("sf", 16), ("of", 32), ("df", 64)];
 
-/// All form names that are not register names or literals.
+/// General form names that are not register names or literals; see [`vector_form`] for the others.
 pub(crate) const FORM_NAMES: [&str; 46] = [
     "Eb", "Ew", "Ed", "Eq", "Ev", "Ey", "Gb", "Gw", "Gd", "Gv", "Gy", "Mb", "Mw", "Md", "Mq", "Mv",
     "M", "Mp", "Ma", "Ms", "Rw", "Rd", "Rv", "Ry", "Zb", "Zw", "Zv", "Ib", "Iw", "Id", "Iz", "Iv",
     "Ibu", "Iwu", "Jb", "Jz", "Ob", "Ov", "Ap", "Sw", "Cy", "Dy", "Xb", "Xw", "Xv", "Yb",
 ];
-const MORE_FORMS: [&str; 6] = ["Yw", "Yv", "Xd", "Yd", "Zd", "Xz"];
+const MORE_FORMS: [&str; 11] = ["Yw", "Yv", "Xd", "Yd", "Zd", "Xz", "Yz", "Rq", "Xq", "Yq", "Gq"];
+
+/// FP and vector forms: a letter and a size.
+fn vector_form(name: &str) -> Option<Form> {
+    if name == "XMM0" {
+        return Some(Form::Xmm0);
+    }
+    let (letter, size) = name.split_at_checked(1)?;
+    let size = match size {
+        "b" => Sz::B,
+        "w" => Sz::W,
+        "d" => Sz::D,
+        "q" => Sz::Q,
+        "y" => Sz::Y,
+        "t" => Sz::T,
+        "dq" => Sz::Dq,
+        "qq" => Sz::Qq,
+        "x" => Sz::X,
+        _ => return None,
+    };
+    Some(match letter {
+        "V" => Form::V(size),
+        "H" => Form::H(size),
+        "W" => Form::W(size),
+        "U" => Form::U(size),
+        "L" => Form::L(size),
+        "P" => Form::P(size),
+        "Q" => Form::Q(size),
+        "N" => Form::N(size),
+        "B" if matches!(size, Sz::Y | Sz::D | Sz::Q) => Form::B(size),
+        "M" if !size.is_scalar() => Form::M(size),
+        _ => return None,
+    })
+}
 
 /// Number of a segment register.
 pub(crate) fn seg(name: &str) -> Option<u8> {
@@ -60,8 +93,14 @@ pub(crate) fn form(name: &str) -> Option<Form> {
         };
         return Some(Form::Reg(n, size));
     }
+    // 16 or 32 bits, never 64: the manual's letter of the port instructions.
+    if let Some(stem) = name.strip_prefix('e')
+        && let Some(n) = REG_STEM.iter().position(|r| *r == stem)
+    {
+        return Some(Form::Reg(n as u8, Sz::Z));
+    }
     if !FORM_NAMES.contains(&name) && !MORE_FORMS.contains(&name) {
-        return None;
+        return vector_form(name);
     }
     match name {
         "M" => return Some(Form::MAddr),
@@ -104,7 +143,7 @@ pub(crate) fn form(name: &str) -> Option<Form> {
 
 /// Names a form as the tables write it.
 pub fn form_name(form: Form) -> String {
-    let letter = |l: char, s: Sz| format!("{l}{}", size_letter(s));
+    let letter = |l: char, s: Sz| format!("{l}{}", size_letters(s));
     match form {
         Form::E(s) => letter('E', s),
         Form::G(s) => letter('G', s),
@@ -128,18 +167,35 @@ pub fn form_name(form: Form) -> String {
         Form::Reg(n, s) => reg_name(n, s),
         Form::Seg(n) => SEGS.get(usize::from(n)).copied().unwrap_or("?").into(),
         Form::Lit(v) => v.to_string(),
+        Form::V(s) => letter('V', s),
+        Form::H(s) => letter('H', s),
+        Form::W(s) => letter('W', s),
+        Form::U(s) => letter('U', s),
+        Form::L(s) => letter('L', s),
+        Form::P(s) => letter('P', s),
+        Form::Q(s) => letter('Q', s),
+        Form::N(s) => letter('N', s),
+        Form::B(s) => letter('B', s),
+        Form::Same => "H".into(),
+        Form::St0 => "ST(0)".into(),
+        Form::StI => "ST(i)".into(),
+        Form::Xmm0 => "XMM0".into(),
     }
 }
 
-fn size_letter(size: Sz) -> char {
+fn size_letters(size: Sz) -> &'static str {
     match size {
-        Sz::B => 'b',
-        Sz::W => 'w',
-        Sz::D => 'd',
-        Sz::Q => 'q',
-        Sz::V => 'v',
-        Sz::Z => 'z',
-        Sz::Y => 'y',
+        Sz::B => "b",
+        Sz::W => "w",
+        Sz::D => "d",
+        Sz::Q => "q",
+        Sz::V => "v",
+        Sz::Z => "z",
+        Sz::Y => "y",
+        Sz::T => "t",
+        Sz::Dq => "dq",
+        Sz::Qq => "qq",
+        Sz::X => "x",
     }
 }
 
@@ -151,6 +207,7 @@ pub(crate) fn reg_name(n: u8, size: Sz) -> String {
         Sz::W => stem.into(),
         Sz::D => format!("E{stem}"),
         Sz::Q => format!("R{stem}"),
-        Sz::V | Sz::Z | Sz::Y => format!("r{stem}"),
+        Sz::Z => format!("e{stem}"),
+        Sz::V | Sz::Y | Sz::T | Sz::Dq | Sz::Qq | Sz::X => format!("r{stem}"),
     }
 }

@@ -3,6 +3,7 @@
 use super::attr::{self, RawAttr};
 use super::case;
 use super::cursor::Cursor;
+use super::machine::{self, RawCpu, RawFeature};
 use crate::error::{Diag, Sink};
 use crate::model::{Case, Form, Helper, Pos};
 use proc_macro2::{Delimiter, Group, TokenTree};
@@ -46,9 +47,11 @@ pub(crate) struct Items {
     pub(crate) shapes: Vec<RawShape>,
     pub(crate) insns: Vec<RawInsn>,
     pub(crate) helpers: Vec<Helper>,
+    pub(crate) features: Vec<RawFeature>,
+    pub(crate) cpus: Vec<RawCpu>,
 }
 
-const KEYWORDS: [&str; 6] = ["isa", "use", "shape", "insn", "helper", "case"];
+const KEYWORDS: [&str; 8] = ["isa", "use", "shape", "insn", "helper", "case", "feature", "cpu"];
 
 /// Reads all items of a file; after an error it goes on at the next item.
 pub(crate) fn file(c: &mut Cursor, items: &mut Items, sink: &mut Sink) {
@@ -132,6 +135,16 @@ fn item(c: &mut Cursor, doc: String, items: &mut Items, sink: &mut Sink) -> Resu
             let helper = helper(c)?;
             items.helpers.push(helper);
         }
+        "feature" => {
+            c.next();
+            let feature = machine::feature(c)?;
+            items.features.push(feature);
+        }
+        "cpu" => {
+            c.next();
+            let cpu = machine::cpu(c)?;
+            items.cpus.push(cpu);
+        }
         "case" => {
             c.next();
             let case = case::case(c, start)?;
@@ -140,7 +153,7 @@ fn item(c: &mut Cursor, doc: String, items: &mut Items, sink: &mut Sink) -> Resu
                 None => return Err(Diag::new(start, "a case follows the insn it belongs to")),
             }
         }
-        _ => return Err(c.expected("an item (insn, shape, helper, case, use)")),
+        _ => return Err(c.expected("an item (insn, shape, helper, case, feature, cpu, use)")),
     }
     Ok(())
 }

@@ -7,13 +7,15 @@ mod attr;
 mod body;
 mod case;
 mod cursor;
+mod derive;
 mod expr;
 pub(crate) mod form;
 mod item;
+mod machine;
 mod opcode;
 
 use crate::error::{Diag, Errors, Sink, suggest};
-use crate::model::{Attrs, FlagsClause, Insn, Isa, Pos, Row};
+use crate::model::{Attrs, FlagsClause, Insn, Isa, Pos, Row, StmtKind};
 use attr::RawAttr;
 use cursor::{Cursor, pos_of};
 use item::{Items, RawInsn, RawRow, RawShape};
@@ -142,6 +144,8 @@ fn build(items: Items, sink: &mut Sink) -> Isa {
         }
         expand(raw, &shapes, &helpers, &mut isa, sink);
     }
+    isa.features = machine::features(items.features, sink);
+    isa.cpus = machine::cpus(items.cpus, &isa.features, sink);
     isa
 }
 
@@ -178,6 +182,11 @@ fn expand(
     }
     let mut cx = body::BodyCx { file: raw.pos.file, operands, lets: Vec::new(), helpers, sink };
     let body = raw.body.as_ref().map(|g| body::body(g, &mut cx)).unwrap_or_default();
+    if body.iter().any(|stmt| matches!(stmt.kind, StmtKind::Native(..))) {
+        for row in &mut isa.rows[first_row..] {
+            row.attrs.list.push(("native".to_string(), String::new()));
+        }
+    }
     isa.insns.push(Insn {
         flags: flags_of(&raw, sink),
         name: raw.name,
@@ -259,7 +268,7 @@ fn make_row(
     call_attrs: &[RawAttr],
     params: &[(String, u64)],
     sink: &mut Sink,
-) -> Option<Row> {
+) -> Vec<Row> {
     let mut attrs = Attrs::default();
     attr::merge(&mut attrs, &raw.attrs);
     attr::merge(&mut attrs, &row.attrs);
@@ -271,15 +280,16 @@ fn make_row(
         Err(message) => {
             let diag = Diag::new(row.pos, format!("opcode \"{}\": {message}", row.text));
             sink.push(if params.is_empty() { diag } else { diag.note(Some(raw.pos), "used here") });
-            return None;
+            return Vec::new();
         }
     };
     if row.forms.len() != raw.params.len() {
         let (got, want) = (row.forms.len(), raw.params.len());
         let text = format!("row has {got} operand forms, insn `{}` has {want} operands", raw.name);
         sink.push(Diag::new(row.pos, text).note(Some(raw.pos), "the insn"));
-        return None;
+        return Vec::new();
     }
     let mnemonic = attrs.arg("name").unwrap_or(&raw.name).to_lowercase();
-    Some(Row { insn, mnemonic, opcode, forms: row.forms.clone(), attrs, pos: row.pos })
+    let forms = row.forms.clone();
+    derive::derived(Row { insn, mnemonic, opcode, forms, attrs, pos: row.pos }, sink)
 }

@@ -1,8 +1,8 @@
 //! The opcode column: text as in the manual to [`Opcode`].
 
-use crate::model::{Imm, Mandatory, Map, ModRm, Opcode};
+use crate::model::{Imm, Mandatory, Map, ModRm, Opcode, Vex, VexL, VexW};
 
-/// Puts a shape's parameter values into an opcode string: `+8n` and `/n`.
+/// Puts a shape's parameter values into an opcode string: `+8n`, `/n` and `{n}` (a byte).
 pub(crate) fn substitute(text: &str, params: &[(String, u64)]) -> Result<String, String> {
     let mut words = Vec::new();
     for word in text.split_whitespace() {
@@ -13,6 +13,12 @@ pub(crate) fn substitute(text: &str, params: &[(String, u64)]) -> Result<String,
 
 fn substitute_word(word: &str, params: &[(String, u64)]) -> Result<String, String> {
     for (name, value) in params {
+        if word.strip_prefix('{').and_then(|w| w.strip_suffix('}')) == Some(name) {
+            if *value > 0xFF {
+                return Err(format!("`{word}`: {name} = {value} is no byte"));
+            }
+            return Ok(format!("{value:02X}"));
+        }
         if word.strip_prefix('/') == Some(name) {
             if *value > 7 {
                 return Err(format!("`{word}`: {name} = {value} is no ModRM.reg value (0..7)"));
@@ -48,8 +54,16 @@ fn is_byte(word: &str) -> bool {
 pub(crate) fn parse_opcode(text: &str, fixed_modrm: bool) -> Result<Opcode, String> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let mut op = Opcode { text: words.join(" "), span: 1, ..Opcode::default() };
-    let mut rest = prefixes(&words, &mut op);
-    rest = map(rest, &mut op);
+    let rest = match words.first().and_then(|word| word.strip_prefix("VEX.")) {
+        Some(columns) => {
+            vex(columns, &mut op)?;
+            &words[1..]
+        }
+        None => {
+            let rest = prefixes(&words, &mut op);
+            map(rest, &mut op)
+        }
+    };
     let Some((first, mut rest)) = rest.split_first() else {
         return Err("an opcode byte is missing".to_string());
     };
@@ -78,6 +92,74 @@ pub(crate) fn parse_opcode(text: &str, fixed_modrm: bool) -> Result<Opcode, Stri
     }
     op.imms = rest.iter().map(|w| immediate(w)).collect::<Result<_, _>>()?;
     Ok(op)
+}
+
+/// `128.66.0F38.W0`: the columns of a VEX prefix.
+fn vex(columns: &str, op: &mut Opcode) -> Result<(), String> {
+    let parts: Vec<&str> = columns.split('.').collect();
+    let [l, pp, map, w] = parts.as_slice() else {
+        return Err(format!("`VEX.{columns}`: expected `VEX.L.pp.map.W`"));
+    };
+    let l = match *l {
+        "128" => VexL::L128,
+        "256" => VexL::L256,
+        "LIG" => VexL::Lig,
+        "LZ" => VexL::Lz,
+        _ => return Err(format!("`{l}`: expected 128, 256, LIG or LZ")),
+    };
+    op.prefix = match *pp {
+        "NP" => Mandatory::Np,
+        "66" => Mandatory::P66,
+        "F3" => Mandatory::F3,
+        "F2" => Mandatory::F2,
+        _ => return Err(format!("`{pp}`: expected NP, 66, F3 or F2")),
+    };
+    op.map = match *map {
+        "0F" => Map::M0f,
+        "0F38" => Map::M0f38,
+        "0F3A" => Map::M0f3a,
+        _ => return Err(format!("`{map}`: expected 0F, 0F38 or 0F3A")),
+    };
+    let w = match *w {
+        "W0" => VexW::W0,
+        "W1" => VexW::W1,
+        "WIG" => VexW::Wig,
+        _ => return Err(format!("`{w}`: expected W0, W1 or WIG")),
+    };
+    op.vex = Some(Vex { l, w });
+    Ok(())
+}
+
+/// The text of a VEX opcode that stands for a legacy one.
+pub(super) fn vex_text(op: &Opcode) -> String {
+    let Some(vex) = op.vex else { return op.text.clone() };
+    let l = match vex.l {
+        VexL::L128 => "128",
+        VexL::L256 => "256",
+        VexL::Lig => "LIG",
+        VexL::Lz => "LZ",
+    };
+    let pp = match op.prefix {
+        Mandatory::P66 => "66",
+        Mandatory::F3 => "F3",
+        Mandatory::F2 => "F2",
+        Mandatory::Any | Mandatory::Np => "NP",
+    };
+    let (map, skip) = match op.map {
+        Map::One => ("?", 0),
+        Map::M0f => ("0F", 1),
+        Map::M0f38 => ("0F38", 2),
+        Map::M0f3a => ("0F3A", 2),
+    };
+    let w = match vex.w {
+        VexW::W0 => "W0",
+        VexW::W1 => "W1",
+        VexW::Wig => "WIG",
+    };
+    let words: Vec<&str> = op.text.split_whitespace().collect();
+    let escape = words.iter().position(|word| *word == "0F").unwrap_or(0);
+    let rest = words.get(escape + skip..).unwrap_or_default().join(" ");
+    format!("VEX.{l}.{pp}.{map}.{w} {rest}")
 }
 
 fn prefixes<'a, 'b>(mut words: &'a [&'b str], op: &mut Opcode) -> &'a [&'b str] {
@@ -146,9 +228,10 @@ fn immediate(word: &str) -> Result<Imm, String> {
         "iv" => Imm::V,
         "cp" => Imm::Ptr,
         "ob" | "ov" => Imm::Moffs,
+        "is4" => Imm::Is4,
         _ => {
             return Err(format!(
-                "`{word}` is no immediate column (ib iw id iz iv iq cb cz cp ob ov)"
+                "`{word}` is no immediate column (ib iw id iz iv iq cb cz cp ob ov is4)"
             ));
         }
     })
@@ -184,6 +267,10 @@ mod tests {
         let byte = 0xF0;
         let prefix = Mandatory::F2;
         check("F2 0F 38 F0 /r", &Opcode { prefix, map, byte, modrm: ModRm::Any, ..one.clone() });
+        let vex = Some(Vex { l: VexL::L256, w: VexW::W0 });
+        let (prefix, imms) = (Mandatory::P66, vec![Imm::Is4]);
+        let long = Opcode { prefix, vex, map: Map::M0f3a, modrm: ModRm::Any, ..one.clone() };
+        check("VEX.256.66.0F3A.W0 4A /r is4", &Opcode { byte: 0x4A, imms, ..long });
         check("REX.W 0F C7 /1", &Opcode { rex_w: true, byte: 0xC7, modrm: ModRm::Reg(1), ..two });
     }
 
@@ -194,5 +281,7 @@ mod tests {
         assert_eq!(substitute("80 /n ib", &n(7)).unwrap(), "80 /7 ib");
         assert!(substitute("80 /n ib", &n(8)).is_err());
         assert!(substitute("F8+8n", &n(1)).is_err());
+        assert_eq!(substitute("66 0F {n} /r", &n(0xFC)).unwrap(), "66 0F FC /r");
+        assert!(substitute("{n}", &n(256)).is_err());
     }
 }

@@ -47,8 +47,12 @@ pub struct Insn {
     pub sib: u8,
     /// Has a SIB byte.
     pub has_sib: bool,
-    /// REX byte (0 if none).
+    /// REX byte, or the bits of a VEX prefix at the same places (0 if none).
     pub rex: u8,
+    /// VEX: 0 none (legacy encoding), 1 L = 0, 2 L = 1.
+    pub vl: u8,
+    /// VEX.vvvv, not inverted (0 if none).
+    pub vvvv: u8,
     /// Segment override 0..6, valid with `prefix::SEG`.
     pub seg: u8,
     /// Effective operand size in bits: 16, 32, 64.
@@ -106,6 +110,12 @@ pub struct RowInfo {
     pub may_fault: bool,
     /// Likewise, when ModRM selects a register (see [`Insn::may_fault`]).
     pub may_fault_reg: bool,
+    /// FP and vector state it uses: bits of `ir::simd`.
+    pub simd: u8,
+    /// Opcode map: 0 one-byte, 1 0F, 2 0F38, 3 0F3A.
+    pub map: u8,
+    /// Mandatory prefix: 0 none, 1 66, 2 F3, 3 F2.
+    pub pp: u8,
 }
 
 /// Operand forms at run time: mirrors `isa_spec::model::Form`.
@@ -134,6 +144,20 @@ pub enum Form {
     Reg(u8, Sz),
     Seg(u8),
     Lit(u32),
+    V(Sz),
+    H(Sz),
+    W(Sz),
+    U(Sz),
+    L(Sz),
+    P(Sz),
+    Q(Sz),
+    N(Sz),
+    B(Sz),
+    /// `H` of a legacy row: the register of the first other operand.
+    Same,
+    St0,
+    StI,
+    Xmm0,
 }
 
 /// Operand size letters.
@@ -147,4 +171,8 @@ pub enum Sz {
     V,
     Z,
     Y,
+    T,
+    Dq,
+    Qq,
+    X,
 }

@@ -1,29 +1,34 @@
 //! The tables as Rust source: integer arrays, the rows' descriptions, and the constants both sides use.
 
+use super::features;
 use super::record::{self, BITS, Gate};
 use super::tree::{FLAG, Kind, Tree};
 use crate::rows;
 use isa_spec::model::Isa;
 use proc_macro2::{Literal, TokenStream};
 use quote::{format_ident, quote};
-use std::collections::BTreeSet;
 
 /// All of the decoder's source.
 pub(super) fn emit(isa: &Isa, tree: &Tree) -> Result<TokenStream, String> {
     let constants = constants();
-    let (features, gates) = gates(isa, &tree.gates)?;
+    let features = features::emit(isa)?;
+    let gates = gate_numbers(isa, &tree.gates)?;
     let attributes = rows::attribute_bits(isa)?;
     let rows = rows::emit(isa, &attributes);
     let attribute_module = rows::emit_attributes(&attributes);
     let records = isa.rows.iter().map(record::bits).collect::<Result<Vec<u32>, String>>()?;
-    let maps = array16("MAPS", "Entries of the four opcode maps.", tree.maps.iter().copied());
+    let maps = array16(
+        "MAPS",
+        "Entries of the opcode maps: four legacy ones, three of VEX.",
+        tree.maps.iter().copied(),
+    );
     let slots = array16("SLOTS", "Entries of the nodes.", tree.slots.iter().copied());
     let nodes = array32(
         "NODES",
         "Nodes: kind and base.",
         tree.nodes.iter().map(|(kind, base)| node_number(*kind) << 16 | u32::from(*base)),
     );
-    let gates = array16("GATES", "Gates: generation and feature bit.", gates.into_iter());
+    let gates = array32("GATES", "Gates: generation and two feature bits.", gates.into_iter());
     let records = array32("ROW_BITS", "Decode records of the rows.", records.into_iter());
     Ok(quote! { #constants #features #attribute_module #maps #nodes #slots #gates #records #rows })
 }
@@ -37,6 +42,7 @@ fn constants() -> TokenStream {
     let flag = Literal::u16_unsuffixed(FLAG);
     let kinds = [
         (Kind::Mode, "MODE"),
+        (Kind::VexL, "VEX_L"),
         (Kind::Prefix, "PREFIX"),
         (Kind::RexW, "REX_W"),
         (Kind::ModReg, "MODREG"),
@@ -62,33 +68,18 @@ fn constants() -> TokenStream {
     }
 }
 
-/// The `feature` module, and the gates as numbers.
-fn gates(isa: &Isa, gates: &[Gate]) -> Result<(TokenStream, Vec<u16>), String> {
-    let mut names = BTreeSet::new();
-    for row in &isa.rows {
-        names.insert(record::gate(row)?.feature);
-    }
-    names.remove("");
-    let names: Vec<String> = names.into_iter().collect();
-    if names.len() > 64 {
-        return Err(format!("{} CPUID features, but there is room for 64", names.len()));
-    }
-    let number =
-        |feature: &str| names.iter().position(|name| name == feature).map_or(0xFF, |n| n as u16);
-    let numbers =
-        gates.iter().map(|gate| u16::from(gate.level) << 8 | number(&gate.feature)).collect();
-    let idents = names.iter().map(|name| format_ident!("{}", name.to_uppercase()));
-    let shifts = (0..names.len()).map(Literal::usize_unsuffixed);
-    let docs = names.iter().map(|name| format!("`cpuid({name})`"));
-    let module = quote! {
-        /// CPUID features that gate rows.
-        pub mod feature {
-            #( #[doc = #docs] pub const #idents: u64 = 1 << #shifts; )*
-            /// Their names, by bit number.
-            pub const NAMES: &[&str] = &[#(#names),*];
-        }
+/// The gates as numbers: generation, then two features, 0xFF = none.
+fn gate_numbers(isa: &Isa, gates: &[Gate]) -> Result<Vec<u32>, String> {
+    let names = features::names(isa);
+    let number = |gate: &Gate, i: usize| match gate.features.get(i) {
+        None => 0xFF,
+        Some(feature) => names.iter().position(|n| n == feature).map_or(0xFF, |n| n as u32),
     };
-    Ok((module, numbers))
+    let one = |gate: &Gate| u32::from(gate.level) << 16 | number(gate, 1) << 8 | number(gate, 0);
+    match gates.iter().find(|gate| gate.features.len() > 2) {
+        Some(gate) => Err(format!("`cpuid({})`: at most two", gate.features.join(", "))),
+        None => Ok(gates.iter().map(one).collect()),
+    }
 }
 
 fn array16(name: &str, doc: &str, values: impl ExactSizeIterator<Item = u16>) -> TokenStream {

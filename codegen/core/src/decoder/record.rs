@@ -1,6 +1,6 @@
 //! What the decoder needs to know of one row, as bits.
 
-use isa_spec::model::{Form, Imm, Mandatory, ModRm, Row};
+use isa_spec::model::{Form, Imm, LEVELS, Mandatory, ModRm, Row};
 
 /// Bits of a row's decode record: name, value, meaning.
 pub(super) const BITS: &[(&str, u32, &str)] = &[
@@ -19,6 +19,8 @@ pub(super) const BITS: &[(&str, u32, &str)] = &[
     ("NO_OPSIZE", 1 << 12, "66 does not change the operand size."),
     ("D64", 1 << 13, "64-bit operand size by default in 64-bit mode."),
     ("F64", 1 << 14, "64-bit operand size always in 64-bit mode."),
+    ("VVVV", 1 << 15, "An operand uses VEX.vvvv."),
+    ("VSIB", 1 << 19, "The index is a vector register."),
     ("CHECK_MASK", 7 << 16, "Which registers ModRM.reg may name."),
     ("CHECK_SEG_WRITTEN", 1 << 16, "A segment register that can be loaded."),
     ("CHECK_SEG_READ", 2 << 16, "A segment register."),
@@ -38,12 +40,9 @@ fn bit(name: &str) -> u32 {
 pub(super) struct Gate {
     /// Generation, 0 = any.
     pub(super) level: u8,
-    /// CPUID feature name, empty = none.
-    pub(super) feature: String,
+    /// CPUID feature names, at most two.
+    pub(super) features: Vec<String>,
 }
-
-/// The generations in order; the index is the level.
-const LEVELS: [&str; 7] = ["I8086", "I186", "I286", "I386", "I486", "P5", "P6"];
 
 /// The row's gate.
 pub(super) fn gate(row: &Row) -> Result<Gate, String> {
@@ -54,8 +53,10 @@ pub(super) fn gate(row: &Row) -> Result<Gate, String> {
             .position(|level| *level == name.trim())
             .ok_or_else(|| format!("`{}`: `since({name})` names no processor", row.opcode.text))?,
     };
-    let feature = row.attrs.arg("cpuid").unwrap_or_default().trim().to_owned();
-    Ok(Gate { level: level as u8, feature })
+    let names = row.attrs.arg("cpuid").unwrap_or_default();
+    let features =
+        names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned);
+    Ok(Gate { level: level as u8, features: features.collect() })
 }
 
 /// The row's decode record.
@@ -70,6 +71,9 @@ pub(super) fn bits(row: &Row) -> Result<u32, String> {
     set(row.opcode.modrm != ModRm::None, "MODRM");
     set(row.attrs.has("lock") && row.opcode.modrm != ModRm::None, "LOCK");
     set(row.attrs.has("nomod"), "NOMOD");
+    let uses_vvvv = row.forms.iter().any(|form| form.uses_vvvv()) || row.attrs.has("vsib");
+    set(uses_vvvv, "VVVV");
+    set(row.attrs.has("vsib"), "VSIB");
     set(matches!(prefix, Mandatory::P66 | Mandatory::F3 | Mandatory::F2), "MANDATORY");
     set(prefix == Mandatory::P66 || row.attrs.has("i66"), "NO_OPSIZE");
     set(row.attrs.has("d64"), "D64");
@@ -90,7 +94,7 @@ pub(super) fn bits(row: &Row) -> Result<u32, String> {
 fn immediates(row: &Row) -> Result<u32, String> {
     let kind = |imm: &Imm| {
         bit(match imm {
-            Imm::B => "IMM_B",
+            Imm::B | Imm::Is4 => "IMM_B",
             Imm::W => "IMM_W",
             Imm::D => "IMM_D",
             Imm::Q => "IMM_Q",
@@ -119,6 +123,6 @@ pub(super) fn admits_register(row: &Row) -> bool {
 
 /// May ModRM select memory in this row?
 pub(super) fn admits_memory(row: &Row) -> bool {
-    let needs_register = |f: &Form| matches!(f, Form::R(_));
+    let needs_register = |f: &Form| f.is_rm_register();
     row.attrs.has("nomod") || !(row.attrs.has("reg") || row.forms.iter().any(needs_register))
 }

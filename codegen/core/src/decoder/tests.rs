@@ -34,7 +34,7 @@ fn find(isa: &Isa, bytes: Bytes) -> Option<&str> {
         let slot = match kind {
             Kind::Mode => u16::from(bytes.code64),
             Kind::Prefix => bytes.prefix,
-            Kind::RexW => 0,
+            Kind::RexW | Kind::VexL => 0,
             Kind::ModReg => {
                 u16::from(bytes.modrm >> 3 & 7) + if bytes.modrm >= 0xC0 { 8 } else { 0 }
             }
@@ -76,7 +76,7 @@ fn a_closed_gate_leaves_the_weak_row() {
     assert_eq!(find(&isa, Bytes { open: true, ..at }), Some("TZCNT"));
     assert_eq!(find(&isa, Bytes { prefix: 0, open: true, ..at }), Some("BSF"));
     let gates = Tree::build(&isa).unwrap().gates;
-    assert_eq!(gates, [Gate { level: 0, feature: "BMI1".to_owned() }]);
+    assert_eq!(gates, [Gate { level: 0, features: vec!["BMI1".to_owned()] }]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use super::record::{self, Gate};
 use isa_spec::boxes::rep_is_opcode;
-use isa_spec::model::{Isa, Mandatory, Map, ModRm, Row};
+use isa_spec::model::{Isa, Mandatory, Map, ModRm, Row, VexL, VexW};
 use std::collections::BTreeMap;
 
 /// Marks an entry that names a node.
@@ -14,9 +14,11 @@ pub(super) const FLAG: u16 = 0x8000;
 pub(super) enum Kind {
     /// 16/32-bit code, 64-bit code.
     Mode,
+    /// VEX.L.
+    VexL,
     /// None, 66, F3, F2.
     Prefix,
-    /// REX.W.
+    /// REX.W or VEX.W.
     RexW,
     /// ModRM.reg with a memory form (0..8), with a register form (8..16).
     ModReg,
@@ -27,11 +29,12 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const SPLITS: [Self; 5] = [Self::Mode, Self::Prefix, Self::RexW, Self::ModReg, Self::Rm];
+    const SPLITS: [Self; 6] =
+        [Self::Mode, Self::VexL, Self::Prefix, Self::RexW, Self::ModReg, Self::Rm];
 
     const fn slots(self) -> u16 {
         match self {
-            Self::Mode | Self::RexW => 2,
+            Self::Mode | Self::VexL | Self::RexW => 2,
             Self::Prefix => 4,
             Self::ModReg => 16,
             Self::Rm => 8,
@@ -43,7 +46,7 @@ impl Kind {
 /// The finished tables.
 #[derive(Default, Debug)]
 pub(super) struct Tree {
-    /// Four maps of 256 entries.
+    /// Four legacy maps and three VEX maps of 256 entries.
     pub(super) maps: Vec<u16>,
     /// Nodes.
     pub(super) nodes: Vec<(Kind, u16)>,
@@ -61,10 +64,15 @@ impl Tree {
             return Err(format!("{} rows do not fit the decoder's entries", isa.rows.len()));
         }
         let mut tree = Self::default();
-        for map in [Map::One, Map::M0f, Map::M0f38, Map::M0f3a] {
+        let legacy = [Map::One, Map::M0f, Map::M0f38, Map::M0f3a].map(|map| (map, false));
+        let vex = [Map::M0f, Map::M0f38, Map::M0f3a].map(|map| (map, true));
+        for (map, is_vex) in legacy.into_iter().chain(vex) {
             for opcode in 0..=255 {
-                let bucket: Vec<usize> =
-                    (0..isa.rows.len()).filter(|&i| claims(&isa.rows[i], map, opcode)).collect();
+                let is_there = |&i: &usize| {
+                    let row = &isa.rows[i];
+                    row.opcode.vex.is_some() == is_vex && claims(row, map, opcode)
+                };
+                let bucket: Vec<usize> = (0..isa.rows.len()).filter(is_there).collect();
                 let entry = tree.split(isa, &bucket, &Kind::SPLITS)?;
                 tree.maps.push(entry);
             }
@@ -99,6 +107,7 @@ impl Tree {
             let row = &isa.rows[i];
             (
                 row.attrs.has("weak"),
+                !row.opcode.rex_w,
                 row.opcode.prefix == Mandatory::Any,
                 !is_fixed(row.opcode.modrm),
                 i,
@@ -158,7 +167,15 @@ fn claims(row: &Row, map: Map, opcode: u8) -> bool {
 /// May the bytes of this row have `slot` for this property?
 fn accepts(row: &Row, kind: Kind, slot: u16) -> bool {
     match kind {
-        Kind::Mode => !row.attrs.has(["o64", "i64"][usize::from(slot)]),
+        Kind::Mode => {
+            let is_long_only = row.attrs.has("o64") || (row.opcode.rex_w && slot == 0);
+            if slot == 0 { !is_long_only } else { !row.attrs.has("i64") }
+        }
+        Kind::VexL => match row.opcode.vex.map(|vex| vex.l) {
+            None | Some(VexL::Lig) => true,
+            Some(VexL::L128 | VexL::Lz) => slot == 0,
+            Some(VexL::L256) => slot == 1,
+        },
         Kind::Prefix => match row.opcode.prefix {
             Mandatory::Any => slot < 2 || !rep_is_opcode(row.opcode.map),
             Mandatory::Np => slot == 0,
@@ -166,7 +183,12 @@ fn accepts(row: &Row, kind: Kind, slot: u16) -> bool {
             Mandatory::F3 => slot == 2,
             Mandatory::F2 => slot == 3,
         },
-        Kind::RexW => slot == 1 || !row.opcode.rex_w,
+        Kind::RexW => match row.opcode.vex.map(|vex| vex.w) {
+            Some(VexW::W0) => slot == 0,
+            Some(VexW::W1) => slot == 1,
+            Some(VexW::Wig) => true,
+            None => slot == 1 || !row.opcode.rex_w,
+        },
         Kind::ModReg => accepts_modreg(row, slot),
         Kind::Rm => match row.opcode.modrm {
             ModRm::Fixed(byte) => u16::from(byte & 7) == slot,

@@ -23,7 +23,12 @@ pub fn function(isa: &Isa, insn: &Insn) -> Result<String, String> {
     let params = insn.params.join(", ");
     let _ = writeln!(body.out, "/// {} {params}: {doc}", insn.name);
     let _ = writeln!(body.out, "fn {}(cx: &mut Lower<'_>) {{", function_name(insn));
-    if insn.body.is_empty() {
+    let uses_simd = |row: &isa_spec::model::Row| {
+        ["x87", "mmx", "sse", "avx", "wait"].into_iter().any(|name| row.attrs.has(name))
+    };
+    if super::rows_of(isa, insn).any(uses_simd) {
+        body.line("cx.simd_enter();");
+    } else if insn.body.is_empty() {
         body.line("let _ = cx;");
     }
     body.statements(&insn.body)?;
@@ -79,6 +84,18 @@ impl Body<'_> {
                 Ok(())
             }
             StmtKind::Effect(effect) => self.effect(effect),
+            StmtKind::Native(written, read) => {
+                let numbers = |names: &[String]| -> Result<String, String> {
+                    let list: Result<Vec<String>, String> = names
+                        .iter()
+                        .map(|name| Ok(self.operand(name, stmt.pos)?.to_string()))
+                        .collect();
+                    Ok(list?.join(", "))
+                };
+                let (written, read) = (numbers(written)?, numbers(read)?);
+                self.line(&format!("cx.native(&[{written}], &[{read}]);"));
+                Ok(())
+            }
         }
     }
 

@@ -191,6 +191,16 @@ fn form(form: Form) -> String {
         Form::Reg(n, s) => format!("Form::Reg({n}, Sz::{s:?})"),
         Form::Seg(n) => format!("Form::Seg({n})"),
         Form::Lit(v) => format!("Form::Lit({v})"),
+        Form::V(s) => sized("V", s),
+        Form::H(s) => sized("H", s),
+        Form::W(s) => sized("W", s),
+        Form::U(s) => sized("U", s),
+        Form::L(s) => sized("L", s),
+        Form::P(s) => sized("P", s),
+        Form::Q(s) => sized("Q", s),
+        Form::N(s) => sized("N", s),
+        Form::B(s) => sized("B", s),
+        Form::Same | Form::St0 | Form::StI | Form::Xmm0 => format!("Form::{form:?}"),
         Form::MAddr | Form::Mp | Form::Ma | Form::Ms | Form::Ap | Form::Sw | Form::C | Form::D => {
             format!("Form::{form:?}")
         }

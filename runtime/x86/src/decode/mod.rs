@@ -9,7 +9,7 @@ mod operand;
 pub mod tables;
 
 pub use operand::{MemOperand, Operand};
-pub use tables::{ROWS, attr, feature};
+pub use tables::{CPUS, FEATURES, ROWS, attr, feature};
 
 use crate::insn::{CodeSize, DecodeError, Insn, prefix};
 use tables::{GATES, MAPS, NODES, ROW_BITS, SLOTS, node, row_bit};
@@ -23,12 +23,54 @@ pub struct Features {
     /// Processor generation.
     pub level: Level,
     /// Bits of module [`feature`].
-    pub cpuid: u64,
+    pub cpuid: u128,
+}
+
+/// A CPUID bit as the tables declare it; its number is its index in [`FEATURES`].
+#[derive(Clone, Copy, Debug)]
+pub struct FeatureInfo {
+    /// Name, as `cpuid(…)` gives it.
+    pub name: &'static str,
+    /// CPUID leaf.
+    pub leaf: u32,
+    /// Sub-leaf.
+    pub sub: u32,
+    /// Register: 0 EAX, 1 EBX, 2 ECX, 3 EDX.
+    pub reg: u8,
+    /// Bit number.
+    pub bit: u8,
+    /// Offered only together with these features.
+    pub needs: &'static [u8],
+    /// Some row asks for it, or the machine has it by itself.
+    pub exists: bool,
+    /// The host must have it too.
+    pub native: bool,
+}
+
+/// A processor model as the tables declare it.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuInfo {
+    /// Name, as the user gives it.
+    pub name: &'static str,
+    /// Vendor string, 12 characters.
+    pub vendor: &'static str,
+    /// Brand string.
+    pub brand: &'static str,
+    /// Family, extended family added.
+    pub family: u32,
+    /// Model, extended model added.
+    pub model: u32,
+    /// Stepping.
+    pub stepping: u32,
+    /// Generation.
+    pub level: Level,
+    /// Bits of module [`feature`].
+    pub features: u128,
 }
 
 impl Features {
     /// A Pentium Pro with every feature that the tables know of.
-    pub const ALL: Self = Self { level: Level::P6, cpuid: u64::MAX };
+    pub const ALL: Self = Self { level: Level::P6, cpuid: u128::MAX };
     /// A processor of this generation with the extensions of these names, as the tables' `cpuid(…)` spell them. A
     /// name that gates no row changes nothing.
     pub fn named(level: Level, names: &[&str]) -> Self {
@@ -88,7 +130,11 @@ pub fn decode(bytes: &[u8], size: CodeSize, features: &Features) -> Result<Insn,
 fn decode_in(cursor: &mut Cursor, insn: &mut Insn, size: CodeSize, features: &Features) -> bool {
     let mut opcode = scan_prefixes(cursor, insn, size);
     let mut map = 0;
-    if opcode == 0x0F {
+    if opcode & 0xFE == 0xC4 && (size == CodeSize::Bits64 || cursor.peek() >= 0xC0) {
+        let Some(vex_map) = read_vex(cursor, insn, opcode, size) else { return false };
+        map = vex_map;
+        opcode = cursor.byte();
+    } else if opcode == 0x0F {
         opcode = cursor.byte();
         map = 1;
         if opcode == 0x38 || opcode == 0x3A {
@@ -112,7 +158,46 @@ fn decode_in(cursor: &mut Cursor, insn: &mut Insn, size: CodeSize, features: &Fe
     }
     read_immediates(cursor, insn, bits);
     insn.len = cursor.pos as u8; // fits: the longest form is far below 256
-    is_legal(insn, bits)
+    is_legal(insn, bits) && (insn.vl == 0 || finish_vex(insn, bits, size))
+}
+
+/// Reads what follows the first byte of a VEX prefix; gives the number of its opcode map. SDM Vol. 2A, "The VEX
+/// Prefix"; prefixes that VEX stands for may not come before it.
+#[inline]
+fn read_vex(cursor: &mut Cursor, insn: &mut Insn, first: u8, size: CodeSize) -> Option<usize> {
+    const FORBIDDEN: u16 = prefix::LOCK | prefix::REP | prefix::REPNE | prefix::OPSIZE;
+    if insn.prefixes & FORBIDDEN != 0 || insn.rex != 0 {
+        return None;
+    }
+    let byte = cursor.byte();
+    let (extension, map, last) = match first {
+        0xC4 => (byte, byte & 0x1F, cursor.byte()),
+        _ => (byte | 0x60, 1, byte & 0x7F),
+    };
+    // R, X and B are stored inverted, from bit 7 down; outside 64-bit code there are eight registers.
+    let extension = if size == CodeSize::Bits64 { !extension >> 5 } else { 0 };
+    insn.rex = 0x40 | extension | last >> 4 & 8;
+    insn.vl = 1 + (last >> 2 & 1);
+    insn.vvvv = !last >> 3 & 15;
+    insn.prefixes |= [0, prefix::OPSIZE, prefix::REP, prefix::REPNE][usize::from(last & 3)];
+    // Maps 1 to 3 stand behind the four legacy maps.
+    matches!(map, 1..=3).then_some(usize::from(map) + 3)
+}
+
+/// Rules of VEX that need the row: vvvv is 1111 where nothing uses it; a gather's registers differ.
+fn finish_vex(insn: &mut Insn, bits: u32, size: CodeSize) -> bool {
+    if bits & row_bit::VVVV == 0 && insn.vvvv != 0 {
+        return false;
+    }
+    if size != CodeSize::Bits64 {
+        insn.vvvv &= 7;
+    }
+    if bits & row_bit::VSIB == 0 {
+        return true;
+    }
+    let index = (insn.sib >> 3 & 7) | (insn.rex & 2) << 2;
+    let (target, mask) = (insn.modrm_reg(), insn.vvvv);
+    insn.has_sib && target != index && target != mask && index != mask
 }
 
 const fn empty_insn() -> Insn {
@@ -124,6 +209,8 @@ const fn empty_insn() -> Insn {
         sib: 0,
         has_sib: false,
         rex: 0,
+        vl: 0,
+        vvvv: 0,
         seg: 0,
         osz: 0,
         asz: 0,
@@ -134,9 +221,9 @@ const fn empty_insn() -> Insn {
     }
 }
 
-/// Bytes that reading may touch: 15 prefixes, three opcode bytes, ModRM, SIB, displacement, and two reads of eight
+/// Bytes that reading may touch: 15 prefixes, a VEX prefix and opcode of four bytes, ModRM, SIB, displacement, and two reads of eight
 /// bytes for immediates of which the first takes at most eight.
-const WINDOW: usize = 15 + 3 + 2 + 4 + 8 + 8;
+const WINDOW: usize = 15 + 4 + 2 + 4 + 8 + 8;
 
 /// Reading position. Reads beyond the given bytes see other bytes or zeros; that is found out at the end.
 struct Cursor<'a> {
@@ -277,6 +364,7 @@ fn select_row(entry: u16, cursor: &Cursor, insn: &Insn, features: &Features) -> 
             }
             node::PREFIX => prefix_slot(insn.prefixes),
             node::RM => usize::from(cursor.peek() & 7),
+            node::VEX_L => usize::from(insn.vl >> 1),
             node::MODE => usize::from(insn.prefixes & prefix::CODE64 != 0),
             node::REX_W => usize::from(insn.rex >> 3 & 1),
             // node::GATE: a gate number, then the entries for open and closed
@@ -302,8 +390,9 @@ const fn prefix_slot(prefixes: u16) -> usize {
 /// Does the modelled processor have what this gate asks for?
 fn is_open(gate: u16, features: &Features) -> bool {
     let gate = GATES[usize::from(gate)];
-    let (level, feature) = ((gate >> 8) as u8, (gate & 0xFF) as u8);
-    features.level as u8 >= level && (feature == 0xFF || features.cpuid >> feature & 1 != 0)
+    let level = (gate >> 16) as u8;
+    let has = |feature: u32| feature == 0xFF || features.cpuid >> (feature & 127) & 1 != 0;
+    features.level as u8 >= level && has(gate & 0xFF) && has(gate >> 8 & 0xFF)
 }
 
 /// Effective operand and address size, by the size policy of the row's attributes.

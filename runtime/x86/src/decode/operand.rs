@@ -43,6 +43,23 @@ pub enum Operand {
         /// Offset (16 or 32 bits, by `osz`).
         off: u64,
     },
+    /// XMM or YMM register.
+    Vec {
+        /// 0..16.
+        num: u8,
+        /// 128 or 256.
+        bits: u16,
+    },
+    /// MMX register.
+    Mmx {
+        /// 0..8.
+        num: u8,
+    },
+    /// x87 stack register.
+    St {
+        /// Distance from the top, 0..8.
+        num: u8,
+    },
     /// Segment register 0..6.
     Seg(u8),
     /// Control register.
@@ -67,7 +84,7 @@ pub struct MemOperand {
     pub seg: u8,
     /// Base register.
     pub base: Option<u8>,
-    /// Index register.
+    /// Index register; a vector register in `vsib` rows.
     pub index: Option<u8>,
     /// Shift of the index: 0..=3.
     pub scale: u8,
@@ -77,7 +94,7 @@ pub struct MemOperand {
     pub disp: i64,
     /// Width of the data in bits; 0 when the form is an address only. Pairs and descriptor-table images give the
     /// whole: `Mp` 32/48/80, `Ma` 32/64, `Ms` 48/80.
-    pub bits: u8,
+    pub bits: u16,
     /// Address width in bits.
     pub asz: u8,
 }
@@ -133,13 +150,13 @@ impl Insn {
     }
 
     /// Width in bits of an operand-size letter.
-    pub const fn size_bits(&self, sz: Sz) -> u8 {
+    pub const fn size_bits(&self, sz: Sz) -> u16 {
         match sz {
             Sz::B => 8,
             Sz::W => 16,
             Sz::D => 32,
             Sz::Q => 64,
-            Sz::V => self.osz,
+            Sz::V => self.osz as u16,
             Sz::Z => {
                 if self.osz == 16 {
                     16
@@ -154,7 +171,22 @@ impl Insn {
                     32
                 }
             }
+            Sz::T => 80,
+            Sz::Dq => 128,
+            Sz::Qq => 256,
+            Sz::X => 128 << (self.vl >> 1),
         }
+    }
+
+    /// Width of a size letter that a general register can have.
+    const fn gpr_bits(&self, sz: Sz) -> u8 {
+        self.size_bits(sz) as u8 // at most 64
+    }
+
+    /// A vector register whose size letter is `sz`: sizes below 128 bits speak of memory.
+    const fn vector(&self, num: u8, sz: Sz) -> Operand {
+        let bits = self.size_bits(sz);
+        Operand::Vec { num, bits: if bits < 128 { 128 } else { bits } }
     }
 
     fn bind(&self, form: Form, second: bool) -> Operand {
@@ -163,33 +195,61 @@ impl Insn {
             Form::E(sz) | Form::M(sz) => self.memory(self.size_bits(sz)),
             Form::G(sz) => self.register(self.modrm_reg(), sz),
             Form::MAddr => self.memory(0),
-            Form::Mp => self.memory(self.osz + 16),
-            Form::Ma => self.memory(self.osz.wrapping_mul(2)),
+            Form::Mp => self.memory(u16::from(self.osz) + 16),
+            Form::Ma => self.memory(u16::from(self.osz) * 2),
             Form::Ms => self.memory(if self.is_code64() { 80 } else { 48 }),
             Form::R(sz) => self.register(self.modrm_rm(), sz),
             Form::Z(sz) => self.register((self.opcode & 7) | (self.rex & 1) << 3, sz),
-            Form::I(sz) => self.immediate(second, self.size_bits(sz), true),
-            Form::Iu(sz) => self.immediate(second, self.size_bits(sz), false),
-            Form::J(sz) => Operand::Rel { disp: sign_extend(self.imm, self.size_bits(sz)) },
+            Form::I(sz) => self.immediate(second, self.gpr_bits(sz), true),
+            Form::Iu(sz) => self.immediate(second, self.gpr_bits(sz), false),
+            Form::J(sz) => Operand::Rel { disp: sign_extend(self.imm, self.gpr_bits(sz)) },
             Form::O(sz) => Operand::Mem(self.moffs(self.size_bits(sz))),
             Form::Ap => Operand::Far { sel: self.imm2 as u16, off: self.imm },
             Form::Sw => Operand::Seg(self.modrm >> 3 & 7),
             Form::C => Operand::Cr(self.modrm_reg()),
             Form::D => Operand::Dr(self.modrm_reg()),
             Form::X(sz) => {
-                Operand::Str { seg: self.segment(seg::DS), reg: 6, bits: self.size_bits(sz) }
+                Operand::Str { seg: self.segment(seg::DS), reg: 6, bits: self.gpr_bits(sz) }
             }
-            Form::Y(sz) => Operand::Str { seg: seg::ES, reg: 7, bits: self.size_bits(sz) },
+            Form::Y(sz) => Operand::Str { seg: seg::ES, reg: 7, bits: self.gpr_bits(sz) },
             Form::Reg(num @ 16..20, _) => Operand::High { num: num - 16 },
-            Form::Reg(num, sz) => Operand::Reg { num, bits: self.size_bits(sz) },
+            Form::Reg(num, sz) => Operand::Reg { num, bits: self.gpr_bits(sz) },
             Form::Seg(num) => Operand::Seg(num),
             Form::Lit(value) => Operand::Imm { value: u64::from(value), bits: 8 },
+            Form::V(sz) => self.vector(self.modrm_reg(), sz),
+            Form::H(sz) => self.vector(self.vvvv, sz),
+            Form::W(sz) | Form::U(sz) if !self.is_memory_form() => self.vector(self.modrm_rm(), sz),
+            Form::L(sz) => self.vector(self.imm_register(), sz),
+            Form::P(_) => Operand::Mmx { num: self.modrm >> 3 & 7 },
+            Form::Q(_) | Form::N(_) if !self.is_memory_form() => {
+                Operand::Mmx { num: self.modrm & 7 }
+            }
+            Form::W(sz) | Form::U(sz) | Form::Q(sz) | Form::N(sz) => {
+                self.memory(self.size_bits(sz))
+            }
+            Form::B(sz) => Operand::Reg { num: self.vvvv, bits: self.gpr_bits(sz) },
+            Form::Same => self.same_register(),
+            Form::St0 => Operand::St { num: 0 },
+            Form::StI => Operand::St { num: self.modrm & 7 },
+            Form::Xmm0 => Operand::Vec { num: 0, bits: 128 },
         }
+    }
+
+    /// The register that a legacy row's first operand other than `Same` names.
+    fn same_register(&self) -> Operand {
+        let form = self.info().forms.iter().find(|form| **form != Form::Same);
+        form.map_or(Operand::Vec { num: 0, bits: 128 }, |form| self.bind(*form, false))
+    }
+
+    /// The register in the high half of the immediate byte; eight of them outside 64-bit code.
+    const fn imm_register(&self) -> u8 {
+        let num = (self.imm >> 4) as u8 & 15;
+        if self.is_code64() { num } else { num & 7 }
     }
 
     /// A register number as encoded: without REX, 8-bit numbers 4..8 are the high bytes.
     const fn register(&self, num: u8, sz: Sz) -> Operand {
-        let bits = self.size_bits(sz);
+        let bits = self.gpr_bits(sz);
         if bits == 8 && self.rex == 0 && num >= 4 && num < 8 {
             Operand::High { num: num - 4 }
         } else {
@@ -203,7 +263,7 @@ impl Insn {
         Operand::Imm { value, bits }
     }
 
-    fn moffs(&self, bits: u8) -> MemOperand {
+    fn moffs(&self, bits: u16) -> MemOperand {
         MemOperand {
             seg: self.segment(seg::DS),
             base: None,
@@ -217,7 +277,7 @@ impl Insn {
     }
 
     /// The memory operand of ModRM (which must select memory, except in `nomod` rows, that have none).
-    fn memory(&self, bits: u8) -> Operand {
+    fn memory(&self, bits: u16) -> Operand {
         debug_assert!(
             self.is_memory_form() && self.info().attrs & attr::NOMOD == 0,
             "no memory operand"
@@ -276,7 +336,7 @@ impl Insn {
             m.base = Some(self.modrm_rm());
         } else {
             let index = (self.sib >> 3 & 7) | (self.rex & 2) << 2;
-            if index != 4 {
+            if index != 4 || self.info().attrs & attr::VSIB != 0 {
                 m.index = Some(index);
                 m.scale = self.sib >> 6;
             }

@@ -1,8 +1,8 @@
 //! Operands in AT&T spelling: sources first, `%` before registers, `$` before immediates.
 
 use super::{
-    branch_target, high_name, immediate, number, operand, register_name, segment_name, signed,
-    truncate,
+    branch_target, high_name, immediate, index_name, number, operand, register_name, segment_name,
+    signed, stack_name, truncate, vector_name,
 };
 use crate::decode::{MemOperand, Operand};
 use crate::insn::{Form, Insn, prefix};
@@ -10,8 +10,10 @@ use crate::insn::{Form, Insn, prefix};
 /// All operands, last first.
 pub(super) fn operands(insn: &Insn, pc: u64, is_indirect: bool) -> String {
     let forms = insn.info().forms;
-    let mut texts: Vec<String> =
-        (0..forms.len()).map(|i| spell(insn, pc, forms[i], operand(insn, i))).collect();
+    let mut texts: Vec<String> = (0..forms.len())
+        .filter(|i| forms[*i] != Form::Same)
+        .map(|i| spell(insn, pc, forms[i], operand(insn, i)))
+        .collect();
     // The two columns of an instruction with two immediates (ENTER) keep the manual's order.
     if !forms.iter().all(|form| matches!(form, Form::I(_) | Form::Iu(_))) {
         texts.reverse();
@@ -28,6 +30,9 @@ fn spell(insn: &Insn, pc: u64, form: Form, bound: Operand) -> String {
         Operand::Imm { value, bits } => format!("${}", immediate(insn, form, value, bits)),
         Operand::Rel { disp } => branch_target(insn, pc, disp),
         Operand::Far { sel, off } => format!("${}:${}", number(u64::from(sel)), number(off)),
+        Operand::Vec { num, bits } => format!("%{}", vector_name(num, bits)),
+        Operand::Mmx { num } => format!("%mm{num}"),
+        Operand::St { num } => format!("%{}", stack_name(num)),
         Operand::Seg(n) => format!("%{}", segment_name(n)),
         Operand::Cr(n) => format!("%cr{n}"),
         Operand::Dr(n) => format!("%dr{n}"),
@@ -58,7 +63,7 @@ fn memory(insn: &Insn, m: &MemOperand) -> String {
         text += &format!("%{}", register_name(base, m.asz));
     }
     if let Some(index) = m.index {
-        text += &format!(", %{}", register_name(index, m.asz));
+        text += &format!(", %{}", index_name(insn, index, m.asz));
         if m.scale != 0 {
             text += &format!(", {}", 1 << m.scale);
         }

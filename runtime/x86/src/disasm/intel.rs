@@ -1,7 +1,8 @@
 //! Operands in Intel spelling: destination first, memory with its size.
 
 use super::{
-    branch_target, high_name, immediate, number, operand, register_name, segment_name, truncate,
+    branch_target, high_name, immediate, index_name, number, operand, register_name, segment_name,
+    stack_name, truncate, vector_name,
 };
 use crate::decode::{MemOperand, Operand};
 use crate::insn::{Form, Insn, prefix};
@@ -9,8 +10,10 @@ use crate::insn::{Form, Insn, prefix};
 /// All operands.
 pub(super) fn operands(insn: &Insn, pc: u64) -> String {
     let forms = insn.info().forms;
-    let texts: Vec<String> =
-        (0..forms.len()).map(|i| spell(insn, pc, forms[i], operand(insn, i))).collect();
+    let texts: Vec<String> = (0..forms.len())
+        .filter(|i| forms[*i] != Form::Same)
+        .map(|i| spell(insn, pc, forms[i], operand(insn, i)))
+        .collect();
     texts.join(", ")
 }
 
@@ -22,18 +25,21 @@ fn spell(insn: &Insn, pc: u64, form: Form, bound: Operand) -> String {
         Operand::Imm { value, bits } => immediate(insn, form, value, bits),
         Operand::Rel { disp } => branch_target(insn, pc, disp),
         Operand::Far { sel, off } => format!("{}:{}", number(u64::from(sel)), number(off)),
+        Operand::Vec { num, bits } => vector_name(num, bits),
+        Operand::Mmx { num } => format!("mm{num}"),
+        Operand::St { num } => stack_name(num),
         Operand::Seg(n) => segment_name(n).to_owned(),
         Operand::Cr(n) => format!("cr{n}"),
         Operand::Dr(n) => format!("dr{n}"),
         Operand::Str { seg, reg, bits } => {
             let is_shown = reg == 7 || insn.prefixes & prefix::SEG != 0;
             let segment = if is_shown { format!("{}:", segment_name(seg)) } else { String::new() };
-            format!("{}{segment}[{}]", size_name(bits), register_name(reg, insn.asz))
+            format!("{}{segment}[{}]", size_name(u16::from(bits)), register_name(reg, insn.asz))
         }
     }
 }
 
-const fn size_name(bits: u8) -> &'static str {
+const fn size_name(bits: u16) -> &'static str {
     match bits {
         8 => "byte ptr ",
         16 => "word ptr ",
@@ -41,6 +47,8 @@ const fn size_name(bits: u8) -> &'static str {
         48 => "fword ptr ",
         64 => "qword ptr ",
         80 => "tbyte ptr ",
+        128 => "xmmword ptr ",
+        256 => "ymmword ptr ",
         _ => "",
     }
 }
@@ -62,7 +70,7 @@ fn memory(insn: &Insn, m: &MemOperand) -> String {
         } else {
             format!("*{}", 1 << m.scale)
         };
-        terms.push(format!("{}{scale}", register_name(index, m.asz)));
+        terms.push(format!("{}{scale}", index_name(insn, index, m.asz)));
     }
     if terms.is_empty() {
         return format!("{text}[{}]", number(truncate(m.disp.cast_unsigned(), m.asz)));

@@ -75,7 +75,7 @@ fn expand(out: &mut String, template: &str, insn: &Insn, syntax: Syntax) {
     for c in chosen.chars() {
         match c {
             '%' => out.push(size_letter(insn.osz, syntax)),
-            '~' => out.push(size_letter(insn.size_bits(Sz::Y), syntax)),
+            '~' => out.push(size_letter(insn.size_bits(Sz::Y) as u8, syntax)),
             '^' => out.push(size_letter(if insn.is_memory_form() { 16 } else { insn.osz }, syntax)),
             '#' => out.push_str(CONDITIONS[usize::from(insn.condition())]),
             c => out.push(c),
@@ -130,7 +130,8 @@ fn immediate(insn: &Insn, form: Form, value: u64, bits: u8) -> String {
 /// Width of the operation: of the first operand, or the operand size when that has none.
 fn operation_bits(insn: &Insn) -> u8 {
     match insn.operand(0) {
-        Operand::Reg { bits, .. } | Operand::Mem(MemOperand { bits, .. }) => bits,
+        Operand::Reg { bits, .. } => bits,
+        Operand::Mem(MemOperand { bits, .. }) if bits <= 64 => bits as u8,
         Operand::High { .. } => 8,
         _ => insn.osz,
     }
@@ -176,6 +177,24 @@ fn register_name(number: u8, bits: u8) -> String {
         32 => format!("e{word}"),
         _ => format!("r{word}"),
     }
+}
+
+/// Name of a vector register.
+fn vector_name(number: u8, bits: u16) -> String {
+    format!("{}{number}", if bits == 256 { "ymm" } else { "xmm" })
+}
+
+/// Name of an x87 stack register.
+fn stack_name(number: u8) -> String {
+    if number == 0 { "st".to_owned() } else { format!("st({number})") }
+}
+
+/// Name of an index register, which is a vector register in `vsib` rows.
+fn index_name(insn: &Insn, number: u8, bits: u8) -> String {
+    if insn.info().attrs & attr::VSIB == 0 {
+        return register_name(number, bits);
+    }
+    vector_name(number, if tables::LONG_INDEX[usize::from(insn.row)] { 256 } else { 128 })
 }
 
 /// Name of AH CH DH BH.

@@ -465,6 +465,8 @@ const EMPTY_INSN: Insn = Insn {
     sib: 0,
     has_sib: false,
     rex: 0,
+    vl: 0,
+    vvvv: 0,
     seg: 0,
     osz: 32,
     asz: 32,

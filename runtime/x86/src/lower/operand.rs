@@ -5,7 +5,7 @@ use super::node::V;
 use super::tables::helpers;
 use super::{Dest, Lower, NO_OPERAND, Write, mark, row};
 use crate::decode::Operand;
-use crate::insn::Form;
+use crate::insn::{Form, Sz};
 use crate::state::{CpuState, Segment, seg};
 use ir::{Code, Val, Width};
 use std::mem::offset_of;
@@ -25,7 +25,9 @@ impl Lower<'_> {
         let forms = self.insn.info().forms;
         let size = forms.iter().find_map(|form| match *form {
             Form::E(s) | Form::G(s) | Form::M(s) | Form::R(s) | Form::Z(s) | Form::O(s) => Some(s),
-            Form::X(s) | Form::Y(s) | Form::Reg(_, s) => Some(s),
+            Form::X(s) | Form::Y(s) | Form::Reg(_, s) | Form::B(s) => Some(s),
+            Form::V(_) | Form::H(_) | Form::W(_) | Form::U(_) | Form::L(_) | Form::Same => None,
+            Form::P(_) | Form::Q(_) | Form::N(_) | Form::St0 | Form::StI | Form::Xmm0 => None,
             Form::MAddr
             | Form::Mp
             | Form::Ma
@@ -35,7 +37,8 @@ impl Lower<'_> {
             | Form::J(_) => None,
             Form::Ap | Form::Sw | Form::C | Form::D | Form::Seg(_) | Form::Lit(_) => None,
         });
-        let bits = size.map_or(self.insn.osz, |s| self.insn.size_bits(s));
+        let size = size.filter(|s| !matches!(s, Sz::T | Sz::Dq | Sz::Qq | Sz::X));
+        let bits = size.map_or(u16::from(self.insn.osz), |s| self.insn.size_bits(s));
         Width::from_bits(u32::from(bits))
     }
 
@@ -53,6 +56,11 @@ impl Lower<'_> {
             Operand::Seg(n) => self.selector(n),
             Operand::Cr(n) => self.call(helpers::READ_CR, &[V::Num(u64::from(n))]),
             Operand::Dr(n) => self.call(helpers::READ_DR, &[V::Num(u64::from(n))]),
+            // No number: the tables' checks refuse it.
+            Operand::Vec { .. } | Operand::Mmx { .. } | Operand::St { .. } => {
+                self.mismatches += 1;
+                V::Num(0)
+            }
         }
     }
 
@@ -87,7 +95,12 @@ impl Lower<'_> {
             }
             Operand::Cr(n) => self.call_late(helpers::WRITE_CR, &[V::Num(u64::from(n)), v]),
             Operand::Dr(n) => self.call_late(helpers::WRITE_DR, &[V::Num(u64::from(n)), v]),
-            Operand::Imm { .. } | Operand::Rel { .. } | Operand::Far { .. } => {
+            Operand::Imm { .. }
+            | Operand::Rel { .. }
+            | Operand::Far { .. }
+            | Operand::Vec { .. }
+            | Operand::Mmx { .. }
+            | Operand::St { .. } => {
                 self.mismatches += 1; // the tables' checks refuse it
             }
         }
