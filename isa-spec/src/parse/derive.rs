@@ -76,7 +76,7 @@ fn mmx(own: &Row, feature: &str) -> Row {
     row.opcode.prefix = Mandatory::Np;
     let words = row.opcode.text.strip_prefix("66 ").unwrap_or(&row.opcode.text);
     row.opcode.text = format!("NP {}", words.strip_prefix("NP ").unwrap_or(words));
-    let quad = |size: Sz| if size == Sz::X { Sz::Q } else { size };
+    let quad = |size: Sz| if matches!(size, Sz::X | Sz::Dq) { Sz::Q } else { size };
     let change = |form: &Form| match *form {
         Form::V(size) => Form::P(quad(size)),
         Form::W(size) => Form::Q(quad(size)),

@@ -3,7 +3,7 @@
 use super::body::{BodyCx, Failed, width_name};
 use super::cursor::pos_of;
 use super::form;
-use crate::builtins::{self, Gives};
+use crate::builtins;
 use crate::error::suggest;
 use crate::model::{Expr, ExprKind, ExprWidth, Pos};
 use syn::parse::Parser;
@@ -250,11 +250,29 @@ fn call(c: &syn::ExprCall, pos: Pos, cx: &mut BodyCx<'_>) -> Result<ExprKind, Fa
         Some(arg) if builtin.width => Some(width_arg(arg, cx)?),
         _ => None,
     };
-    let of_operand = matches!(word.as_str(), "addr" | "seg_of") && builtin.gives != Gives::Bool;
-    if of_operand && !matches!(args.first().map(|a| &a.kind), Some(ExprKind::Name(_))) {
+    let takes = |kind: &str| takes_kind(&word, kind);
+    let all = |is: fn(&ExprKind) -> bool| args.iter().all(|a| is(&a.kind));
+    if takes("memory") && !all(|kind| matches!(kind, ExprKind::Name(_))) {
         return cx.fail(pos, format!("`{word}` takes a memory operand"));
     }
+    if takes("operand") && !all(|kind| matches!(kind, ExprKind::Name(_))) {
+        return cx.fail(pos, format!("`{word}` takes operands"));
+    }
+    if takes("segment") && !all(|kind| matches!(kind, ExprKind::Seg(_))) {
+        return cx.fail(pos, format!("`{word}` takes a segment register"));
+    }
     Ok(ExprKind::Call(word, args, width))
+}
+
+/// Does this builtin take what `kind` says instead of a value?
+fn takes_kind(name: &str, kind: &str) -> bool {
+    let wanted = match name {
+        "addr" | "seg_of" | "vsib" => "memory",
+        "num" | "pair" => "operand",
+        "seg_num" => "segment",
+        _ => "value",
+    };
+    wanted == kind
 }
 
 fn memory(

@@ -69,8 +69,19 @@ impl Body<'_> {
         args: &[Expr],
         w: Option<ExprWidth>,
     ) -> Result<String, String> {
-        // These two take the operand itself, not its value.
-        if let ("seg_of" | "addr", [Expr { kind: ExprKind::Name(operand), .. }]) = (name, args) {
+        // These take the operand itself, not its value.
+        if let ("pair", [first, second]) = (name, args)
+            && let (ExprKind::Name(a), ExprKind::Name(b)) = (&first.kind, &second.kind)
+        {
+            let (a, b) = (self.operand(a, e.pos)?, self.operand(b, e.pos)?);
+            return Ok(self.bind_temp(&format!("cx.num_pair({a}, {b})")));
+        }
+        if let ("seg_num", [Expr { kind: ExprKind::Seg(segment), .. }]) = (name, args) {
+            return Ok(self.bind_temp(&format!("cx.seg_num({segment})")));
+        }
+        if let ("seg_of" | "addr" | "num" | "vsib", [Expr { kind: ExprKind::Name(operand), .. }]) =
+            (name, args)
+        {
             let number = self.operand(operand, e.pos)?;
             return Ok(self.bind_temp(&format!("cx.{name}({number})")));
         }

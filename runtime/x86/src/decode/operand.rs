@@ -84,8 +84,10 @@ pub struct MemOperand {
     pub seg: u8,
     /// Base register.
     pub base: Option<u8>,
-    /// Index register; a vector register in `vsib` rows.
+    /// Index register.
     pub index: Option<u8>,
+    /// Vector register that is the index (`vsib` rows); then `index` is none.
+    pub vector_index: Option<u8>,
     /// Shift of the index: 0..=3.
     pub scale: u8,
     /// Base is the next instruction's pointer (64-bit mode).
@@ -268,6 +270,7 @@ impl Insn {
             seg: self.segment(seg::DS),
             base: None,
             index: None,
+            vector_index: None,
             scale: 0,
             rip: false,
             disp: self.imm.cast_signed(),
@@ -286,6 +289,7 @@ impl Insn {
             seg: seg::DS,
             base: None,
             index: None,
+            vector_index: None,
             scale: 0,
             rip: false,
             disp: i64::from(self.disp),
@@ -336,7 +340,10 @@ impl Insn {
             m.base = Some(self.modrm_rm());
         } else {
             let index = (self.sib >> 3 & 7) | (self.rex & 2) << 2;
-            if index != 4 || self.info().attrs & attr::VSIB != 0 {
+            if self.info().attrs & attr::VSIB != 0 {
+                m.vector_index = Some(index);
+                m.scale = self.sib >> 6;
+            } else if index != 4 {
                 m.index = Some(index);
                 m.scale = self.sib >> 6;
             }

@@ -49,7 +49,7 @@ fn memory(insn: &Insn, m: &MemOperand) -> String {
     if insn.prefixes & prefix::SEG != 0 {
         text = format!("%{}:", segment_name(m.seg));
     }
-    if m.base.is_none() && m.index.is_none() && !m.rip {
+    if m.base.is_none() && m.index.is_none() && m.vector_index.is_none() && !m.rip {
         return text + &number(truncate(m.disp.cast_unsigned(), m.asz));
     }
     if m.disp != 0 {
@@ -62,8 +62,8 @@ fn memory(insn: &Insn, m: &MemOperand) -> String {
     if let Some(base) = m.base {
         text += &format!("%{}", register_name(base, m.asz));
     }
-    if let Some(index) = m.index {
-        text += &format!(", %{}", index_name(insn, index, m.asz));
+    if let Some(index) = index_name(insn, m) {
+        text += &format!(", %{}", index);
         if m.scale != 0 {
             text += &format!(", {}", 1 << m.scale);
         }

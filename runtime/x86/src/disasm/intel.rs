@@ -63,14 +63,14 @@ fn memory(insn: &Insn, m: &MemOperand) -> String {
         terms.push("rip".to_owned());
     }
     terms.extend(m.base.map(|base| register_name(base, m.asz)));
-    if let Some(index) = m.index {
+    if let Some(index) = index_name(insn, m) {
         // Alone, even a factor of one is shown: `[ebp*1]` is in DS, `[ebp]` in SS.
         let scale = if m.scale == 0 && m.base.is_some() {
             String::new()
         } else {
             format!("*{}", 1 << m.scale)
         };
-        terms.push(format!("{}{scale}", index_name(insn, index, m.asz)));
+        terms.push(format!("{}{scale}", index));
     }
     if terms.is_empty() {
         return format!("{text}[{}]", number(truncate(m.disp.cast_unsigned(), m.asz)));

@@ -189,12 +189,11 @@ fn stack_name(number: u8) -> String {
     if number == 0 { "st".to_owned() } else { format!("st({number})") }
 }
 
-/// Name of an index register, which is a vector register in `vsib` rows.
-fn index_name(insn: &Insn, number: u8, bits: u8) -> String {
-    if insn.info().attrs & attr::VSIB == 0 {
-        return register_name(number, bits);
-    }
-    vector_name(number, if tables::LONG_INDEX[usize::from(insn.row)] { 256 } else { 128 })
+/// Name of the index register, if there is one: general, or a vector register in `vsib` rows.
+fn index_name(insn: &Insn, m: &MemOperand) -> Option<String> {
+    let bits = if tables::LONG_INDEX[usize::from(insn.row)] { 256 } else { 128 };
+    let vector = m.vector_index.map(|number| vector_name(number, bits));
+    vector.or_else(|| m.index.map(|number| register_name(number, m.asz)))
 }
 
 /// Name of AH CH DH BH.

@@ -25,6 +25,8 @@ mod mem;
 mod node;
 mod operand;
 mod privilege;
+#[allow(dead_code, reason = "as above")]
+mod registers;
 mod retarget;
 mod show;
 mod string;
@@ -99,6 +101,8 @@ pub mod vector {
     pub const MF: u32 = 16;
     /// Alignment check.
     pub const AC: u32 = 17;
+    /// SIMD floating-point exception.
+    pub const XM: u32 = 19;
 }
 
 /// In `Raise`'s number: the fault has an error code.
