@@ -16,7 +16,7 @@ use std::rc::Rc;
 
 use ir::opt::Passes;
 use ir::{Scratch, Width, exit};
-use jit::{CodeBufError, Jit, Tier};
+use jit::{CodeBufError, Jit, Runner, Tier};
 use x86::cpu::Cpu;
 use x86::fault::Fault;
 use x86::mode::Mode;
@@ -121,6 +121,7 @@ impl Vcpu {
     /// When the code cache cannot be mapped.
     pub fn new(cpu: Cpu, config: VcpuConfig, log: Rc<Log>) -> Result<Self, CodeBufError> {
         let mut core = Core::new(cpu);
+        core.cpu.native = Some(Box::new(Runner::new()?));
         let jit = match config.accel {
             Accel::Jit => Some(Jit::new(config.cache_bytes, shim::layout(), shim::calls())?),
             Accel::Interp => None,
@@ -165,10 +166,11 @@ impl Vcpu {
         self.flush_cache();
     }
 
-    /// Runs until the outer loop is needed.
+    /// Runs until the outer loop is needed. FP state is home then: another CPU may run on this thread, or this one on another.
     pub fn run(&mut self) -> VcpuExit {
         loop {
             if let Some(exit) = self.between_blocks() {
+                self.core.cpu.park_fpu();
                 return exit;
             }
             match self.config.accel {
@@ -269,7 +271,13 @@ impl Vcpu {
                 self.stats.evaluated += 1;
                 self.evaluate_insn();
             }
-            _ => {}
+            code => {
+                if let Some(trap) = Jit::trap_of(code) {
+                    self.core.cpu.state.pc = self.pc_of_site();
+                    let fault = self.core.cpu.native_fault(trap);
+                    self.deliver(fault);
+                }
+            }
         }
         false
     }

@@ -37,6 +37,18 @@ pub trait Guest {
     fn store(&mut self, seg: u8, off: u64, w: Width, v: u64) -> Result<(), Self::Stop>;
     /// Checks `size` bytes for an access and returns an opaque pointer for `ld_ptr` and `st_ptr`.
     fn probe(&mut self, seg: u8, off: u64, size: u32, kind: AccessKind) -> Result<u64, Self::Stop>;
+    /// The same for an operand that faults unless its address is a multiple of its size.
+    fn probe_aligned(
+        &mut self,
+        seg: u8,
+        off: u64,
+        size: u32,
+        kind: AccessKind,
+    ) -> Result<u64, Self::Stop> {
+        unreachable!(
+            "a guest without FP state is asked for {size} aligned bytes at {seg}:{off:#x}, {kind:?}"
+        )
+    }
     /// Loads through a pointer that `probe` returned.
     fn ld_ptr(&mut self, p: u64, disp: i32, w: Width) -> u64;
     /// Stores through a pointer that `probe` returned.
@@ -226,7 +238,12 @@ impl<G: Guest> Frame<'_, G> {
             }
             Code::Ptr => {
                 let kind = op.access_kind();
-                let p = self.g.probe(op.x, a, op.access_bytes(), kind)?;
+                let bytes = op.access_bytes();
+                let p = if op.is_aligned() {
+                    self.g.probe_aligned(op.x, a, bytes, kind)?
+                } else {
+                    self.g.probe(op.x, a, bytes, kind)?
+                };
                 self.write(op.d, Width::W64, p);
             }
             Code::LdH => {

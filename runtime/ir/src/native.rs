@@ -52,6 +52,8 @@ pub struct Native {
     pub pp: u8,
     /// An operand-size prefix beside the mandatory one (CRC32 with a 16-bit source).
     pub opsize: bool,
+    /// The LOCK prefix.
+    pub lock: bool,
     /// The opcode byte.
     pub opcode: u8,
     /// REX.W or VEX.W.
@@ -125,4 +127,38 @@ pub enum NativeTrap {
     X87,
     /// The host does not know the instruction.
     Undefined,
+    /// The host refuses its memory operand: misaligned.
+    Protection,
+}
+
+/// The guest's registers and FP state, for a native instruction outside generated code.
+#[derive(Debug)]
+pub struct NativeState<'a> {
+    /// General registers; touched only by instructions that do so implicitly.
+    pub gpr: &'a mut [u64; 16],
+    /// Vector registers.
+    pub ymm: &'a mut [[u64; 4]; 16],
+    /// MXCSR.
+    pub mxcsr: &'a mut u32,
+    /// x87 state as XSAVE stores it: legacy region and header.
+    pub fpu: &'a mut [u8; 576],
+    /// The memory operand's bytes.
+    pub operand: &'a mut [u8; 64],
+}
+
+/// Runs native instructions one at a time, for the evaluator, and takes FP state out of the host's registers. Made by the crate that knows
+/// the host.
+pub trait NativeRunner {
+    /// Runs `native`. On a trap nothing has changed but status flags.
+    ///
+    /// # Errors
+    /// When the instruction raised an exception.
+    fn run(
+        &mut self,
+        native: &Native,
+        io: &mut NativeIo,
+        state: NativeState<'_>,
+    ) -> Result<(), NativeTrap>;
+    /// Stores the calling thread's x87 state to `fpu` and resets the host's.
+    fn park(&mut self, fpu: &mut [u8; 576]);
 }

@@ -452,7 +452,7 @@ impl<'a> Asm<'a> {
 
 /// ModRM, SIB and displacement of a memory operand; returns the new length.
 #[inline]
-fn modrm_mem(
+pub(crate) fn modrm_mem(
     out: &mut [u8; 16],
     mut n: usize,
     reg: u8,

@@ -14,6 +14,9 @@ pub enum CodeBufError {
     /// The host CPU lacks what generated code is made of.
     #[error("this CPU has no BMI2, which generated code needs; -accel interp works without")]
     Cpu,
+    /// The kernel refused the handlers for exceptions of guest instructions.
+    #[error("cannot handle exceptions of guest instructions")]
+    Signals(#[source] std::io::Error),
     /// The kernel refused memory or an executable mapping.
     #[error("cannot map the code cache of {size} bytes")]
     Map {

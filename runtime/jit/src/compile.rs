@@ -1,6 +1,6 @@
 //! The driver: one block of IR in, one stretch of host code out.
 
-use ir::{Block, Code, FlagMask, Op, Val, Width};
+use ir::{Block, Code, FlagMask, NativeTrap, Op, Val, Width};
 use thiserror::Error;
 
 use crate::abi;
@@ -8,6 +8,7 @@ use crate::asm::{Asm, Mem, state};
 use crate::flags::FlagFacts;
 use crate::layout::{Calls, SegPolicy, StateLayout};
 use crate::memory::{Fused, SlowSite};
+use crate::signal::{self, Registration, TRAPS};
 use crate::regs::{Loc, Regs, slot_mem};
 use crate::thunks::Thunks;
 use crate::{CodeBuf, CodeBufError};
@@ -81,6 +82,7 @@ pub struct Request<'a> {
 
 /// The compiler with its code cache and reusable scratch memory.
 pub struct Jit {
+    _traps: Registration,
     buf: CodeBuf,
     pub(crate) layout: StateLayout,
     pub(crate) thunks: Thunks,
@@ -122,6 +124,14 @@ impl Jit {
     pub const MISS: u32 = 17;
     /// Exit code: a direct exit's interrupt check found a request; `host_ret` says which.
     pub const POLL_DIRECT: u32 = 18;
+    /// First of the exit codes of native instructions that raised an exception ([`Jit::trap_of`]); `host_ret` says which instruction.
+    pub(crate) const TRAP: u32 = 24;
+
+    /// The exception of a native instruction that this exit code means.
+    pub fn trap_of(code: u32) -> Option<NativeTrap> {
+        let n = code.checked_sub(Self::TRAP)?;
+        TRAPS.get(n as usize).map(|t| t.0)
+    }
 
     /// Maps a code cache of `size` bytes and emits the fixed code.
     ///
@@ -134,7 +144,10 @@ impl Jit {
         let mut buf = CodeBuf::new(size.max(1 << 20))?;
         let thunks = Thunks::emit(&mut buf, &layout, calls);
         let pristine = buf.used();
+        let (start, end) = (buf.address(0), buf.address(buf.capacity()));
+        let traps = signal::register(start, end, thunks.traps.map(|at| buf.address(at)))?;
         Ok(Self {
+            _traps: traps,
             buf,
             layout,
             thunks,
@@ -246,6 +259,7 @@ impl Jit {
             page_offset: request.page_offset as u16,
             pending: [None; 2],
             fused: None,
+            simd: 0,
         };
         let done = emit.body().and_then(|()| emit.finish());
         let len = emit.asm.pos();
@@ -300,6 +314,8 @@ pub(crate) struct Emit<'a> {
     pub(crate) pending: [Option<Pending>; 2],
     /// A load whose memory operand the next op takes directly.
     pub(crate) fused: Option<Fused>,
+    /// Parts of FP and vector state that are surely ready here.
+    pub(crate) simd: u8,
 }
 
 /// A result on its way to a guest register in the state.
@@ -372,6 +388,8 @@ impl Emit<'_> {
                 self.control(op)
             }
             Code::Ld | Code::St | Code::Ptr | Code::LdH | Code::StH => self.memory(op),
+            Code::SimdEnter => self.simd_enter(op),
+            Code::Native => self.native(op),
             Code::LdEnv | Code::StEnv | Code::ReadPc => self.env(op),
             Code::Shl
             | Code::Shr

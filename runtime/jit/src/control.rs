@@ -21,6 +21,7 @@ impl Emit<'_> {
                 self.flags_home = true;
                 let here = self.asm.pos();
                 self.labels[op.imm as usize] = here;
+                self.simd = 0;
                 self.regs.forget_all();
                 return Ok(());
             }
@@ -170,6 +171,7 @@ impl Emit<'_> {
         }
         let hole = self.asm.call();
         self.thunks.want(Wish::Helper(op.imm), self.start + hole);
+        self.simd = 0;
         self.regs.forget_all();
         if op.d.is_none() {
             return Ok(());

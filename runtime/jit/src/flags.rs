@@ -46,6 +46,7 @@ impl FlagFacts {
                 | Code::Ld
                 | Code::St
                 | Code::Ptr
+                | Code::SimdEnter
                 | Code::Call => {
                     (live, exposed) = (63, 63);
                 }
@@ -63,10 +64,11 @@ impl FlagFacts {
                         live |= op.cond().flags().0;
                     }
                 }
+                Code::Native if op.exposes_state() => (live, exposed) = (63, 63),
                 Code::Setccf | Code::Cmovf => live |= op.cond().flags().0,
                 _ => {
                     let k = kills(block, op);
-                    live = live & !k | op.code.always_reads().0;
+                    live = live & !k | op.flags_read().0;
                     exposed &= !k;
                 }
             }
@@ -127,7 +129,7 @@ impl Emit<'_> {
     /// Does the current op or anything later want the flags as they are before the op?
     fn flags_wanted(&self) -> bool {
         let op = &self.block.ops[self.at];
-        self.live_after() != 0 || !op.code.always_reads().is_empty()
+        self.live_after() != 0 || !op.flags_read().is_empty()
     }
     /// Before a consumer: EFLAGS hold the flags.
     pub(crate) fn need_flags(&mut self) -> Result<(), CompileError> {
@@ -140,7 +142,7 @@ impl Emit<'_> {
     /// Before a producer: loads the flags it keeps or reads, if anyone wants them.
     pub(crate) fn before_producer(&mut self, op: &Op) -> Result<(), CompileError> {
         let kept = self.live_after() & !kills(self.block, op);
-        if !op.code.always_reads().is_empty() || (self.wanted_of(op) != 0 && kept != 0) {
+        if !op.flags_read().is_empty() || (self.wanted_of(op) != 0 && kept != 0) {
             self.need_flags()?;
         }
         if self.wanted_of(op) == 0 && !self.keeps_live(op) {
@@ -153,11 +155,11 @@ impl Emit<'_> {
     }
     /// Does the host op leave all live flags as they are, with EFLAGS holding them?
     fn keeps_live(&self, op: &Op) -> bool {
-        self.flags_host && self.live_after() & op.code.can_define().0 == 0
+        self.flags_host && self.live_after() & op.can_define().0 == 0
     }
     /// Must flags that the host op overwrites but the op does not define be kept?
     fn merges(&self, op: &Op) -> bool {
-        self.wanted_of(op) != 0 && self.live_after() & op.code.can_define().0 & !op.fdef.0 != 0
+        self.wanted_of(op) != 0 && self.live_after() & op.can_define().0 & !op.fdef.0 != 0
     }
     /// After a producer of some flags only: puts these into the state's copy.
     fn merge_flags(&mut self, op: &Op) -> Result<(), CompileError> {

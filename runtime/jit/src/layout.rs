@@ -46,6 +46,16 @@ pub struct StateLayout {
     pub leave: i32,
     /// Nonzero: likewise, the next insn is special (u32).
     pub shadow: i32,
+    /// Parts of FP and vector state usable right now, bits of `ir::simd`; those permitted in the second byte (u32).
+    pub ready: i32,
+    /// MXCSR (u32).
+    pub mxcsr: i32,
+    /// Is the x87 state in the host's FPU? (u32)
+    pub fpu_host: i32,
+    /// x87 state, an XSAVE area aligned to 64 bytes.
+    pub fpu: i32,
+    /// Vector registers, sixteen of 32 bytes, aligned to their size.
+    pub ymm: i32,
     /// Windows of the six segments.
     pub window: [WindowLayout; 6],
 }
@@ -70,4 +80,7 @@ pub struct Calls {
     pub slow_memory: usize,
     /// `extern "C" fn(state) -> u32`: helper number in `meta`, arguments in `args`; returns 0, or an exit code + 1 to leave.
     pub helper: usize,
+    /// `extern "C" fn(state) -> u32`: a part of FP and vector state is wanted (its bit of `ir::simd` is in `meta`): sets the second byte of
+    /// `ready` to the parts permitted now; returns 0, or an exit code + 1 to leave.
+    pub simd_enter: usize,
 }

@@ -15,12 +15,17 @@ mod layout;
 mod mem_thunk;
 mod memory;
 mod muldiv;
+mod native;
 mod regs;
+mod runner;
 mod shift;
+mod signal;
+mod simd;
 mod thunks;
 mod trampoline;
 
 pub use code_buf::{CodeBuf, CodeBufError};
 pub use compile::{CompileError, Compiled, Exit, Jit, Request, Tier};
 pub use layout::{Calls, SegPolicy, StateLayout, WindowLayout};
+pub use runner::Runner;
 pub use memory::{SlowKind, meta_is_aligned, meta_kind, meta_seg, meta_size};

@@ -14,6 +14,8 @@ use crate::asm::{Alu, Asm, Mem, Rm, state};
 use crate::compile::Jit;
 use crate::layout::{Calls, StateLayout};
 use crate::mem_thunk::ThunkKey;
+use crate::signal::TRAPS;
+use crate::simd::{self, SimdThunks, forget_vectors};
 use crate::{CodeBuf, trampoline};
 
 /// A thunk emitted when first wanted.
@@ -70,6 +72,9 @@ pub(crate) struct Thunks {
     pub(crate) restore_flags: usize,
     goto_ptr: [usize; 2],
     pub(crate) resync: usize,
+    pub(crate) simd: SimdThunks,
+    /// Where an exception of a native instruction goes on.
+    pub(crate) traps: [usize; TRAPS.len()],
     /// Cache offset of each thunk that exists.
     known: HashMap<Wish, usize, BuildHasherDefault<WishHasher>>,
     wanted: Vec<(Wish, usize)>,
@@ -96,12 +101,15 @@ impl Thunks {
             restore_flags: 0,
             goto_ptr: [0; 2],
             resync: 0,
+            simd: SimdThunks::default(),
+            traps: [0; TRAPS.len()],
             known: HashMap::default(),
             wanted: Vec::new(),
             fresh: Vec::new(),
         };
         let mut asm = Asm::new(buf.free_space());
-        t.trampoline(&mut asm);
+        let early = t.trampoline(&mut asm, layout);
+        t.simd.emit_moves(&mut asm, layout, early);
         t.load_stub = asm.pos();
         load_state(&mut asm, layout);
         t.ways_out(&mut asm, layout);
@@ -112,17 +120,18 @@ impl Thunks {
         }
         t.emit_resync(&mut asm, layout);
         t.common_memory = asm.pos();
-        call_out(&mut asm, layout, calls.slow_memory, true, t.epilogue);
+        call_out(&mut asm, layout, &t.simd, calls.slow_memory, true, t.epilogue);
         t.helper = asm.pos();
-        call_out(&mut asm, layout, calls.helper, false, t.epilogue);
+        call_out(&mut asm, layout, &t.simd, calls.helper, false, t.epilogue);
+        t.simd.emit_enter(&mut asm, layout, calls, t.epilogue);
         asm.align(64, 0xCC);
         let len = asm.pos();
         buf.advance(len);
         t
     }
 
-    /// Prologue and epilogue.
-    fn trampoline(&mut self, ops: &mut Asm<'_>) {
+    /// Prologue and epilogue; returns the hole of a call of the thunk that saves vector state.
+    fn trampoline(&mut self, ops: &mut Asm<'_>, layout: &StateLayout) -> usize {
         dynasm!(ops
             ; .arch x64
             ; push rbp
@@ -136,6 +145,7 @@ impl Thunks {
             ; jmp rsi
         );
         self.epilogue = ops.pos();
+        let early = simd::leave(ops, layout);
         dynasm!(ops
             ; .arch x64
             ; add rsp, DWORD abi::FRAME
@@ -148,6 +158,7 @@ impl Thunks {
             ; ret
         );
         self.prologue_len = ops.pos();
+        early
     }
 
     fn ways_out(&mut self, asm: &mut Asm<'_>, layout: &StateLayout) {
@@ -162,6 +173,9 @@ impl Thunks {
         self.exit_link = with_site(asm, Jit::LINK);
         self.exit_poll_direct = with_site(asm, Jit::POLL_DIRECT);
         self.exit_raise = with_site(asm, exit::FAULT);
+        for n in 0..TRAPS.len() {
+            self.traps[n] = with_site(asm, Jit::TRAP + n as u32);
+        }
         let with_pc = |asm: &mut Asm<'_>, code: u32| {
             asm.store(Width::W64, state(layout.pc), abi::PC);
             leave(asm, layout, code, epilogue);
@@ -337,7 +351,14 @@ fn load_state(asm: &mut Asm<'_>, layout: &StateLayout) {
 
 /// Calls `target(state)` with all guest registers home, keeping the scratch registers. `memory`: called through a memory thunk
 /// (two return addresses deep, registers not changed by the callee). The callee returns 0 to go on, or an exit code + 1.
-fn call_out(asm: &mut Asm<'_>, layout: &StateLayout, target: usize, memory: bool, epilogue: usize) {
+pub(crate) fn call_out(
+    asm: &mut Asm<'_>,
+    layout: &StateLayout,
+    simd: &SimdThunks,
+    target: usize,
+    memory: bool,
+    epilogue: usize,
+) {
     let pad = if memory { 0 } else { 8 };
     let returns = if memory { 16 } else { 8 };
     spill(asm, layout);
@@ -347,6 +368,7 @@ fn call_out(asm: &mut Asm<'_>, layout: &StateLayout, target: usize, memory: bool
     if pad != 0 {
         dynasm!(asm ; .arch x64 ; sub rsp, BYTE 8);
     }
+    simd.save_if_ready(asm, layout);
     asm.lea(Width::W64, reg::RDI, state(0));
     asm.mov_ri(Width::W64, reg::RAX, target as u64);
     dynasm!(asm ; .arch x64 ; call rax);
@@ -356,10 +378,12 @@ fn call_out(asm: &mut Asm<'_>, layout: &StateLayout, target: usize, memory: bool
     dynasm!(asm ; .arch x64 ; pop r11 ; pop r10 ; pop r9 ; pop r8);
     asm.test_rr(Width::W32, reg::RAX, reg::RAX);
     let gone = asm.jcc(Cond::Ne);
+    simd.load_if_ready(asm, layout);
     reload(asm, layout, memory);
     asm.byte(0xC3);
     let here = asm.pos();
     asm.fix32(gone, here);
+    forget_vectors(asm, layout);
     dynasm!(asm ; .arch x64 ; dec eax ; add rsp, BYTE returns as i8);
     let hole = asm.jmp();
     asm.fix32(hole, epilogue);

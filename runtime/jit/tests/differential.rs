@@ -2,13 +2,17 @@
 //! call out of generated code.
 #![allow(unsafe_code, reason = "runs generated code")]
 
+use std::cell::RefCell;
 use std::mem::offset_of;
 
 use ir::text::{NoNames, print};
-use ir::{AccessKind, Block, Code, End, FlagMask, Guest, Scratch, Width, exit, run};
+use ir::{
+    AccessKind, Block, Code, End, FlagMask, Guest, Native, NativeIo, NativeRunner, NativeState,
+    NativeTrap, Scratch, Width, exit, run,
+};
 use jit::{
-    Calls, CompileError, Compiled, Jit, Request, SegPolicy, StateLayout, Tier, WindowLayout,
-    meta_kind, meta_seg, meta_size,
+    Calls, CompileError, Compiled, Jit, Request, Runner, SegPolicy, StateLayout, Tier,
+    WindowLayout, meta_kind, meta_seg, meta_size,
 };
 
 #[path = "../../ir/tests/common/random.rs"]
@@ -19,9 +23,15 @@ const PAGES: usize = 16;
 const PC_BASE: u64 = 0xFFFF_8000_0000_5000;
 
 /// A guest of 64 KiB linear memory: pages 0..8 RAM in the TLB, 8..12 slow, 12..16 fault.
-#[repr(C)]
+#[repr(C, align(64))]
 #[derive(Clone)]
 struct State {
+    fpu: [u8; 576],
+    pad_ymm: [u8; 64],
+    ymm: [[u64; 4]; 16],
+    ready: u32,
+    mxcsr: u32,
+    fpu_host: u32,
     cc: u32,
     poll: u32,
     pc_base: u64,
@@ -44,6 +54,8 @@ struct State {
     memory: Box<[u8; PAGES * 4096]>,
     log: Vec<(u32, u64, u32)>,
     stop: Option<Stop>,
+    /// Parts of FP and vector state that fault.
+    refused: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,6 +63,11 @@ enum Stop {
     Fault(u64),
     Raise(u32, u64),
     Helper,
+    Trap(NativeTrap),
+}
+
+thread_local! {
+    static RUNNER: RefCell<Runner> = RefCell::new(Runner::new().expect("maps code"));
 }
 
 fn mix(v: u64) -> u64 {
@@ -65,6 +82,12 @@ impl State {
             *b = mix(seed ^ (i as u64 * 3)) as u8;
         }
         let mut s = Self {
+            fpu: initial_fpu(),
+            pad_ymm: [0; 64],
+            ymm: std::array::from_fn(|n| std::array::from_fn(|i| mix(seed ^ (n * 9 + i) as u64))),
+            ready: 0,
+            mxcsr: 0x1F80,
+            fpu_host: 0,
             cc: 0,
             poll: 0,
             pc_base: PC_BASE,
@@ -89,6 +112,7 @@ impl State {
             memory,
             log: Vec::new(),
             stop: None,
+            refused: 0,
         };
         s.set_flags(mix(seed ^ 0xF1A6) as u32 & 0x8D5);
         s
@@ -164,6 +188,32 @@ impl Guest for State {
         self.set_flags((h >> 8) as u32 & 0x8D5);
         if h % 17 == 0 { Err(Stop::Helper) } else { Ok(h >> 33) }
     }
+    fn simd_enter(&mut self, uses: u8) -> Result<(), Stop> {
+        if uses & self.refused != 0 { Err(Stop::Helper) } else { Ok(()) }
+    }
+    fn native(&mut self, native: &Native, io: &mut NativeIo) -> Result<(), Stop> {
+        let mut operand = [0; 64];
+        let memory = io.mem.map(|p| {
+            let at = (p - self.memory.as_ptr() as u64) as usize;
+            at..at + io.size as usize
+        });
+        if let Some(range) = memory.clone() {
+            operand[..range.len()].copy_from_slice(&self.memory[range]);
+        }
+        let parts = NativeState {
+            gpr: &mut self.gpr,
+            ymm: &mut self.ymm,
+            mxcsr: &mut self.mxcsr,
+            fpu: &mut self.fpu,
+            operand: &mut operand,
+        };
+        RUNNER.with_borrow_mut(|r| r.run(native, io, parts)).map_err(Stop::Trap)?;
+        if let Some(range) = memory.filter(|_| io.kind != AccessKind::R) {
+            let len = range.len();
+            self.memory[range].copy_from_slice(&operand[..len]);
+        }
+        Ok(())
+    }
     fn raise(&mut self, what: u32, code: u64) -> Stop {
         Stop::Raise(what, code)
     }
@@ -190,7 +240,21 @@ extern "C" fn helper(state: *mut State) -> u32 {
     finish(s, done, |s, v| s.args[0] = v)
 }
 
-fn finish(s: &mut State, done: Result<u64, Stop>, put: impl FnOnce(&mut State, u64)) -> u32 {
+extern "C" fn simd_enter(state: *mut State) -> u32 {
+    // SAFETY: as above.
+    let s = unsafe { &mut *state };
+    let done = s.simd_enter(s.meta as u8).map(|()| 0x1F00);
+    finish(s, done, |s, v| s.ready = s.ready & 0xFF | v)
+}
+
+/// x87 state after FNINIT.
+fn initial_fpu() -> [u8; 576] {
+    let mut fpu = [0; 576];
+    (fpu[0], fpu[1], fpu[512]) = (0x7F, 3, 1);
+    fpu
+}
+
+fn finish<T>(s: &mut State, done: Result<T, Stop>, put: impl FnOnce(&mut State, T)) -> u32 {
     match done {
         Ok(v) => {
             put(s, v);
@@ -225,6 +289,11 @@ fn layout() -> StateLayout {
         fault_code: offset_of!(State, fault_code) as i32,
         leave: offset_of!(State, leave) as i32,
         shadow: offset_of!(State, shadow) as i32,
+        ready: offset_of!(State, ready) as i32,
+        mxcsr: offset_of!(State, mxcsr) as i32,
+        fpu_host: offset_of!(State, fpu_host) as i32,
+        fpu: offset_of!(State, fpu) as i32,
+        ymm: offset_of!(State, ymm) as i32,
         window: std::array::from_fn(w),
     }
 }
@@ -309,6 +378,16 @@ fn tlb_for(s: &State) -> Vec<u64> {
     t
 }
 
+fn trap_code(trap: NativeTrap) -> u32 {
+    (0..64).find(|&code| Jit::trap_of(code) == Some(trap)).expect("every trap has a code")
+}
+
+/// Control, status and tag words, and the registers.
+fn x87(fpu: &[u8; 576]) -> Vec<u8> {
+    let registers = (0..8).flat_map(|n| &fpu[32 + 16 * n..][..10]);
+    fpu[..5].iter().chain(registers).copied().collect()
+}
+
 fn one(
     jit: &mut Jit,
     genes: &[random::Gene],
@@ -346,6 +425,7 @@ fn one(
     let code = unsafe { jit.enter((&raw mut got).cast(), compiled.entry) };
     let what = match end {
         End::Stop(Stop::Raise(what, c)) => (exit::FAULT, u64::from(what) << 32 | c & 0xFFFF_FFFF),
+        End::Stop(Stop::Trap(trap)) => (trap_code(trap), 0),
         End::Stop(_) => (exit::FAULT, 0),
         End::GotoTb { slot, .. } => (Jit::LINK, u64::from(slot)),
         End::GotoPtr(pc) => (Jit::MISS, pc),
@@ -369,7 +449,13 @@ fn one(
         )
         .expect("writes");
     }
+    if got.fpu_host != 0 {
+        RUNNER.with_borrow_mut(|r| r.park(&mut got.fpu));
+    }
     let same = what == have
+        && expect.ymm == got.ymm
+        && expect.mxcsr == got.mxcsr
+        && x87(&expect.fpu) == x87(&got.fpu)
         && expect.gpr == got.gpr
         && expect.flags() == got.flags()
         && expect.env == got.env
@@ -398,6 +484,7 @@ fn random_blocks() {
     let calls = Calls {
         slow_memory: slow_memory as *const () as usize,
         helper: helper as *const () as usize,
+        simd_enter: simd_enter as *const () as usize,
     };
     let mut jit = Jit::new(8 << 20, layout(), calls).expect("maps a code cache");
     let base: u64 = std::env::var("JIT_SEED").ok().and_then(|v| v.parse().ok()).unwrap_or(1);

@@ -68,13 +68,22 @@ pub(super) fn layout() -> StateLayout {
         fault_code: field(offset_of!(CpuState, fault_code)),
         leave: field(offset_of!(CpuState, leave)),
         shadow: field(offset_of!(CpuState, shadow)),
+        ready: field(offset_of!(CpuState, ready)),
+        mxcsr: field(offset_of!(CpuState, mxcsr)),
+        fpu_host: field(offset_of!(CpuState, fpu_host)),
+        fpu: field(offset_of!(CpuState, fpu)),
+        ymm: field(offset_of!(CpuState, ymm)),
         window,
     }
 }
 
 /// The functions generated code calls.
 pub(super) fn calls() -> Calls {
-    Calls { slow_memory: slow_memory as *const () as usize, helper: helper as *const () as usize }
+    Calls {
+        slow_memory: slow_memory as *const () as usize,
+        helper: helper as *const () as usize,
+        simd_enter: simd_enter as *const () as usize,
+    }
 }
 
 /// Runs generated code from cache offset `far`.
@@ -157,6 +166,19 @@ extern "C" fn helper(state: *mut CpuState) -> u32 {
         Err(fault) => {
             core.pending = Some(fault);
             FAULT_AT_PC + 1
+        }
+    }
+}
+
+/// FP or vector state is wanted that is not ready.
+extern "C" fn simd_enter(state: *mut CpuState) -> u32 {
+    // SAFETY: as in `slow_memory`.
+    let core = unsafe { &mut *state.cast::<Core>() };
+    match core.cpu.enter_simd(core.cpu.state.meta as u8) {
+        Ok(()) => 0,
+        Err(fault) => {
+            core.pending = Some(fault);
+            exit::FAULT + 1
         }
     }
 }

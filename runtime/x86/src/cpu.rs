@@ -85,6 +85,8 @@ pub struct Cpu {
     pub tlb: Tlb,
     /// Stores to lines with translated code since the run loop looked: offset in guest RAM, bytes.
     pub smc: Vec<(u64, u64)>,
+    /// Runs native instructions for the evaluator and fetches x87 state from the host; without one they are undefined.
+    pub native: Option<Box<dyn ir::NativeRunner>>,
     /// A triple fault happened: the CPU stands still until reset.
     pub shutdown: bool,
     /// NMIs are held until IRET.
@@ -116,6 +118,7 @@ impl Cpu {
             bus,
             tlb: Tlb::default(),
             smc: Vec::new(),
+            native: None,
             shutdown: false,
             nmi_blocked: false,
             inhibit_step: false,

@@ -36,6 +36,8 @@ pub mod vector {
     pub const MF: u8 = 16;
     /// Alignment check.
     pub const AC: u8 = 17;
+    /// SIMD floating-point exception.
+    pub const XM: u8 = 19;
 }
 
 /// Error-code bit: the event was external to the program, or came up while delivering another.
@@ -121,6 +123,14 @@ impl Fault {
     /// #NM.
     pub const fn nm() -> Self {
         Self::new(vector::NM, None, 0)
+    }
+    /// #MF.
+    pub const fn mf() -> Self {
+        Self::new(vector::MF, None, 0)
+    }
+    /// #XM.
+    pub const fn xm() -> Self {
+        Self::new(vector::XM, None, 0)
     }
     /// #DB before an insn (general detect).
     pub const fn db(dr6: u64) -> Self {

@@ -2,7 +2,7 @@
 
 use std::mem::offset_of;
 
-use ir::{AccessKind, Width};
+use ir::{AccessKind, Native, NativeIo, Width};
 
 use crate::cpu::Cpu;
 use crate::fault::Fault;
@@ -49,6 +49,16 @@ impl ir::Guest for Cpu {
     fn probe(&mut self, seg: u8, off: u64, size: u32, kind: AccessKind) -> Result<u64, Fault> {
         Self::probe(self, seg, off, size, kind)
     }
+    fn probe_aligned(
+        &mut self,
+        seg: u8,
+        off: u64,
+        size: u32,
+        kind: AccessKind,
+    ) -> Result<u64, Fault> {
+        self.check_operand_alignment(seg, off, size, kind)?;
+        Self::probe(self, seg, off, size, kind)
+    }
     fn ld_ptr(&mut self, p: u64, disp: i32, w: Width) -> u64 {
         self.read_handle(p, disp, w.bytes())
     }
@@ -57,6 +67,12 @@ impl ir::Guest for Cpu {
     }
     fn call(&mut self, id: u32, args: [u64; 4]) -> Result<u64, Fault> {
         crate::lower::helpers::dispatch(self, id, args)
+    }
+    fn simd_enter(&mut self, uses: u8) -> Result<(), Fault> {
+        self.check_simd(uses)
+    }
+    fn native(&mut self, native: &Native, io: &mut NativeIo) -> Result<(), Fault> {
+        self.run_native(native, io)
     }
     fn raise(&mut self, what: u32, code: u64) -> Fault {
         Fault::from_raise(what, code as u32)

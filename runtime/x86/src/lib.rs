@@ -18,6 +18,7 @@ pub mod lower;
 pub mod mode;
 pub mod paging;
 pub mod segment;
+pub mod simd;
 pub mod stack;
 pub mod state;
 pub mod strings;

@@ -61,6 +61,7 @@ pub(super) fn words(block: &Block, op: &Op) -> Vec<String> {
     }
     let marks = [
         (n.opsize, "opsize"),
+        (n.lock, "lock"),
         (n.byte_rm, "byte"),
         (op.is_implicit(), "implicit"),
         (op.y & 1 != 0, "trap"),
@@ -99,6 +100,7 @@ pub(super) fn read(block: &mut Block, op: &mut Op, words: &[&str]) -> Parsed<()>
     for word in rest {
         match word.split_once('=') {
             None if *word == "opsize" => n.opsize = true,
+            None if *word == "lock" => n.lock = true,
             None if *word == "byte" => n.byte_rm = true,
             None if *word == "implicit" => implicit = true,
             None if *word == "trap" => traps = true,
