@@ -6,6 +6,7 @@ use ir::{AccessKind, Native, NativeIo, Width};
 
 use crate::cpu::Cpu;
 use crate::fault::Fault;
+use crate::mode::Mode;
 use crate::state::{CpuState, Segment, TableReg, Window};
 
 impl ir::Guest for Cpu {
@@ -79,7 +80,8 @@ impl ir::Guest for Cpu {
     }
     /// Keeps the instruction pointer exact, so that a fault anywhere in a block finds its insn.
     fn insn_start(&mut self, page_off: u32, _len: u8) {
-        self.state.pc = self.state.pc_base.wrapping_add(u64::from(page_off)) & 0xFFFF_FFFF;
+        let pc = self.state.pc_base.wrapping_add(u64::from(page_off));
+        self.state.pc = if self.mode().has(Mode::CODE64) { pc } else { pc & 0xFFFF_FFFF };
     }
 }
 

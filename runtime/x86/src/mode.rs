@@ -5,6 +5,9 @@
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Mode(pub u32);
 
+/// A little more than the farthest that a direct jump goes.
+const EDGE_REACH: u64 = (1 << 31) + 0x2000;
+
 impl Mode {
     /// CS.D = 1: 32-bit code.
     pub const CODE32: u32 = 1;
@@ -32,6 +35,23 @@ impl Mode {
     pub const CODE64: u32 = 1 << 12;
     /// An interrupt shadow is on for the first insn (one-insn block).
     pub const SHADOW: u32 = 1 << 13;
+    /// 64-bit code within 2 GiB of the edge of the canonical addresses: direct jumps out of the page check their targets. Not a
+    /// property of the processor's state but of the place of the block (see [`Mode::at`]).
+    pub const EDGE: u32 = 1 << 15;
+
+    /// The mode of a block at instruction pointer `pc`.
+    #[must_use]
+    pub const fn at(self, pc: u64) -> Self {
+        // Nearer than a displacement and a page offset reach.
+        let is_near = pc.wrapping_add(EDGE_REACH).wrapping_sub(1 << 47) < 2 * EDGE_REACH
+            || pc.wrapping_add(1 << 47).wrapping_add(EDGE_REACH) < 2 * EDGE_REACH;
+        if self.has(Self::CODE64) && is_near { Self(self.0 | Self::EDGE) } else { self }
+    }
+    /// Instruction breakpoints are armed: one insn per block.
+    pub const BREAK: u32 = 1 << 14;
+    /// The bits that 64-bit code always has.
+    pub const ALWAYS_64: u32 =
+        Self::CODE64 | Self::PE | Self::FLAT_CS | Self::FLAT_SS | Self::FLAT_DS | Self::FLAT_ES;
 
     /// Is the bit set?
     pub const fn has(self, bit: u32) -> bool {

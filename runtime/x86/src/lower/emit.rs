@@ -120,7 +120,7 @@ impl Lower<'_> {
         op.a = self.emit(off);
         op.d = self.block.temp(Width::W64);
         op.x = seg;
-        op.y = aw as u8;
+        op.y = self.access_width(aw) as u8;
         op.imm = w.bytes() | (kind as u32) << 8;
         if is_locked(self.insn.prefixes, self.row) {
             op.imm |= PTR_LOCK;

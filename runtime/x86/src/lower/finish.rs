@@ -364,7 +364,7 @@ impl Lower<'_> {
         op.a = self.emit(state.off);
         op.b = self.emit(value);
         op.x = state.seg;
-        op.y = state.aw as u8;
+        op.y = self.access_width(state.aw) as u8;
         self.block.push(op);
     }
 

@@ -135,10 +135,25 @@ impl Lower<'_> {
         if then == otherwise {
             return;
         }
-        let then = then.unwrap_or_else(|| self.entry_value(write));
-        let otherwise = otherwise.unwrap_or_else(|| self.entry_value(write));
-        let node = self.select_nodes(cond, then, otherwise, write.w);
-        self.staged.put(Write { node, ..write });
+        let w = self.merged_width(write, then, otherwise);
+        let entry = Write { w, ..write };
+        let then = then.unwrap_or_else(|| self.entry_value(entry));
+        let otherwise = otherwise.unwrap_or_else(|| self.entry_value(entry));
+        let then = self.extend(then, w, Code::Extu);
+        let otherwise = self.extend(otherwise, w, Code::Extu);
+        let node = self.select_nodes(cond, then, otherwise, w);
+        self.staged.put(Write { node, w, ..write });
+    }
+
+    /// A register that one branch leaves alone keeps its upper half there: in 64-bit code 32-bit writes merge at 64 bits.
+    fn merged_width(&self, write: Write, then: Option<u16>, otherwise: Option<u16>) -> Width {
+        let of = |n: Option<u16>| n.map_or(Width::W64, |n| self.at_node(n).w);
+        let is_gpr = matches!(write.dest, Dest::Reg(reg) if reg.as_gpr().is_some());
+        if self.is_code64() && is_gpr && write.w >= Width::W32 {
+            of(then).max(of(otherwise))
+        } else {
+            write.w
+        }
     }
 
     /// What a place holds at entry, at the write's width.
@@ -288,7 +303,26 @@ impl Lower<'_> {
                 self.raise_gp_if(beyond);
             }
         }
+        if self.is_code64() && self.may_leave_canonical(target) {
+            self.raise_unless_canonical(n);
+        }
         self.work.jumps.push(Jump { pred: self.pred, target });
+    }
+
+    /// Only an indirect jump can go far; a direct one out of the page must start near the edge of the canonical addresses.
+    fn may_leave_canonical(&self, target: Target) -> bool {
+        match target {
+            Target::Node(_) => true,
+            Target::Page(off) => self.place.mode.has(Mode::EDGE) && !(0..PAGE).contains(&off),
+        }
+    }
+
+    /// #GP(0) of a jump to a non-canonical address: bits 47 to 63 are not all equal, so their value is neither 0 nor -1.
+    fn raise_unless_canonical(&mut self, target: u16) {
+        let top = self.sar(V::Node(target), V::Num(47));
+        let top = self.add(top, V::Num(1));
+        let beyond = self.above(top, V::Num(1));
+        self.raise_gp_if(beyond);
     }
 
     // ---- helpers and ports
@@ -405,9 +439,20 @@ impl Lower<'_> {
     }
 
     pub(super) fn push_read_pc(&mut self, off: i64, w: Width) -> Val {
+        let near = off.clamp(i64::from(i32::MIN), i64::from(i32::MAX));
         let mut op = Op::new(Code::ReadPc, w);
         op.d = self.block.temp(w);
-        op.imm = (off as i32).cast_unsigned(); // within a few pages, or wraps as the pointer does
+        // A 32-bit pointer wraps as this does.
+        op.imm = (if w == Width::W64 { near } else { off } as i32).cast_unsigned();
+        let pc = self.block.push(op);
+        if w < Width::W64 || near == off {
+            return pc;
+        }
+        // A displacement of nearly 2 GiB, on top of the page offset.
+        let mut op = Op::new(Code::Add, w);
+        op.a = pc;
+        op.b = self.block.constant(off.wrapping_sub(near).cast_unsigned());
+        op.d = self.block.temp(w);
         self.block.push(op)
     }
 

@@ -30,7 +30,7 @@ pub(crate) enum Field {
 /// A memory operand once it is used.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MemState {
-    /// Offset within the segment, 32 or 64 bits wide; `NO` = not bound yet.
+    /// Offset within the segment, [`Lower::off_width`] wide; `NO` = not bound yet.
     pub(super) off: u16,
     /// Address width.
     pub(super) aw: Width,
@@ -67,23 +67,35 @@ impl Lower<'_> {
     pub(super) fn bind_string(&mut self, seg: u8, reg: u8, bits: u8) -> MemState {
         let aw = self.a();
         let off = self.gpr_node(reg, aw);
-        let off = self.extend(off, aw.max(Width::W32), Code::Extu);
+        let off = self.widen_offset(off);
         MemState { off, aw, seg, w: Width::from_bits(u32::from(bits)), ..MemState::EMPTY }
     }
 
-    /// Base, index and displacement at 32 bits even for 16-bit addresses, which are cut at the end.
+    /// Width of the offsets of loads and stores, whatever the address size: 64 bits in 64-bit code, else 32.
+    pub(super) fn off_width(&self) -> Width {
+        if self.is_code64() { Width::W64 } else { Width::W32 }
+    }
+
+    /// Address width as loads and stores are told: in 64-bit code offsets are zero-extended already.
+    pub(super) fn access_width(&self, aw: Width) -> Width {
+        if self.is_code64() { Width::W64 } else { aw }
+    }
+
+    /// Base, index and displacement, added wider than a small address, which is cut at the end.
     fn effective_address(&mut self, m: &MemOperand) -> u16 {
         let aw = Width::from_bits(u32::from(m.asz));
-        let w = aw.max(Width::W32);
+        let w = self.off_width();
         let mut sum = match (m.base, m.index) {
-            (None, None) => {
-                let disp = self.const_node(m.disp.cast_unsigned() & aw.mask(), w);
-                return if m.rip { self.rip_relative(m.disp) } else { disp };
+            (None, None) if m.rip => {
+                let target = self.next().wrapping_add(m.disp);
+                let off = self.pc_node(target, w);
+                return self.wrap(off, aw);
             }
+            (None, None) => return self.const_node(m.disp.cast_unsigned() & aw.mask(), w),
             // No sum to cut: one extension does.
             (Some(base), None) if m.disp == 0 && base != RSP => {
                 let base = self.gpr_node(base, aw);
-                return self.extend(base, w, Code::Extu);
+                return self.widen_offset(base);
             }
             (None, Some(index)) => self.scaled(index, m.scale, w),
             (Some(base), None) => self.base_node(base, w),
@@ -94,7 +106,7 @@ impl Lower<'_> {
         };
         let disp = self.const_node(m.disp.cast_unsigned(), w);
         sum = self.fold(Code::Add, w, sum, disp);
-        if aw == Width::W16 { self.wrap16(sum) } else { sum }
+        self.wrap(sum, aw)
     }
 
     /// A base register; rSP counts what `pop` has taken so far.
@@ -113,15 +125,19 @@ impl Lower<'_> {
         self.fit(scaled, w)
     }
 
-    fn rip_relative(&mut self, disp: i64) -> u16 {
-        self.pc_node(self.next().wrapping_add(disp), Width::W64)
+    /// The low bits of an offset that a narrow address has, zero-extended again.
+    fn wrap(&mut self, n: u16, aw: Width) -> u16 {
+        if aw >= self.at_node(n).w {
+            return n;
+        }
+        let cut = self.cut(n, aw);
+        self.widen_offset(cut)
     }
 
-    /// The low 16 bits, zero-extended again.
-    fn wrap16(&mut self, n: u16) -> u16 {
-        let w = self.at_node(n).w;
-        let cut = self.cut(n, Width::W16);
-        self.extend(cut, w, Code::Extu)
+    /// An address, zero-extended to the width of offsets.
+    fn widen_offset(&mut self, n: u16) -> u16 {
+        let w = self.off_width();
+        self.extend(n, w, Code::Extu)
     }
 
     /// Moves a bit string's address to the element that holds bit `n` (SDM Vol. 2, "BT—Bit Test").
@@ -138,9 +154,7 @@ impl Lower<'_> {
         let bytes = self.shl(element, V::Num(log - 3));
         let bytes = self.fit(bytes, w);
         state.off = self.fold(Code::Add, w, state.off, bytes);
-        if state.aw == Width::W16 {
-            state.off = self.wrap16(state.off);
-        }
+        state.off = self.wrap(state.off, state.aw);
     }
 
     /// `addr(m)`: the effective offset, at address width.
@@ -166,7 +180,7 @@ impl Lower<'_> {
     fn load_node(&mut self, state: &MemState, off: u16, w: Width, operand: u64) -> u16 {
         let mut node = Node::new(Kind::Load, w);
         node.x = state.seg;
-        node.imm = state.aw as u64 | operand << 8;
+        node.imm = self.access_width(state.aw) as u64 | operand << 8;
         node.args[0] = off;
         self.node(node)
     }
@@ -200,8 +214,7 @@ impl Lower<'_> {
     /// Offset and width of a field.
     fn field_place(&mut self, state: &MemState, field: Field) -> (u16, Width) {
         let osz = self.far_width();
-        let base_width =
-            if self.place.mode.has(crate::mode::Mode::CODE64) { Width::W64 } else { Width::W32 };
+        let base_width = self.off_width();
         let (disp, w) = match field {
             Field::Off | Field::Lo => (0, osz),
             Field::Hi => (osz.bytes(), osz),
@@ -223,9 +236,8 @@ impl Lower<'_> {
         }
         let w = self.at_node(off).w;
         let node = *self.at_node(off);
-        // Add before the cut of a 16-bit sum, so that both displacements fold.
-        let inner =
-            if aw == Width::W16 && node.kind == Kind::Op(Code::Extu) { node.args[0] } else { off };
+        // Add before the cut of a narrow sum, so that both displacements fold.
+        let inner = if aw < w && node.kind == Kind::Op(Code::Extu) { node.args[0] } else { off };
         let inner = match self.at_node(inner) {
             n if n.kind == Kind::Trunc => n.args[0],
             n if n.kind == Kind::Gpr => {
@@ -237,14 +249,14 @@ impl Lower<'_> {
         let inner = self.extend(inner, w, Code::Extu);
         let disp = self.const_node(disp.cast_unsigned(), w);
         let sum = self.fold(Code::Add, w, inner, disp);
-        if aw == Width::W16 { self.wrap16(sum) } else { sum }
+        self.wrap(sum, aw)
     }
 
     /// An offset of a body, as loads and stores want it, and its address width.
     fn offset(&mut self, off: V) -> (u16, Width) {
         let n = self.as_node(off, self.a());
         let aw = self.at_node(n).w;
-        (self.extend(n, aw.max(Width::W32), Code::Extu), aw)
+        (self.widen_offset(n), aw)
     }
 
     /// `load(SEG, off, n)`.
@@ -281,9 +293,8 @@ impl Lower<'_> {
     }
 
     fn stack_slot(&mut self, delta: i64) -> u16 {
-        let s = self.s();
         let slot = self.stack_pointer(delta);
-        self.extend(slot, s.max(Width::W32), Code::Extu)
+        self.widen_offset(slot)
     }
 
     /// `push(v)`: width W.

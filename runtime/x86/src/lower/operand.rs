@@ -54,14 +54,21 @@ impl Lower<'_> {
             Operand::Rel { disp } => self.branch_target(disp),
             Operand::Far { off, .. } => V::Num(off),
             Operand::Seg(n) => self.selector(n),
-            Operand::Cr(n) => self.call(helpers::READ_CR, &[V::Num(u64::from(n))]),
-            Operand::Dr(n) => self.call(helpers::READ_DR, &[V::Num(u64::from(n))]),
+            Operand::Cr(n) => self.system_register(helpers::READ_CR, n),
+            Operand::Dr(n) => self.system_register(helpers::READ_DR, n),
             // No number: the tables' checks refuse it.
             Operand::Vec { .. } | Operand::Mmx { .. } | Operand::St { .. } => {
                 self.mismatches += 1;
                 V::Num(0)
             }
         }
+    }
+
+    /// A control or debug register: 64 bits wide in 64-bit code, else 32.
+    fn system_register(&mut self, helper: u32, n: u8) -> V {
+        let value = self.call(helper, &[V::Num(u64::from(n))]);
+        let w = self.off_width();
+        self.trunc(value, w)
     }
 
     /// A fixed register at entry; 16..20 are AH CH DH BH.

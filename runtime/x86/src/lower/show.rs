@@ -58,9 +58,11 @@ impl Names for IrNames {
 /// The ops of one insn in flat code at ring 0, as text.
 pub fn insn_text(insn: &Insn, size: CodeSize) -> String {
     let mut bits = Mode::FLAT_CS | Mode::FLAT_SS | Mode::FLAT_DS | Mode::FLAT_ES;
-    if size != CodeSize::Bits16 {
-        bits |= Mode::PE | Mode::CODE32 | Mode::STACK32;
-    }
+    bits |= match size {
+        CodeSize::Bits16 => 0,
+        CodeSize::Bits32 => Mode::PE | Mode::CODE32 | Mode::STACK32,
+        CodeSize::Bits64 => Mode::PE | Mode::CODE64,
+    };
     let place = Place { mode: Mode(bits), ip: 0x100, page_off: 0x100, cs_limit: u32::MAX };
     let (mut block, mut work) = (Block::default(), Work::default());
     let mut lower = Lower::new(&mut block, &mut work, place);
@@ -108,14 +110,13 @@ fn show_row(out: &mut String, row: u16, info: &RowInfo) {
     let _ =
         writeln!(out, "row \"{}\" {} {:?} ({})", info.opcode, info.mnemonic, info.forms, info.at);
     let mut seen: Vec<String> = Vec::new();
-    for size in [CodeSize::Bits16, CodeSize::Bits32] {
+    for (bits, size) in [(16, CodeSize::Bits16), (32, CodeSize::Bits32), (64, CodeSize::Bits64)] {
         for modrm in [0xCB, 0x4B] {
             let Some(insn) = sample(row, info, size, modrm) else { continue };
             let text = insn_text(&insn, size);
             if seen.contains(&text) {
                 continue;
             }
-            let bits = if size == CodeSize::Bits16 { 16 } else { 32 };
             let kind = if modrm >= 0xC0 { "registers" } else { "memory" };
             let _ = writeln!(out, "{bits}-bit code, {kind}:\n{text}");
             seen.push(text);
@@ -123,10 +124,30 @@ fn show_row(out: &mut String, row: u16, info: &RowInfo) {
     }
 }
 
-/// An instruction of this row, made from its opcode column; immediates count 1, 2, 3 ….
+/// An instruction of this row, made from its opcode column; immediates count 1, 2, 3 …. In 64-bit code with REX.W
+/// where the row takes it.
 pub(super) fn sample(row: u16, info: &RowInfo, size: CodeSize, modrm: u8) -> Option<Insn> {
-    let mut bytes = Vec::new();
-    for word in info.opcode.split_whitespace() {
+    let plain = || sample_with(row, info, size, modrm, None);
+    match size {
+        CodeSize::Bits64 => sample_with(row, info, size, modrm, Some(0x48)).or_else(plain),
+        CodeSize::Bits16 | CodeSize::Bits32 => plain(),
+    }
+}
+
+fn sample_with(
+    row: u16,
+    info: &RowInfo,
+    size: CodeSize,
+    modrm: u8,
+    rex: Option<u8>,
+) -> Option<Insn> {
+    let prefixes = info.opcode.split_whitespace().take_while(|word| {
+        matches!(*word, "NP" | "66" | "F3" | "F2" | "REX.W") // the opcode column's own order
+    });
+    let count = prefixes.clone().count();
+    let mandatory = prefixes.filter_map(|word| u8::from_str_radix(word, 16).ok());
+    let mut bytes: Vec<u8> = mandatory.chain(rex).collect();
+    for word in info.opcode.split_whitespace().skip(count) {
         let base = word.split('+').next().unwrap_or(word);
         if let Some(field) = word.strip_prefix('/') {
             let reg = field.parse::<u8>().map_or(modrm, |reg| (modrm & 0xC7) | (reg & 7) << 3);

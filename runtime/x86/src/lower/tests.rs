@@ -22,7 +22,11 @@ fn representative_instructions() {
     let mut new = String::new();
     for line in old.lines().filter(|line| line.starts_with("# ")) {
         let (size, hex) = line[2..].split_once(' ').unwrap();
-        let size = if size == "16" { CodeSize::Bits16 } else { CodeSize::Bits32 };
+        let size = match size {
+            "16" => CodeSize::Bits16,
+            "32" => CodeSize::Bits32,
+            _ => CodeSize::Bits64,
+        };
         let hex = hex.split(';').next().unwrap();
         new.push_str(&format!("{line}\n{}\n", ops(hex, size)));
     }
@@ -36,6 +40,7 @@ fn representative_instructions() {
 /// Modes a sweep runs in: flat and not, each privilege case.
 fn places() -> Vec<Place> {
     let flat = Mode::FLAT_CS | Mode::FLAT_SS | Mode::FLAT_DS | Mode::FLAT_ES;
+    let long = Mode::PE | Mode::CODE64;
     let protected32 = Mode::PE | Mode::CODE32 | Mode::STACK32;
     [
         0,
@@ -45,6 +50,8 @@ fn places() -> Vec<Place> {
         protected32 | 3 << Mode::CPL_SHIFT,
         protected32 | Mode::TF,
         Mode::SHADOW | flat,
+        long | flat,
+        long | flat | Mode::EDGE | 3 << Mode::CPL_SHIFT,
     ]
     .map(|bits| Place { mode: Mode(bits), ip: 0xF123, page_off: 0x123, cs_limit: 0xFFFF })
     .to_vec()
@@ -57,8 +64,7 @@ fn every_row_lowers_to_a_block_that_verifies() {
     for (row, info) in ROWS.iter().enumerate() {
         let mut lowered = 0;
         for place in places() {
-            let size =
-                if place.mode.has(Mode::CODE32) { CodeSize::Bits32 } else { CodeSize::Bits16 };
+            let size = crate::front::code_size(place.mode);
             for modrm in [0xCB, 0x4B, 0x44, 0xDA] {
                 let Some(insn) = sample(row as u16, info, size, modrm) else { continue };
                 lowered += 1;
