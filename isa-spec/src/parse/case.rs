@@ -162,7 +162,7 @@ fn register_bits(name: &str) -> Option<u32> {
     match name {
         "eip" | "cr0" | "cr2" | "cr3" | "cr4" | "eflags" => Some(32),
         "ip" | "ldtr" | "tr" => Some(16),
-        "rip" => Some(64),
+        "rip" | "r8" | "r9" | "r10" | "r11" | "r12" | "r13" | "r14" | "r15" => Some(64),
         _ => None,
     }
 }

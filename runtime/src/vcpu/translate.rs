@@ -67,7 +67,7 @@ impl Translator {
             Some(off) => off,
             None => phys.0 | 1 << 63,
         };
-        let mode = cpu.mode();
+        let mode = cpu.mode().at(pc);
         let place = place_of(cpu, pc);
         let flat = place.is_flat();
         Ok(Key {
@@ -142,7 +142,7 @@ impl Translator {
 fn place_of(cpu: &Cpu, pc: u64) -> Place {
     let cs = &cpu.state.seg[usize::from(seg::CS)];
     Place {
-        mode: cpu.mode(),
+        mode: cpu.mode().at(pc),
         ip: pc,
         page_off: cpu.lin_pc(pc).page_offset() as u32,
         cs_limit: cs.limit,
