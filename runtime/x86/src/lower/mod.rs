@@ -22,6 +22,8 @@ mod kinds;
 mod leave;
 #[allow(dead_code, reason = "as above")]
 mod mem;
+#[allow(dead_code, reason = "as above")]
+mod native;
 mod node;
 mod operand;
 mod privilege;

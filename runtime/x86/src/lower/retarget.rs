@@ -126,6 +126,8 @@ impl Lower<'_> {
                 op.code.is_branch() && colds.iter().any(|cold| cold.label == op.imm);
             is_cold_branch
                 || matches!(op.code, Code::Ld | Code::St | Code::Ptr | Code::Call | Code::Raise)
+                || op.code == Code::SimdEnter
+                || op.code == Code::Native && op.exposes_state()
         });
         if let Some(start) = ops.first_mut() {
             start.y = u8::from(may_fault);
