@@ -49,10 +49,15 @@ fn uses(insn: &Insn) -> Uses<'_> {
         }
         _ => {}
     });
-    each_stmt(&insn.body, &mut |stmt| {
-        if let StmtKind::Assign(Place::Operand(name) | Place::Field(name, _), _) = &stmt.kind {
+    each_stmt(&insn.body, &mut |stmt| match &stmt.kind {
+        StmtKind::Assign(Place::Operand(name) | Place::Field(name, _), _) => {
             uses.written.insert(name);
         }
+        StmtKind::Native(written, read) => {
+            uses.written.extend(written.iter().map(String::as_str));
+            uses.read.extend(read.iter().map(String::as_str));
+        }
+        _ => {}
     });
     uses
 }
@@ -105,7 +110,7 @@ fn modrm(row: &Row, tell: &mut dyn FnMut(String)) {
         row.forms.iter().find(|x| f(x)).map(|x| form_name(*x)).unwrap_or_default()
     };
     // `/n` may pick one control or debug register; the operand's value is its number then.
-    let general = |f: &Form| matches!(f, Form::G(_) | Form::Sw);
+    let general = |f: &Form| matches!(f, Form::G(_) | Form::Sw | Form::V(_) | Form::P(_));
     match row.opcode.modrm {
         ModRm::Any => {}
         ModRm::Reg(n) if row.forms.iter().any(general) => {
@@ -247,6 +252,9 @@ fn attributes(row: &Row, tell: &mut dyn FnMut(String)) {
         if row.attrs.has(a) && row.attrs.has(b) {
             tell(format!("`{a}` and `{b}` exclude each other"));
         }
+    }
+    if row.opcode.vex.is_some() && row.opcode.text.contains("REX") {
+        tell("a VEX row has no REX prefix: write W1".to_string());
     }
     if row.attrs.has("nomod") && !row.forms.iter().any(|f| matches!(f, Form::R(_))) {
         tell("`nomod`: the row has no `R` operand".to_string());

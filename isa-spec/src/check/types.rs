@@ -102,8 +102,20 @@ impl<'a> Typer<'a> {
             Form::Mp | Form::Ap => self.fail(pos, format!("write `{name}.off` or `{name}.sel`")),
             Form::Ma => self.fail(pos, format!("write `{name}.lo` or `{name}.hi`")),
             Form::Ms => self.fail(pos, format!("write `{name}.limit` or `{name}.base`")),
-            _ => form.width(self.sizes.osz).map_or(Ty::Unknown, Ty::Int),
+            _ => match form.width(self.sizes.osz) {
+                Some(width) => Ty::Int(width),
+                None => self.no_number(name, form, pos),
+            },
         }
+    }
+
+    /// A vector or x87 operand where a number is wanted.
+    fn no_number(&mut self, name: &str, form: Form, pos: Pos) -> Ty {
+        let form = crate::parse::form::form_name(form);
+        self.fail(
+            pos,
+            format!("`{name}` ({form}) is no number: `native!`, or `num({name})` and a helper"),
+        )
     }
 
     /// Type of a field of an operand.
@@ -402,7 +414,13 @@ impl<'a> Typer<'a> {
                 self.fail(pos, format!("`{name}` can be assigned by its fields only"));
                 None
             }
-            _ => form.width(self.sizes.osz),
+            _ => {
+                let width = form.width(self.sizes.osz);
+                if width.is_none() {
+                    self.no_number(name, form, pos);
+                }
+                width
+            }
         }
     }
 
