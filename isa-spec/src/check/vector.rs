@@ -111,7 +111,7 @@ fn attributes(row: &Row, tell: &mut dyn FnMut(String)) {
         tell("`vsib`: this is no VEX row".to_string());
     }
     for name in ["nowait", "control"] {
-        if has(name) && !has("x87") {
+        if has(name) && !has("x87") && !has("wait") {
             tell(format!("`{name}`: this is no `x87` row"));
         }
     }

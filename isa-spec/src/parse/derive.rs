@@ -49,9 +49,13 @@ fn legacy(form: Form) -> Form {
     }
 }
 
-/// Finishes a VEX row: real and virtual-8086 mode have none, and where L is ignored nothing grows with it.
+/// Finishes a VEX row: real and virtual-8086 mode have none, what an insn says of its legacy rows is not meant, and
+/// where L is ignored nothing grows with it.
 fn vex_row(mut row: Row) -> Row {
     set(&mut row.attrs, "pe", "");
+    if row.attrs.has("avx") {
+        drop_all(&mut row.attrs, &["sse", "mmx", "align"]);
+    }
     if row.opcode.vex.is_some_and(|vex| vex.l == VexL::Lig) {
         let narrow = |form: &Form| match form.any_size() {
             Some(Sz::X) => form.resized(Sz::Dq),
@@ -101,7 +105,6 @@ fn vex(own: &Row, asked: &Attrs, feature: &str, l: VexL) -> Row {
     let l = if asked.has("scalar") { VexL::Lig } else { l };
     row.opcode.vex = Some(Vex { l, w });
     row.opcode.text = opcode::vex_text(&row.opcode);
-    drop_all(&mut row.attrs, &["sse", "mmx", "align"]);
     set(&mut row.attrs, "avx", "");
     set(&mut row.attrs, "cpuid", feature);
     let with_v = |text: &str| {
