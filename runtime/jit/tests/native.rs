@@ -173,7 +173,7 @@ fn bit_manipulation_without_simd_state() {
         native_i32 esp,_,ebp,_,f2.0f38.f0,reg=inout,rm=in0,byte
         guest_ptr_i64 tmp0,$0x1004,ds,2,r
         native_i32 r10d,tmp0,_,_,f2.0f38.f1,reg=inout,rm=mem,r2,opsize
-        native_i16 si,_,cx,_,f3.0f.bd,reg=out,rm=in0,opsize,writes=cz
+        native_i16 si,_,cx,_,f3.0f.b8,reg=out,rm=in0,opsize,writes=cpazso
         goto_tb $0x1,$0x10";
     let (s, _) = check(text, |_| ());
     assert_ne!(s.gpr[9], State::new(7).gpr[9]);
