@@ -342,8 +342,8 @@ impl Vcpu {
         let Some(far) = self.far_entry(to, pc) else { return };
         let cpu = &mut self.core.cpu;
         let tag = pc ^ cpu.state.jump_ctx;
-        let user = cpu.state.cpl == 3;
-        let slot = &mut cpu.tlb.view_mut(user).jump[pc as usize & (jit::abi::JUMP_ENTRIES - 1)];
+        let view = cpu.view();
+        let slot = &mut cpu.tlb.view_mut(view).jump[pc as usize & (jit::abi::JUMP_ENTRIES - 1)];
         (slot.tag, slot.host) = (tag, far);
     }
     /// Host address of a block's entry for indirect jumps, made when first wanted.

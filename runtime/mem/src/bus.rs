@@ -68,6 +68,8 @@ pub trait Bus {
     fn take_nmi(&mut self) -> bool {
         false
     }
+    /// The processor's FERR# pin: an x87 exception with CR0.NE clear.
+    fn ferr(&mut self) {}
     /// Time stamp counter value for RDTSC.
     fn tsc(&mut self) -> u64;
     /// State of the A20 gate: false masks bit 20 of every physical address.

@@ -110,7 +110,7 @@ extern "C" fn slow_memory(state: *mut CpuState) -> u32 {
     let off = cpu.state.scratch[0].wrapping_sub(base) & offset_mask(cpu.mode());
     let value = cpu.state.scratch[1];
     let done = match meta_kind(meta) {
-        0 => cpu.slow_load(seg, off, size).map(Slow::Done),
+        0 => cpu.slow_load(seg, off, size),
         1 => cpu.slow_store(seg, off, size, value),
         2 => cpu.slow_ptr(seg, off, size, AccessKind::R),
         3 => cpu.slow_ptr(seg, off, size, AccessKind::W),

@@ -7,11 +7,12 @@
 use ir::AccessKind;
 use mem::{Access, Lin, PageKind, Phys, Size, line_mask};
 
-use crate::cpu::{Cpu, cr0};
+use crate::cpu::{Cpu, cr0, is_canonical};
 use crate::fault::Fault;
 use crate::flags;
 use crate::segment::{Segment, attr};
 use crate::state::seg;
+use crate::tlb::{ViewId, right};
 
 /// A translated operand: one or two physical pieces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,22 +92,23 @@ impl Cpu {
 
 /// Translated operands.
 impl Cpu {
-    /// Translates `bytes` at `lin` for `access` at privilege level `cpl`.
+    /// Translates `bytes` at `lin` for `access` in a view.
     pub(crate) fn span(
         &mut self,
         lin: Lin,
         bytes: u32,
         access: Access,
-        cpl: u32,
+        view: ViewId,
     ) -> Result<Span, Fault> {
-        let lin = Lin(lin.0 & 0xFFFF_FFFF);
-        let first = self.translate(lin, access, cpl)?;
+        let mask = self.lin_mask();
+        let lin = Lin(lin.0 & mask);
+        let first = self.translate_in(lin, access, view)?;
         let room = 4096 - lin.page_offset() as u32;
         if bytes <= room {
             return Ok(Span { first: first.0, second: 0, split: bytes });
         }
-        let next = Lin(lin.page().add(4096).0 & 0xFFFF_FFFF);
-        let second = self.translate(next, access, cpl)?;
+        let next = Lin(lin.page().add(4096).0 & mask);
+        let second = self.translate_in(next, access, view)?;
         Ok(Span { first: first.0, second: second.0, split: room })
     }
 
@@ -183,15 +185,23 @@ impl Span {
 
 /// Linear accesses of the processor itself (descriptor tables, TSS): always as supervisor.
 impl Cpu {
+    /// Translates as supervisor; #GP(0) when not canonical.
+    pub(crate) fn sys_span(&mut self, lin: u64, bytes: u32, access: Access) -> Result<Span, Fault> {
+        if self.is_long() && !is_canonical_span(lin, bytes) {
+            return Err(Fault::gp(0));
+        }
+        self.span(Lin(lin), bytes, access, ViewId::Supervisor)
+    }
+
     /// Reads 1, 2, 4 or 8 bytes as supervisor.
     pub(crate) fn sys_read(&mut self, lin: u64, bytes: u32) -> Result<u64, Fault> {
-        let span = self.span(Lin(lin), bytes, Access::Read, 0)?;
+        let span = self.sys_span(lin, bytes, Access::Read)?;
         Ok(self.span_read(&span, 0, bytes))
     }
 
     /// Writes 1, 2, 4 or 8 bytes as supervisor.
     pub(crate) fn sys_write(&mut self, lin: u64, bytes: u32, value: u64) -> Result<(), Fault> {
-        let span = self.span(Lin(lin), bytes, Access::Write, 0)?;
+        let span = self.sys_span(lin, bytes, Access::Write)?;
         self.span_write(&span, 0, bytes, value);
         Ok(())
     }
@@ -209,15 +219,27 @@ impl Cpu {
     ) -> Result<Lin, Fault> {
         let s = &self.state.seg[usize::from(n) % seg::COUNT];
         let refuse = if n == seg::SS { Fault::ss(0) } else { Fault::gp(0) };
+        if self.is_code64() {
+            let base = if n >= seg::FS { s.base } else { 0 };
+            let lin = base.wrapping_add(off);
+            if !is_canonical_span(lin, bytes) {
+                return Err(refuse);
+            }
+            return self.aligned(Lin(lin), bytes);
+        }
         if self.is_protected() && !may_access(s, access) {
             return Err(refuse);
         }
         if !in_limit(s, off, bytes) {
             return Err(refuse);
         }
-        let lin = Lin(s.base.wrapping_add(off) & 0xFFFF_FFFF);
+        self.aligned(Lin(s.base.wrapping_add(off) & 0xFFFF_FFFF), bytes)
+    }
+
+    /// The alignment check of a scalar operand.
+    const fn aligned(&self, lin: Lin, bytes: u32) -> Result<Lin, Fault> {
         let is_scalar = bytes <= 8 && bytes.is_power_of_two();
-        if is_scalar && self.checks_alignment() && lin.0 & u64::from(bytes - 1) != 0 {
+        if is_scalar && self.checks_alignment() && lin.0 & (bytes as u64 - 1) != 0 {
             return Err(Fault::ac());
         }
         Ok(lin)
@@ -237,7 +259,9 @@ impl Cpu {
         access: Access,
     ) -> Result<Span, Fault> {
         let lin = self.seg_lin(n, off, bytes, access)?;
-        self.span(lin, bytes, access, self.state.cpl)
+        let span = self.span(lin, bytes, access, self.data_view())?;
+        self.watch(lin, bytes, access);
+        Ok(span)
     }
 
     /// Loads 1, 2, 4 or 8 bytes.
@@ -275,14 +299,22 @@ impl Cpu {
 /// Slow paths of generated code: full checks, then the TLB entry for the next time.
 impl Cpu {
     /// A load that missed the fast path.
-    pub fn slow_load(&mut self, n: u8, off: u64, bytes: u32) -> Result<u64, Fault> {
-        self.load(n, off, bytes)
+    pub fn slow_load(&mut self, n: u8, off: u64, bytes: u32) -> Result<Slow, Fault> {
+        let lin = self.seg_lin(n, off, bytes, Access::Read)?;
+        let span = self.span(lin, bytes, Access::Read, self.data_view())?;
+        if self.watches_data() && self.watch_hits(lin, bytes, Access::Read) != 0 {
+            return Ok(Slow::EvalOne);
+        }
+        Ok(Slow::Done(self.span_read(&span, 0, bytes)))
     }
 
     /// A store that missed the fast path. Over translated code nothing is done.
     pub fn slow_store(&mut self, n: u8, off: u64, bytes: u32, value: u64) -> Result<Slow, Fault> {
         let lin = self.seg_lin(n, off, bytes, Access::Write)?;
-        let span = self.span(lin, bytes, Access::Write, self.state.cpl)?;
+        let span = self.span(lin, bytes, Access::Write, self.data_view())?;
+        if self.watches_data() && self.watch_hits(lin, bytes, Access::Write) != 0 {
+            return Ok(Slow::EvalOne);
+        }
         match self.plain_ram(&span, bytes, true) {
             Some(at) => {
                 self.refill(lin, &span);
@@ -305,7 +337,10 @@ impl Cpu {
         kind: AccessKind,
     ) -> Result<Slow, Fault> {
         let lin = self.seg_lin(n, off, bytes, access_of(kind))?;
-        let span = self.span(lin, bytes, access_of(kind), self.state.cpl)?;
+        let span = self.span(lin, bytes, access_of(kind), self.data_view())?;
+        if self.watches_data() && self.watch_hits(lin, bytes, access_of(kind)) != 0 {
+            return Ok(Slow::EvalOne);
+        }
         let is_write = kind != AccessKind::R;
         let Some(at) = self.plain_ram(&span, bytes, is_write) else {
             return Ok(self.on_code(&span, bytes));
@@ -331,11 +366,18 @@ impl Cpu {
 
     /// Enters the write entry of a page whose code has gone since it was translated.
     fn refill(&mut self, lin: Lin, span: &Span) {
-        let is_user = self.state.cpl == 3;
-        if self.tlb.view(is_user).write_host(lin).is_none() {
-            self.enter_tlb(lin, Phys(span.first).page(), true, is_user);
+        let view = self.data_view();
+        if self.tlb.view(view).write_host(lin).is_none() {
+            // The access is a permitted write, so nothing can be wrong with reads.
+            self.enter_tlb(lin, Phys(span.first).page(), right::R | right::W, view);
         }
     }
+}
+
+/// Are all of `bytes` bytes at `lin` canonical?
+pub(crate) const fn is_canonical_span(lin: u64, bytes: u32) -> bool {
+    let last = lin.wrapping_add(bytes.saturating_sub(1) as u64);
+    is_canonical(lin) && is_canonical(last) && last >= lin
 }
 
 /// May a protected-mode segment be accessed so?

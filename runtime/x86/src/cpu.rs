@@ -9,11 +9,12 @@ use std::sync::Arc;
 use mem::{Bus, GuestRam, Lin, Phys, PhysMap};
 
 use crate::access::Handles;
+use crate::cpuid::Model;
 use crate::flags;
 use crate::mode::Mode;
 use crate::segment::{Segment, attr};
 use crate::state::{CpuState, MXCSR_RESET, TableReg, Window, seg};
-use crate::tlb::{INDEX_MASK, Tlb};
+use crate::tlb::{INDEX_MASK, Tlb, ViewId};
 
 /// CR0 bits.
 pub mod cr0 {
@@ -43,24 +44,53 @@ pub mod cr0 {
 
 /// CR4 bits.
 pub mod cr4 {
+    /// Virtual-8086 mode extensions. Not offered.
+    pub const VME: u64 = 1;
+    /// Protected-mode virtual interrupts. Not offered.
+    pub const PVI: u64 = 1 << 1;
     /// RDTSC is privileged.
     pub const TSD: u64 = 1 << 2;
+    /// I/O breakpoints; DR4 and DR5 do not exist.
+    pub const DE: u64 = 1 << 3;
     /// 4 MiB pages.
     pub const PSE: u64 = 1 << 4;
-    /// Three-level paging.
+    /// 64-bit page-table entries.
     pub const PAE: u64 = 1 << 5;
+    /// Machine checks are reported.
+    pub const MCE: u64 = 1 << 6;
     /// Global pages.
     pub const PGE: u64 = 1 << 7;
     /// RDPMC is open to all.
     pub const PCE: u64 = 1 << 8;
-    /// The system saves SSE state. Kept as written; nothing depends on it until the tables hold SSE.
+    /// The system saves SSE state.
     pub const OSFXSR: u64 = 1 << 9;
-    /// The system handles SIMD exceptions. Kept as written.
+    /// The system handles SIMD exceptions.
     pub const OSXMMEXCPT: u64 = 1 << 10;
+    /// SGDT, SIDT, SLDT, SMSW and STR are privileged.
+    pub const UMIP: u64 = 1 << 11;
+    /// RDFSBASE and its like exist.
+    pub const FSGSBASE: u64 = 1 << 16;
+    /// Process-context identifiers in CR3.
+    pub const PCIDE: u64 = 1 << 17;
+    /// XSAVE and XCR0 exist.
+    pub const OSXSAVE: u64 = 1 << 18;
+    /// The supervisor cannot fetch from user pages.
+    pub const SMEP: u64 = 1 << 20;
+    /// The supervisor reaches user pages only with EFLAGS.AC set.
+    pub const SMAP: u64 = 1 << 21;
 }
 
-/// Family 6, model 1, stepping 9: a Pentium Pro.
-pub const SIGNATURE: u32 = 0x619;
+/// EFER bits.
+pub mod efer {
+    /// SYSCALL and SYSRET exist.
+    pub const SCE: u64 = 1;
+    /// Paging enters IA-32e mode.
+    pub const LME: u64 = 1 << 8;
+    /// IA-32e mode is on.
+    pub const LMA: u64 = 1 << 10;
+    /// XD in page-table entries counts.
+    pub const NXE: u64 = 1 << 11;
+}
 
 /// What `jump_ctx` numbers: a translation context.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -93,24 +123,34 @@ pub struct Cpu {
     pub nmi_blocked: bool,
     /// The insn just run must not raise a single-step trap (software interrupts).
     pub(crate) inhibit_step: bool,
+    /// IRET has just loaded RF: it holds for the next insn.
+    pub(crate) keep_rf: bool,
+    /// DR6 bits of a #DB due when the current insn is done.
+    pub(crate) pending_db: u64,
+    /// Breakpoints that DR7 arms.
+    pub(crate) armed: crate::debug::Armed,
+    /// What the processor model means for the rules here.
+    pub(crate) caps: Caps,
+    pub(crate) model: Model,
     /// The interrupt shadow that is on came from STI, which does not hold off single-step traps.
     pub(crate) shadow_is_sti: bool,
     pub(crate) a20_mask: u64,
     pub(crate) pdpte: [u64; 4],
     pub(crate) handles: Handles,
-    pub(crate) msr: crate::system::Msrs,
+    pub(crate) msr: crate::msr::Msrs,
     /// Nesting of faults inside task switches.
     pub(crate) delivery_depth: u32,
     map_generation: u64,
     mode: Mode,
-    contexts: Vec<(Context, u32)>,
-    last_context: u32,
+    contexts: Vec<(Context, u16)>,
+    last_context: u16,
     current: Context,
 }
 
 impl Cpu {
     /// A CPU in reset state.
     pub fn new(ram: Arc<GuestRam>, map: Arc<PhysMap>, bus: Box<dyn Bus>) -> Self {
+        let model = Model::max(None);
         let mut cpu = Self {
             state: CpuState::default(),
             ram,
@@ -122,11 +162,16 @@ impl Cpu {
             shutdown: false,
             nmi_blocked: false,
             inhibit_step: false,
+            keep_rf: false,
+            pending_db: 0,
+            armed: crate::debug::Armed::default(),
+            caps: model.caps(),
+            model,
             shadow_is_sti: false,
             a20_mask: !0,
             pdpte: [0; 4],
             handles: Handles::default(),
-            msr: crate::system::Msrs::default(),
+            msr: crate::msr::Msrs::default(),
             delivery_depth: 0,
             map_generation: 0,
             mode: Mode(0),
@@ -142,10 +187,11 @@ impl Cpu {
     pub fn reset(&mut self) {
         let poll = self.state.poll;
         let data = Segment { selector: 0, attr: 0x93, limit: 0xFFFF, base: 0 };
+        let signature = self.model.signature();
         self.state =
             CpuState { poll, df: 1, tlb_mask: INDEX_MASK, pc: 0xFFF0, ..Default::default() };
         let s = &mut self.state;
-        s.gpr[2] = u64::from(SIGNATURE);
+        s.gpr[2] = u64::from(signature);
         s.seg = [data; seg::COUNT];
         s.seg[usize::from(seg::CS)] = Segment { selector: 0xF000, base: 0xFFFF_0000, ..data };
         s.ldtr = Segment { attr: 0x82, ..data };
@@ -162,9 +208,12 @@ impl Cpu {
         self.shutdown = false;
         self.nmi_blocked = false;
         self.inhibit_step = false;
+        self.keep_rf = false;
+        self.pending_db = 0;
+        self.armed = crate::debug::Armed::default();
         self.shadow_is_sti = false;
         self.pdpte = [0; 4];
-        self.msr = crate::system::Msrs::default();
+        self.msr = crate::msr::Msrs::default();
         self.smc.clear();
         self.sync_bus();
         self.flush_tlb();
@@ -180,6 +229,21 @@ impl Cpu {
     /// Virtual-8086 mode.
     pub const fn is_vm86(&self) -> bool {
         self.state.cr0 & cr0::PE != 0 && self.state.eflags & flags::VM != 0
+    }
+
+    /// IA-32e mode is on: 64-bit or compatibility mode.
+    pub const fn is_long(&self) -> bool {
+        self.state.efer & efer::LMA != 0
+    }
+
+    /// 64-bit mode, by the code segment in force.
+    pub const fn is_code64(&self) -> bool {
+        self.is_long() && self.state.seg[seg::CS as usize].attr & attr::L != 0
+    }
+
+    /// The bits of a linear address.
+    pub(crate) const fn lin_mask(&self) -> u64 {
+        if self.is_long() { !0 } else { 0xFFFF_FFFF }
     }
 
     /// The mode bits as of the last [`Cpu::sync_mode`].
@@ -250,6 +314,16 @@ impl Cpu {
             w.base == 0 && w.read_end == 1 << 32 && w.write_end == 1 << 32
         };
         let is_64k = s.window.iter().all(|w| w.read_end == 0x1_0000 && w.write_end == 0x1_0000);
+        let common = [
+            (s.eflags & flags::TF != 0, Mode::TF),
+            (s.shadow != 0, Mode::SHADOW),
+            (self.breaks_on_code(), Mode::BREAK),
+        ];
+        let common = common.iter().fold(0, |m, &(on, bit)| if on { m | bit } else { m });
+        let common = common | (s.cpl & 3) << Mode::CPL_SHIFT;
+        if self.is_code64() {
+            return Mode(common | Mode::ALWAYS_64);
+        }
         let bits = [
             (cs.attr & attr::DB != 0, Mode::CODE32),
             (ss.attr & attr::DB != 0, Mode::STACK32),
@@ -259,20 +333,21 @@ impl Cpu {
             (is_flat(seg::SS), Mode::FLAT_SS),
             (is_flat(seg::DS), Mode::FLAT_DS),
             (is_flat(seg::ES), Mode::FLAT_ES),
-            (s.eflags & flags::TF != 0, Mode::TF),
             (is_64k, Mode::ALL_64K),
-            (s.shadow != 0, Mode::SHADOW),
         ];
         let set = bits.iter().fold(0, |m, &(on, bit)| if on { m | bit } else { m });
-        Mode(set | (s.cpl & 3) << Mode::CPL_SHIFT)
+        Mode(set | common)
     }
 
-    /// The fast-path window of a segment. With alignment checking on every access is slow.
+    /// The fast-path window of a segment. 64-bit code uses only the base.
     fn window_of(&self, n: usize) -> Window {
         let s = &self.state.seg[n];
-        let closed = Window { base: s.base, read_end: 0, write_end: 0 };
-        if s.is_expand_down() || self.checks_alignment() {
-            return closed;
+        if self.is_code64() {
+            let base = if n >= usize::from(seg::FS) { s.base } else { 0 };
+            return Window { base, read_end: u64::MAX, write_end: u64::MAX };
+        }
+        if s.is_expand_down() {
+            return Window { base: s.base, read_end: 0, write_end: 0 };
         }
         let end = u64::from(s.limit) + 1;
         if !self.is_protected() {
@@ -291,12 +366,12 @@ impl Cpu {
         self.current = context;
         let known = self.contexts.iter().find(|(c, _)| *c == context).map(|&(_, n)| n);
         let number = known.unwrap_or_else(|| self.new_context(context));
-        self.state.jump_ctx = u64::from(number) << 32;
+        self.state.jump_ctx = u64::from(number) << 48;
     }
 
-    fn new_context(&mut self, context: Context) -> u32 {
+    fn new_context(&mut self, context: Context) -> u16 {
         const KEPT: usize = 64;
-        if self.last_context == u32::MAX {
+        if self.last_context == u16::MAX {
             self.last_context = 0;
             self.contexts.clear();
             self.tlb.flush_jumps();
@@ -337,9 +412,14 @@ impl Cpu {
         }
     }
 
-    /// Host address of the TLB view for the current privilege level.
+    /// The view that generated code uses now.
+    pub fn view(&self) -> ViewId {
+        if self.checks_alignment() { ViewId::Closed } else { self.data_view() }
+    }
+
+    /// Host address of the TLB view that generated code uses now.
     pub fn tlb_base(&mut self) -> u64 {
-        self.tlb.base(self.state.cpl == 3)
+        self.tlb.base(self.view())
     }
 
     /// Looks at the A20 gate and the physical map; true if they changed and the TLB was flushed.
@@ -365,11 +445,61 @@ impl Cpu {
     /// Physical address of the code byte at `pc`, for the current mode, as a fetch.
     pub fn fetch_phys(&mut self, pc: u64) -> Result<Phys, crate::fault::Fault> {
         let lin = self.lin_pc(pc);
+        if !is_canonical(lin.0) {
+            return Err(crate::fault::Fault::gp(0));
+        }
         self.translate(lin, mem::Access::Fetch, self.state.cpl)
     }
 
     /// Linear address of instruction pointer `pc`.
     pub const fn lin_pc(&self, pc: u64) -> Lin {
+        if self.is_code64() {
+            return Lin(pc);
+        }
         Lin(self.state.seg[seg::CS as usize].base.wrapping_add(pc) & 0xFFFF_FFFF)
     }
+}
+
+/// The facts about the processor model that the system architecture depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Caps {
+    /// Width of physical addresses.
+    pub(crate) phys_bits: u8,
+    /// 4 MiB pages above 4 GiB.
+    pub(crate) pse36: bool,
+    /// 1 GiB pages.
+    pub(crate) page_1g: bool,
+    /// Vendor is AMD: SYSCALL in compatibility mode, SYSENTER not in long mode, null FS and GS keep their base.
+    pub(crate) is_amd: bool,
+    /// CPUID, and with it EFLAGS.ID.
+    pub(crate) has_cpuid: bool,
+    /// 64-bit mode and its MSRs.
+    pub(crate) has_long: bool,
+    /// SYSENTER and its MSRs.
+    pub(crate) has_sep: bool,
+    /// MTRRs.
+    pub(crate) has_mtrr: bool,
+    /// The page attribute table.
+    pub(crate) has_pat: bool,
+    /// IA32_APIC_BASE.
+    pub(crate) has_apic: bool,
+    /// Machine-check banks.
+    pub(crate) has_mca: bool,
+    /// IA32_TSC_ADJUST.
+    pub(crate) has_tsc_adjust: bool,
+    /// IA32_TSC_AUX.
+    pub(crate) has_tsc_aux: bool,
+    /// IA32_SPEC_CTRL.
+    pub(crate) has_spec_ctrl: bool,
+    /// Bits of CR4 that can be set.
+    pub(crate) cr4: u64,
+    /// Bits of XCR0 that can be set; 0 without XSAVE.
+    pub(crate) xcr0: u64,
+    /// Bits of EFER that can be set.
+    pub(crate) efer: u64,
+}
+
+/// Is the address canonical: bits 47 to 63 equal?
+pub(crate) const fn is_canonical(at: u64) -> bool {
+    ((at << 16) as i64 >> 16) as u64 == at
 }

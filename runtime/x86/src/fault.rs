@@ -55,6 +55,8 @@ pub mod pf {
     pub const USER: u32 = 4;
     /// A reserved bit was set in a paging structure.
     pub const RESERVED: u32 = 8;
+    /// The access was an instruction fetch.
+    pub const FETCH: u32 = 16;
 }
 
 /// DR6 bits reported with #DB.

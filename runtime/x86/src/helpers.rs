@@ -1,27 +1,21 @@
 //! The helpers that the tables declare (`isa-spec/x86/helpers.isa`): thin bindings from 64-bit
 //! arguments to the algorithms in the other modules.
 
-use mem::{Access, Lin};
+use mem::Access;
 
-use crate::cpu::{Cpu, cr0};
+use crate::cpu::{Cpu, cr0, cr4, is_canonical};
 use crate::fault::Fault;
 use crate::flags;
 use crate::interrupt::Source;
 use crate::lower::helpers::Helpers;
-use crate::stack::stack_mask;
 use crate::state::{TableReg, seg};
 
 /// Bit 32 of LAR's and LSL's result: the selector was valid.
 const VALID: u64 = 1 << 32;
 
-/// CR4.UMIP: SGDT, SIDT, SLDT, SMSW and STR are the supervisor's.
-const CR4_UMIP: u64 = 1 << 11;
-/// CR4.FSGSBASE.
-const CR4_FSGSBASE: u64 = 1 << 16;
-
 /// A linear address that the processor takes, or #GP(0).
 const fn canonical(lin: u64) -> Result<u64, Fault> {
-    if lin.wrapping_add(1 << 47) >> 48 == 0 { Ok(lin) } else { Err(Fault::gp(0)) }
+    if is_canonical(lin) { Ok(lin) } else { Err(Fault::gp(0)) }
 }
 
 const fn valid(v: Option<u32>) -> u64 {
@@ -36,40 +30,40 @@ impl Helpers for Cpu {
 
     // Far control transfer, interrupts, tasks.
     fn far_jmp(&mut self, sel: u64, off: u64, osz: u64, next: u64) -> Result<(), Fault> {
-        self.jump_far(sel as u16, off as u32, osz as u32, next as u32)
+        self.jump_far(sel as u16, off, osz as u32, next)
     }
     fn far_call(&mut self, sel: u64, off: u64, osz: u64, next: u64) -> Result<(), Fault> {
-        self.call_far(sel as u16, off as u32, osz as u32, next as u32)
+        self.call_far(sel as u16, off, osz as u32, next)
     }
     fn far_ret(&mut self, osz: u64, release: u64) -> Result<(), Fault> {
         self.return_far(osz as u32, release as u32)
     }
     fn iret(&mut self, osz: u64, next: u64) -> Result<(), Fault> {
-        self.interrupt_return(osz as u32, next as u32)
+        self.interrupt_return(osz as u32, next)
     }
     fn soft_int(&mut self, vector: u64, next: u64, kind: u64) -> Result<(), Fault> {
         if kind == 0 {
             self.check_vm86_iopl()?;
         }
         let source = if kind == 3 { Source::Icebp } else { Source::Software };
-        self.software_interrupt(vector as u8, next as u32, source)
+        self.software_interrupt(vector as u8, next, source)
     }
     fn hlt(&mut self, next: u64) {
         self.state.pc = next;
         self.state.halted = 1;
         self.ask_to_leave();
     }
-    fn syscall(&mut self, _next: u64) -> Result<(), Fault> {
-        Err(Fault::ud())
+    fn syscall(&mut self, next: u64) -> Result<(), Fault> {
+        self.enter_by_syscall(next)
     }
-    fn sysret(&mut self, _osz: u64) -> Result<(), Fault> {
-        Err(Fault::ud())
+    fn sysret(&mut self, osz: u64) -> Result<(), Fault> {
+        self.return_by_sysret(osz as u32)
     }
     fn sysenter(&mut self) -> Result<(), Fault> {
-        Err(Fault::ud())
+        self.enter_by_sysenter()
     }
-    fn sysexit(&mut self, _osz: u64) -> Result<(), Fault> {
-        Err(Fault::ud())
+    fn sysexit(&mut self, osz: u64) -> Result<(), Fault> {
+        self.return_by_sysexit(osz as u32)
     }
 
     // Segment and system registers.
@@ -85,11 +79,11 @@ impl Helpers for Cpu {
             2 => Ok(self.state.cr2),
             3 => Ok(self.state.cr3),
             4 => Ok(self.state.cr4),
+            8 if self.caps.has_long => Ok(u64::from(self.task_priority())),
             _ => Err(Fault::ud()),
         }
     }
     fn write_cr(&mut self, n: u64, v: u64) -> Result<(), Fault> {
-        let v = v & 0xFFFF_FFFF;
         match n {
             0 => self.write_cr0(v),
             2 => {
@@ -98,23 +92,24 @@ impl Helpers for Cpu {
             }
             3 => self.write_cr3(v),
             4 => self.write_cr4(v),
+            8 if self.caps.has_long => self.write_cr8(v),
             _ => Err(Fault::ud()),
         }
     }
     fn read_dr(&mut self, n: u64) -> Result<u64, Fault> {
-        self.read_debug(n as u32).map(u64::from)
+        self.read_debug(n as u32)
     }
     fn write_dr(&mut self, n: u64, v: u64) -> Result<(), Fault> {
-        self.write_debug(n as u32, v as u32)
+        self.write_debug(n as u32, v)
     }
     fn clts(&mut self) {
-        self.state.cr0 &= !cr0::TS;
+        self.clear_task_switched();
     }
     fn lmsw(&mut self, v: u64) {
         self.load_msw(v as u16);
     }
     fn umip(&mut self) -> Result<(), Fault> {
-        let is_on = self.state.cr4 & CR4_UMIP != 0;
+        let is_on = self.state.cr4 & cr4::UMIP != 0;
         if is_on && self.state.cpl != 0 { Err(Fault::gp(0)) } else { Ok(()) }
     }
     fn smsw(&mut self) -> u64 {
@@ -167,13 +162,10 @@ impl Helpers for Cpu {
         self.verify(sel as u16, true).map(u64::from)
     }
     fn invlpg(&mut self, seg: u64, off: u64) {
-        let base = self.state.seg[seg as usize % seg::COUNT].base;
-        self.flush_page(Lin(base.wrapping_add(off) & 0xFFFF_FFFF));
-        self.ask_to_leave();
+        self.invalidate_page(seg as u8 % seg::COUNT as u8, off);
     }
-    /// Not offered.
-    fn invpcid(&mut self, _kind: u64, _seg: u64, _off: u64) -> Result<(), Fault> {
-        Err(Fault::ud())
+    fn invpcid(&mut self, kind: u64, seg: u64, off: u64) -> Result<(), Fault> {
+        self.invalidate_context(kind, seg as u8 % seg::COUNT as u8, off)
     }
     fn swapgs(&mut self) {
         let s = &mut self.state;
@@ -181,18 +173,18 @@ impl Helpers for Cpu {
         self.sync_segment(usize::from(seg::GS));
     }
     fn read_base(&mut self, n: u64) -> Result<u64, Fault> {
-        if self.state.cr4 & CR4_FSGSBASE == 0 {
+        if self.state.cr4 & cr4::FSGSBASE == 0 {
             return Err(Fault::ud());
         }
         Ok(self.state.seg[n as usize % seg::COUNT].base)
     }
     fn write_base(&mut self, n: u64, v: u64) -> Result<(), Fault> {
-        if self.state.cr4 & CR4_FSGSBASE == 0 {
+        if self.state.cr4 & cr4::FSGSBASE == 0 {
             return Err(Fault::ud());
         }
         let n = n as usize % seg::COUNT;
-        self.state.seg[n].base = canonical(v)?;
-        self.sync_segment(n);
+        let base = canonical(v)?;
+        self.set_segment_base(n as u8, base);
         Ok(())
     }
     /// INVD, WBINVD: there is no cache to write back.
@@ -223,7 +215,8 @@ impl Helpers for Cpu {
         Ok(())
     }
     fn cpuid(&mut self) {
-        let [a, b, c, d] = Self::identify(self.state.gpr[0] as u32);
+        let (leaf, sub) = (self.state.gpr[0] as u32, self.state.gpr[1] as u32);
+        let [a, b, c, d] = self.identify(leaf, sub);
         self.state.gpr[0] = u64::from(a);
         self.state.gpr[3] = u64::from(b);
         self.state.gpr[1] = u64::from(c);
@@ -281,7 +274,7 @@ impl Helpers for Cpu {
     fn pusha(&mut self, osz: u64) -> Result<(), Fault> {
         let mut frame = self.frame();
         for value in self.state.gpr[..8].iter().copied() {
-            frame.push(osz as u32 / 8, value as u32);
+            frame.push(osz as u32 / 8, value);
         }
         let (_, sp) = self.write_frame(&frame)?;
         self.set_sp(sp);
@@ -326,33 +319,37 @@ impl Helpers for Cpu {
 impl Cpu {
     /// ENTER (SDM Vol. 2): pushes rBP, `level - 1` outer frame pointers and its own, then makes room.
     fn enter_frame(&mut self, size: u64, level: u64, bytes: u32) -> Result<(), Fault> {
-        let mask = stack_mask(&self.ss());
+        let mask = self.sp_mask();
         let width = u64::from(bytes);
         let frame_pointer = self.sp().wrapping_sub(width) & mask;
         let mut frame = self.frame();
-        frame.push(bytes, self.state.gpr[5] as u32);
+        frame.push(bytes, self.state.gpr[5]);
         if level > 0 {
             let mut bp = self.state.gpr[5];
             for _ in 1..level {
                 bp = bp.wrapping_sub(width) & mask;
-                let outer = self.load(seg::SS, bp, bytes)? as u32;
+                let outer = self.load(seg::SS, bp, bytes)?;
                 frame.push(bytes, outer);
             }
-            frame.push(bytes, frame_pointer as u32);
+            frame.push(bytes, frame_pointer);
         }
         let sp = frame.sp().wrapping_sub(size) & mask;
         // The manual's last step: the new top of the stack must be writable.
         let spans = self.check_frame(&frame)?;
         self.seg_span(seg::SS, sp, bytes, Access::Write)?;
         self.fill_frame(&frame, &spans);
-        self.set_register(5, bytes, frame_pointer as u32);
+        self.set_register(5, bytes, frame_pointer);
         self.set_sp(sp);
         Ok(())
     }
 
-    /// Writes a general register at 2 (merging) or 4 bytes.
-    fn set_register(&mut self, n: usize, bytes: u32, v: u32) {
+    /// Writes a general register at 2 (merging), 4 or 8 bytes.
+    fn set_register(&mut self, n: usize, bytes: u32, v: u64) {
         let slot = &mut self.state.gpr[n];
-        *slot = if bytes == 2 { *slot & !0xFFFF | u64::from(v & 0xFFFF) } else { u64::from(v) };
+        *slot = match bytes {
+            2 => *slot & !0xFFFF | v & 0xFFFF,
+            4 => v & 0xFFFF_FFFF,
+            _ => v,
+        };
     }
 }

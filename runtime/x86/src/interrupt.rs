@@ -3,8 +3,7 @@
 //! Source: SDM Vol. 2, "INT n/INTO/INT3/INT1"; Vol. 3A, "Interrupt and Exception Handling" and
 //! "8086 Emulation".
 
-use crate::cpu::Cpu;
-use crate::far::check_offset;
+use crate::cpu::{Cpu, cr0, is_canonical};
 use crate::fault::{Fault, IDT, vector};
 use crate::flags;
 use crate::segment::{Descriptor, Segment, attr, error_code, is_null, system};
@@ -43,18 +42,27 @@ struct Event {
     vector: u8,
     source: Source,
     /// Instruction pointer to push.
-    ip: u32,
+    ip: u64,
     /// EFLAGS image to push.
     flags: u32,
 }
 
 /// What the run loop calls.
 impl Cpu {
-    /// Takes an NMI or interrupt if one is pending and allowed; true if one was taken.
+    /// Takes what is due before the next insn, in the order of priority: the #DB of the last insn, an
+    /// NMI, an interrupt, an instruction breakpoint. True if something was taken.
     pub fn service(&mut self) -> bool {
-        if self.state.shadow != 0 || self.shutdown {
+        if self.shutdown || (self.state.shadow != 0 && !self.shadow_is_sti) {
             return false;
         }
+        if self.pending_db != 0 && self.take_pending_debug() {
+            return true;
+        }
+        let took = self.state.shadow == 0 && self.take_interrupt();
+        took | self.take_code_breakpoint()
+    }
+
+    fn take_interrupt(&mut self) -> bool {
         if !self.nmi_blocked && self.bus.take_nmi() {
             self.nmi_blocked = true;
             self.interrupt(vector::NMI);
@@ -71,7 +79,7 @@ impl Cpu {
     /// Delivers an external interrupt at the current instruction pointer.
     pub fn interrupt(&mut self, n: u8) {
         self.state.halted = 0;
-        let event = self.event(n, Source::External, self.state.pc as u32);
+        let event = self.event(n, Source::External, self.state.pc);
         if let Err(fault) = self.deliver(event) {
             self.deliver_fault(fault);
         }
@@ -80,8 +88,17 @@ impl Cpu {
     /// Raises an exception at the instruction pointer in the state, with everything that may
     /// follow from it: double fault, shutdown.
     pub fn deliver_fault(&mut self, fault: Fault) {
+        if fault.vector == vector::MF && self.state.cr0 & cr0::NE == 0 {
+            // FERR: the board turns it into an interrupt; the insn is tried again until that comes.
+            self.bus.ferr();
+            return;
+        }
         let mut current = fault;
         self.state.halted = 0;
+        if !fault.is_trap {
+            // The insn will run again, and hit its data breakpoints again.
+            self.pending_db = 0;
+        }
         loop {
             match self.deliver_one(current) {
                 Ok(()) => return,
@@ -90,15 +107,6 @@ impl Cpu {
                     None => return self.shut_down(),
                 },
             }
-        }
-    }
-
-    /// The #DB trap after an insn that began with TF set, unless the insn held it off: software
-    /// interrupts clear TF themselves, and loads of SS shield their successor.
-    pub fn finish_step(&mut self) {
-        let is_inhibited = std::mem::take(&mut self.inhibit_step);
-        if !is_inhibited && (self.state.shadow == 0 || self.shadow_is_sti) {
-            self.deliver_fault(Fault::db_trap(crate::fault::dr6::BS));
         }
     }
 
@@ -116,8 +124,7 @@ impl Cpu {
             self.state.dr[6] |= fault.info;
             self.state.dr[7] &= !(1 << 13);
         }
-        let mut event =
-            self.event(fault.vector, Source::Exception(fault.code), self.state.pc as u32);
+        let mut event = self.event(fault.vector, Source::Exception(fault.code), self.state.pc);
         if !fault.is_trap {
             event.flags |= flags::RF;
         }
@@ -128,7 +135,7 @@ impl Cpu {
     pub(crate) fn software_interrupt(
         &mut self,
         n: u8,
-        next: u32,
+        next: u64,
         source: Source,
     ) -> Result<(), Fault> {
         let event = self.event(n, source, next);
@@ -137,12 +144,13 @@ impl Cpu {
         Ok(())
     }
 
-    fn event(&self, vector: u8, source: Source, ip: u32) -> Event {
+    fn event(&self, vector: u8, source: Source, ip: u64) -> Event {
         Event { vector, source, ip, flags: self.state.eflags() }
     }
 
     fn deliver(&mut self, event: Event) -> Result<(), Fault> {
-        let done = match self.state.cr0 & crate::cpu::cr0::PE != 0 {
+        let done = match self.state.cr0 & cr0::PE != 0 {
+            true if self.is_long() => self.deliver_long(event),
             true => self.deliver_protected(event),
             false => self.deliver_real(event),
         };
@@ -162,8 +170,9 @@ impl Cpu {
         let (off, selector) = (entry & 0xFFFF, (entry >> 16) as u16);
         let mut frame = self.frame();
         frame.push(2, event.flags & 0xFFFF);
-        frame.push(2, u32::from(self.state.seg[usize::from(seg::CS)].selector));
+        frame.push(2, self.state.seg[usize::from(seg::CS)].selector);
         frame.push(2, event.ip);
+        let off = u64::from(off);
         let segment = self.code_8086(selector, off)?;
         let (_, sp) = self.write_frame(&frame)?;
         self.set_sp(sp);
@@ -206,7 +215,7 @@ impl Cpu {
             code: event.source.error_code(),
             is_ext: event.source.is_ext(),
         };
-        self.switch_task(selector, tss, reason, event.ip)
+        self.switch_task(selector, tss, reason, event.ip as u32)
     }
 
     fn deliver_gate(&mut self, gate: &Descriptor, event: Event) -> Result<(), Fault> {
@@ -229,16 +238,17 @@ impl Cpu {
         let cpl = if is_inner { d.dpl() } else { self.state.cpl };
         let mut frame = if is_inner { self.inner_frame(cpl, bytes)? } else { self.frame() };
         frame.push(bytes, event.flags);
-        frame.push(bytes, u32::from(self.state.seg[usize::from(seg::CS)].selector));
+        frame.push(bytes, self.state.seg[usize::from(seg::CS)].selector);
         frame.push(bytes, event.ip);
         if let Some(code) = event.source.error_code() {
             frame.push(bytes, code);
         }
         let segment = d.segment(selector);
-        check_offset(&segment, gate.gate_offset())?;
+        self.check_offset(&segment, u64::from(gate.gate_offset()))?;
         self.mark_accessed(&mut d)?;
         let (stack, sp) = self.write_frame(&frame)?;
-        self.enter_handler(gate, Segment { attr: d.attr(), ..segment }, cpl);
+        let code = Segment { attr: d.attr(), ..segment };
+        self.enter_handler(gate, u64::from(gate.gate_offset()), code, cpl);
         self.set_inner_stack(stack, sp, cpl);
         Ok(())
     }
@@ -250,29 +260,29 @@ impl Cpu {
         let mut frame = Frame::new(stack, sp, cpl, error_code(stack.selector));
         if self.is_vm86() {
             for n in [seg::GS, seg::FS, seg::DS, seg::ES] {
-                frame.push(bytes, u32::from(self.state.seg[usize::from(n)].selector));
+                frame.push(bytes, self.state.seg[usize::from(n)].selector);
             }
         }
-        frame.push(bytes, u32::from(self.ss().selector));
-        frame.push(bytes, self.state.gpr[4] as u32);
+        frame.push(bytes, self.ss().selector);
+        frame.push(bytes, self.state.gpr[4]);
         Ok(frame)
     }
 
     /// Commits CS:IP and EFLAGS of a handler.
-    fn enter_handler(&mut self, gate: &Descriptor, code: Segment, cpl: u32) {
+    fn enter_handler(&mut self, gate: &Descriptor, off: u64, code: Segment, cpl: u32) {
         if self.is_vm86() {
             for n in [seg::GS, seg::FS, seg::DS, seg::ES] {
                 self.state.seg[usize::from(n)] = Segment::null(0);
             }
         }
         let is_interrupt_gate = gate.kind() & 1 == 0;
-        let mut off = flags::TF | flags::VM | flags::RF | flags::NT;
+        let mut cleared = flags::TF | flags::VM | flags::RF | flags::NT;
         if is_interrupt_gate {
-            off |= flags::IF;
+            cleared |= flags::IF;
         }
-        self.state.eflags &= !off;
+        self.state.eflags &= !cleared;
         self.set_cs(code, cpl);
-        self.state.pc = u64::from(gate.gate_offset());
+        self.state.pc = off;
     }
 
     /// Pushes an error code on the stack of a task just entered through a task gate.
@@ -286,71 +296,153 @@ impl Cpu {
     }
 }
 
+/// IA-32e mode: 16-byte gates, 64-bit handlers, stacks by IST or level.
+impl Cpu {
+    fn deliver_long(&mut self, event: Event) -> Result<(), Fault> {
+        let code = (u32::from(event.vector) * 8) | IDT;
+        let index = u32::from(event.vector) * 16;
+        if index + 15 > self.state.idtr.limit {
+            return Err(Fault::gp(code));
+        }
+        let at = self.state.idtr.base.wrapping_add(u64::from(index));
+        let both = self.sys_read(at, 8)?;
+        let high = self.sys_read(at.wrapping_add(8), 8)? & 0xFFFF_FFFF;
+        let gate = Descriptor { low: both as u32, high: (both >> 32) as u32, at };
+        let is_gate = matches!(gate.kind(), system::INT_GATE32 | system::TRAP_GATE32);
+        if !gate.is_system() || !is_gate {
+            return Err(Fault::gp(code));
+        }
+        if event.source == Source::Software && gate.dpl() < self.state.cpl {
+            return Err(Fault::gp(code));
+        }
+        if !gate.is_present() {
+            return Err(Fault::np(code));
+        }
+        self.deliver_gate_64(&gate, u64::from(gate.gate_offset()) | high << 32, event)
+    }
+
+    fn deliver_gate_64(&mut self, gate: &Descriptor, off: u64, event: Event) -> Result<(), Fault> {
+        let selector = gate.gate_selector();
+        if is_null(selector) {
+            return Err(Fault::gp(0));
+        }
+        let mut d = self.descriptor_or(selector, Fault::gp)?;
+        if !d.is_code() || d.dpl() > self.state.cpl || !d.is_code64() {
+            return Err(Fault::gp(error_code(selector)));
+        }
+        if !d.is_present() {
+            return Err(Fault::np(error_code(selector)));
+        }
+        let is_inner = !d.is_conforming() && d.dpl() < self.state.cpl;
+        let cpl = if is_inner { d.dpl() } else { self.state.cpl };
+        let sp = match gate.ist() {
+            0 if is_inner => self.inner_sp_64(cpl)?,
+            0 => self.state.gpr[4],
+            ist => self.tss_field_64(0x1C + 8 * ist)?,
+        };
+        let stack = if is_inner { Segment::null(cpl as u16) } else { self.ss() };
+        let mut frame = Frame::new_64(stack, sp & !15, cpl);
+        frame.push(8, self.ss().selector);
+        frame.push(8, self.state.gpr[4]);
+        frame.push(8, event.flags);
+        frame.push(8, self.state.seg[usize::from(seg::CS)].selector);
+        frame.push(8, event.ip);
+        if let Some(code) = event.source.error_code() {
+            frame.push(8, code);
+        }
+        if !is_canonical(off) {
+            return Err(Fault::gp(0));
+        }
+        self.mark_accessed(&mut d)?;
+        let (stack, sp) = self.write_frame(&frame)?;
+        let code = Segment { attr: d.attr(), ..d.segment(selector) };
+        self.enter_handler(gate, off, code, cpl);
+        self.state.seg[usize::from(seg::SS)] = stack;
+        self.state.gpr[4] = sp;
+        Ok(())
+    }
+}
+
 /// IRET.
 impl Cpu {
     /// IRET in all its forms.
-    pub(crate) fn interrupt_return(&mut self, osz: u32, next: u32) -> Result<(), Fault> {
+    pub(crate) fn interrupt_return(&mut self, osz: u32, next: u64) -> Result<(), Fault> {
         let bytes = osz / 8;
         if self.is_vm86() && self.state.iopl() != 3 {
             return Err(Fault::gp(0));
         }
         if self.is_protected() && self.state.eflags & flags::NT != 0 {
-            return self.return_task(next);
+            if self.is_long() {
+                return Err(Fault::gp(0));
+            }
+            return self.return_task(next as u32);
         }
         let ip = self.peek_stack(0, bytes)?;
         let selector = self.peek_stack(1, bytes)? as u16;
-        let image = self.peek_stack(2, bytes)?;
+        let image = self.peek_stack(2, bytes)? as u32;
+        let is_32 = bytes == 4 && !self.is_long();
         if !self.is_protected() {
             let segment = self.code_8086(selector, ip)?;
             let iopl = if self.is_vm86() { 0 } else { flags::IOPL };
             self.set_sp(self.sp().wrapping_add(u64::from(3 * bytes)));
-            self.state.set_eflags_masked(image, always_popped(bytes) | flags::IF | iopl);
+            self.state.set_eflags_masked(image, self.always_popped(bytes) | flags::IF | iopl);
             self.jump_8086(segment, ip);
-        } else if image & flags::VM != 0 && bytes == 4 && self.state.cpl == 0 {
+        } else if image & flags::VM != 0 && is_32 && self.state.cpl == 0 {
             self.return_to_vm86(ip, selector, image)?;
         } else {
             self.return_protected(bytes, ip, selector, image)?;
         }
         self.nmi_blocked = false;
+        self.take_resume_flag(bytes, image);
         Ok(())
+    }
+
+    /// RF of a popped image: kept only while an instruction breakpoint is armed that it could hold off.
+    fn take_resume_flag(&mut self, bytes: u32, image: u32) {
+        if bytes >= 4 && image & flags::RF != 0 && self.breaks_on_code() {
+            self.state.eflags |= flags::RF;
+            self.keep_rf = true;
+        }
     }
 
     fn return_protected(
         &mut self,
         bytes: u32,
-        ip: u32,
+        ip: u64,
         selector: u16,
         image: u32,
     ) -> Result<(), Fault> {
         let old_cpl = self.state.cpl;
         let (mut d, segment) = self.return_code(selector)?;
         let level = u32::from(selector & 3);
-        let outer = match level == old_cpl {
+        let to_64 = self.is_long() && segment.attr & attr::L != 0;
+        // 64-bit code always pops SS and the stack pointer.
+        let outer = match level == old_cpl && !self.is_code64() {
             true => None,
             false => {
                 let sp = self.peek_stack(3, bytes)?;
                 let ss = self.peek_stack(4, bytes)? as u16;
-                Some((self.stack_segment(ss, level, Fault::gp)?, sp))
+                Some((self.outer_stack(ss, level, to_64)?, sp))
             }
         };
-        check_offset(&segment, ip)?;
+        self.check_offset(&segment, ip)?;
         self.mark_accessed(&mut d)?;
-        let mut mask = always_popped(bytes);
+        let mut mask = self.always_popped(bytes);
         if old_cpl <= self.state.iopl() {
             mask |= flags::IF;
         }
         if old_cpl == 0 {
             mask |= flags::IOPL;
-            mask |= if bytes == 4 { flags::VIF | flags::VIP } else { 0 };
+            mask |= if bytes >= 4 { flags::VIF | flags::VIP } else { 0 };
         }
         self.state.set_eflags_masked(image, mask);
         let code = Segment { attr: d.attr(), ..segment };
         match outer {
-            Some((stack, sp)) => self.enter_outer(code, ip, stack, u64::from(sp)),
+            Some((stack, sp)) => self.enter_outer(code, ip, stack, sp),
             None => {
                 self.set_sp(self.sp().wrapping_add(u64::from(3 * bytes)));
                 self.set_cs(code, old_cpl);
-                self.state.pc = u64::from(ip);
+                self.state.pc = ip;
                 self.sync_mode();
             }
         }
@@ -358,7 +450,7 @@ impl Cpu {
     }
 
     /// IRET at CPL 0 with VM set in the popped image.
-    fn return_to_vm86(&mut self, ip: u32, selector: u16, image: u32) -> Result<(), Fault> {
+    fn return_to_vm86(&mut self, ip: u64, selector: u16, image: u32) -> Result<(), Fault> {
         let mut popped = [0; 6];
         for (i, slot) in (3..).zip(&mut popped) {
             *slot = self.peek_stack(i, 4)?;
@@ -369,7 +461,7 @@ impl Cpu {
         let [sp, ss, es, ds, fs, gs] = popped;
         self.state.set_eflags(image & !flags::RF);
         let list = [
-            (seg::CS, u32::from(selector)),
+            (seg::CS, u64::from(selector)),
             (seg::SS, ss),
             (seg::ES, es),
             (seg::DS, ds),
@@ -379,17 +471,20 @@ impl Cpu {
         for (n, selector) in list {
             self.state.seg[usize::from(n)] = Segment::of_8086(selector as u16, attr::VM86);
         }
-        self.state.gpr[4] = u64::from(sp);
+        self.state.gpr[4] = sp;
         self.state.cpl = 3;
-        self.state.pc = u64::from(ip);
+        self.state.pc = ip;
         self.sync_mode();
         Ok(())
     }
 }
 
-/// EFLAGS bits that IRET and POPF load at any privilege level; RF is dropped at once because no
-/// instruction breakpoints exist that it could hold off.
-pub(crate) const fn always_popped(bytes: u32) -> u32 {
-    let low = flags::ARITH | flags::TF | flags::DF | flags::NT;
-    if bytes == 4 { low | flags::AC | flags::ID } else { low }
+/// EFLAGS images.
+impl Cpu {
+    /// EFLAGS bits that IRET and POPF load at any privilege level; RF is apart.
+    pub(crate) const fn always_popped(&self, bytes: u32) -> u32 {
+        let low = flags::ARITH | flags::TF | flags::DF | flags::NT;
+        let id = if self.caps.has_cpuid { flags::ID } else { 0 };
+        if bytes >= 4 { low | flags::AC | id } else { low }
+    }
 }

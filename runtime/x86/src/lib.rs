@@ -3,6 +3,8 @@
 
 pub mod access;
 pub mod cpu;
+pub mod cpuid;
+mod debug;
 pub mod decode;
 pub mod disasm;
 pub mod dump;
@@ -16,12 +18,14 @@ pub mod insn;
 pub mod interrupt;
 pub mod lower;
 pub mod mode;
+mod msr;
 pub mod paging;
 pub mod segment;
 pub mod simd;
 pub mod stack;
 pub mod state;
 pub mod strings;
+mod syscall;
 pub mod system;
 pub mod task;
 pub mod tlb;

@@ -2,7 +2,7 @@
 //!
 //! Source: SDM Vol. 3A, "Protected-Mode Memory Management"; Vol. 2, MOV, LLDT, LTR.
 
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, is_canonical};
 use crate::fault::Fault;
 use crate::state::seg;
 
@@ -24,6 +24,8 @@ pub mod attr {
     pub const DPL_SHIFT: u16 = 5;
     /// Present.
     pub const P: u16 = 0x80;
+    /// 64-bit code.
+    pub const L: u16 = 0x2000;
     /// Default size 32.
     pub const DB: u16 = 0x4000;
     /// Granularity.
@@ -43,6 +45,7 @@ pub(crate) mod system {
     pub(crate) const INT_GATE16: u8 = 6;
     pub(crate) const TRAP_GATE16: u8 = 7;
     pub(crate) const TSS32: u8 = 9;
+    /// In IA-32e mode the 64-bit call gate; so with the gates below and the TSS above.
     pub(crate) const CALL_GATE32: u8 = 12;
     pub(crate) const INT_GATE32: u8 = 14;
     pub(crate) const TRAP_GATE32: u8 = 15;
@@ -116,6 +119,14 @@ impl Descriptor {
     pub(crate) const fn is_code(&self) -> bool {
         self.attr() & (attr::S | attr::CODE) == attr::S | attr::CODE
     }
+    /// Code with both L and D set, which no processor accepts in IA-32e mode.
+    pub(crate) const fn is_bad_code64(&self) -> bool {
+        self.attr() & (attr::L | attr::DB) == attr::L | attr::DB
+    }
+    /// 64-bit code, for IA-32e mode.
+    pub(crate) const fn is_code64(&self) -> bool {
+        self.is_code() && self.attr() & (attr::L | attr::DB) == attr::L
+    }
     pub(crate) const fn is_conforming(&self) -> bool {
         self.attr() & (attr::S | attr::CODE | attr::DC) == attr::S | attr::CODE | attr::DC
     }
@@ -146,6 +157,10 @@ impl Descriptor {
         let is_32 = self.kind() & 8 != 0;
         (self.low & 0xFFFF) | if is_32 { self.high & 0xFFFF_0000 } else { 0 }
     }
+    /// An interrupt gate's stack-table index, in IA-32e mode.
+    pub(crate) const fn ist(&self) -> u32 {
+        self.high & 7
+    }
     /// A call gate's parameter count.
     pub(crate) const fn gate_params(&self) -> u32 {
         self.high & 31
@@ -167,7 +182,7 @@ impl Cpu {
         if index + 7 > u64::from(limit) {
             return Ok(None);
         }
-        let at = base.wrapping_add(index) & 0xFFFF_FFFF;
+        let at = base.wrapping_add(index) & self.lin_mask();
         let both = self.sys_read(at, 8)?;
         Ok(Some(Descriptor { low: both as u32, high: (both >> 32) as u32, at }))
     }
@@ -179,6 +194,35 @@ impl Cpu {
         refuse: fn(u32) -> Fault,
     ) -> Result<Descriptor, Fault> {
         self.descriptor(selector)?.ok_or(refuse(error_code(selector)))
+    }
+
+    /// The second half of a 16-byte system descriptor of IA-32e mode; `None` when it lies outside the
+    /// table or its type field is not 0.
+    pub(crate) fn upper_half(
+        &mut self,
+        selector: u16,
+        d: &Descriptor,
+    ) -> Result<Option<u64>, Fault> {
+        let limit = if selector & 4 == 0 { self.state.gdtr.limit } else { self.state.ldtr.limit };
+        if u64::from(selector & !7) + 15 > u64::from(limit) {
+            return Ok(None);
+        }
+        let both = self.sys_read(d.at.wrapping_add(8), 8)?;
+        Ok((both >> 40 & 0x1F == 0).then_some(both & 0xFFFF_FFFF))
+    }
+
+    /// The segment of an LDT or TSS descriptor, with a 64-bit base in IA-32e mode.
+    fn system_segment(&mut self, selector: u16, d: &Descriptor) -> Result<Segment, Fault> {
+        let mut segment = d.segment(selector);
+        if self.is_long() {
+            let refusal = Fault::gp(error_code(selector));
+            let high = self.upper_half(selector, d)?.ok_or(refusal)?;
+            segment.base |= high << 32;
+            if !is_canonical(segment.base) {
+                return Err(refusal);
+            }
+        }
+        Ok(segment)
     }
 
     /// Sets the accessed bit in memory and in the copy.
@@ -208,12 +252,36 @@ impl Cpu {
             self.real_segment(n, selector)
         } else if n == seg::SS {
             let cpl = self.state.cpl;
-            self.stack_segment(selector, cpl, Fault::gp)?
+            self.outer_stack(selector, cpl, self.is_code64())?
         } else {
-            self.data_segment(selector, Fault::gp)?
+            let segment = self.data_segment(selector, Fault::gp)?;
+            Segment { base: self.base_of_null(n, &segment), ..segment }
         };
         self.state.seg[usize::from(n) % seg::COUNT] = segment;
         Ok(())
+    }
+
+    /// The base under a data segment: AMD's processors keep that of FS and GS when they become null.
+    const fn base_of_null(&self, n: u8, segment: &Segment) -> u64 {
+        let keeps = self.caps.is_amd && self.is_long() && n >= seg::FS;
+        if keeps && is_null(segment.selector) {
+            return self.state.seg[n as usize % seg::COUNT].base;
+        }
+        segment.base
+    }
+
+    /// The checks of SS for code of level `cpl`, which is 64-bit code or not: that may have a null
+    /// selector below level 3.
+    pub(crate) fn outer_stack(
+        &mut self,
+        selector: u16,
+        cpl: u32,
+        is_64: bool,
+    ) -> Result<Segment, Fault> {
+        if is_null(selector) && is_64 && cpl != 3 && rpl(selector) == cpl {
+            return Ok(Segment::null(selector));
+        }
+        self.stack_segment(selector, cpl, Fault::gp)
     }
 
     /// A real-mode load changes selector and base; limit and attributes stay ("unreal" mode).
@@ -279,13 +347,15 @@ impl Cpu {
     /// Nulls the data segments that the new CPL may not use (returns to outer levels).
     pub(crate) const fn drop_inner_segments(&mut self) {
         let cpl = self.state.cpl;
+        let is_long = self.is_long();
         let list = [seg::ES, seg::DS, seg::FS, seg::GS];
         let mut i = 0;
         while i < list.len() {
             let s = &mut self.state.seg[list[i] as usize];
             let is_conforming = s.attr & (attr::CODE | attr::DC) == attr::CODE | attr::DC;
             if s.attr & attr::P != 0 && !is_conforming && s.dpl() < cpl {
-                *s = Segment::null(0);
+                let base = if is_long && list[i] >= seg::FS { s.base } else { 0 };
+                *s = Segment { base, ..Segment::null(0) };
             }
             i += 1;
         }
@@ -319,7 +389,7 @@ impl Cpu {
         if !d.is_present() {
             return Err(absent(code));
         }
-        Ok(d.segment(selector))
+        self.system_segment(selector, &d)
     }
 
     /// LTR.
@@ -332,14 +402,16 @@ impl Cpu {
             return Err(Fault::gp(code));
         }
         let mut d = self.descriptor_or(selector, Fault::gp)?;
-        if !d.is_system() || !matches!(d.kind(), system::TSS16 | system::TSS32) {
+        let is_tss = d.kind() == system::TSS32 || (d.kind() == system::TSS16 && !self.is_long());
+        if !d.is_system() || !is_tss {
             return Err(Fault::gp(code));
         }
         if !d.is_present() {
             return Err(Fault::np(code));
         }
+        let segment = self.system_segment(selector, &d)?;
         self.set_busy(&mut d, true)?;
-        self.state.tr = d.segment(selector);
+        self.state.tr = Segment { attr: d.attr(), ..segment };
         Ok(())
     }
 }
@@ -359,15 +431,34 @@ impl Cpu {
     /// LAR: the access rights.
     pub(crate) fn access_rights(&mut self, selector: u16) -> Result<Option<u32>, Fault> {
         let Some(d) = self.visible(selector)? else { return Ok(None) };
-        let is_known = !d.is_system() || matches!(d.kind(), 1..=5 | 9 | 11 | 12);
+        let is_known = match self.is_long() {
+            true => self.is_known_long(selector, &d, &[2, 9, 11, 12])?,
+            false => !d.is_system() || matches!(d.kind(), 1..=5 | 9 | 11 | 12),
+        };
         // The manual leaves bits 16..20 open; processors give the limit's top bits there.
         Ok(is_known.then_some(d.high & 0x00FF_FF00))
+    }
+
+    /// Is it code, data, or a whole system descriptor of one of `kinds` of IA-32e mode?
+    fn is_known_long(
+        &mut self,
+        selector: u16,
+        d: &Descriptor,
+        kinds: &[u8],
+    ) -> Result<bool, Fault> {
+        if !d.is_system() {
+            return Ok(true);
+        }
+        Ok(kinds.contains(&d.kind()) && self.upper_half(selector, d)?.is_some())
     }
 
     /// LSL: the limit in bytes.
     pub(crate) fn visible_limit(&mut self, selector: u16) -> Result<Option<u32>, Fault> {
         let Some(d) = self.visible(selector)? else { return Ok(None) };
-        let is_known = !d.is_system() || matches!(d.kind(), 1..=3 | 9 | 11);
+        let is_known = match self.is_long() {
+            true => self.is_known_long(selector, &d, &[2, 9, 11])?,
+            false => !d.is_system() || matches!(d.kind(), 1..=3 | 9 | 11),
+        };
         Ok(is_known.then_some(d.limit()))
     }
 

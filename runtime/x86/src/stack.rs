@@ -3,7 +3,7 @@
 
 use mem::{Access, Lin};
 
-use crate::access::{Span, in_limit};
+use crate::access::{Span, in_limit, is_canonical_span};
 use crate::cpu::Cpu;
 use crate::fault::Fault;
 use crate::segment::{Segment, attr};
@@ -15,7 +15,7 @@ const MAX_SLOTS: usize = 40;
 #[derive(Clone, Copy, Default)]
 struct Slot {
     off: u64,
-    value: u32,
+    value: u64,
     bytes: u32,
 }
 
@@ -23,9 +23,15 @@ struct Slot {
 pub(crate) struct Frame {
     segment: Segment,
     sp: u64,
+    /// The address bits of `sp`.
+    mask: u64,
     cpl: u32,
     /// Error code of the #SS that a limit violation raises.
     code: u32,
+    /// It is not the current stack: its segment was checked when it was loaded.
+    is_new: bool,
+    /// A stack of 64-bit mode: no segment, canonical addresses.
+    is_64: bool,
     slots: [Slot; MAX_SLOTS],
     len: usize,
 }
@@ -33,7 +39,14 @@ pub(crate) struct Frame {
 impl Frame {
     /// A frame on stack `segment:sp`, written at privilege level `cpl`.
     pub(crate) fn new(segment: Segment, sp: u64, cpl: u32, code: u32) -> Self {
-        Self { segment, sp, cpl, code, slots: [Slot::default(); MAX_SLOTS], len: 0 }
+        let slots = [Slot::default(); MAX_SLOTS];
+        let mask = stack_mask(&segment);
+        Self { segment, sp, mask, cpl, code, is_new: true, is_64: false, slots, len: 0 }
+    }
+
+    /// A frame for 64-bit code at `sp`; SS becomes `segment`.
+    pub(crate) fn new_64(segment: Segment, sp: u64, cpl: u32) -> Self {
+        Self { mask: !0, is_64: true, ..Self::new(segment, sp, cpl, 0) }
     }
 
     /// The stack pointer after the pushes so far.
@@ -42,10 +55,10 @@ impl Frame {
     }
 
     /// Adds a value of `bytes` bytes.
-    pub(crate) fn push(&mut self, bytes: u32, value: u32) {
-        self.sp = self.sp.wrapping_sub(u64::from(bytes)) & stack_mask(&self.segment);
+    pub(crate) fn push(&mut self, bytes: u32, value: impl Into<u64>) {
+        self.sp = self.sp.wrapping_sub(u64::from(bytes)) & self.mask;
         if let Some(slot) = self.slots.get_mut(self.len) {
-            *slot = Slot { off: self.sp, value, bytes };
+            *slot = Slot { off: self.sp, value: value.into(), bytes };
             self.len += 1;
         }
     }
@@ -62,14 +75,19 @@ impl Cpu {
         self.state.seg[seg::SS as usize]
     }
 
+    /// The address bits of the current stack pointer.
+    pub(crate) const fn sp_mask(&self) -> u64 {
+        if self.is_code64() { !0 } else { stack_mask(&self.ss()) }
+    }
+
     /// The stack pointer at the stack's width.
     pub(crate) const fn sp(&self) -> u64 {
-        self.state.gpr[4] & stack_mask(&self.ss())
+        self.state.gpr[4] & self.sp_mask()
     }
 
     /// Sets the stack pointer at the width of the stack in SS.
     pub(crate) const fn set_sp(&mut self, sp: u64) {
-        let mask = stack_mask(&self.ss());
+        let mask = self.sp_mask();
         self.state.gpr[4] = match mask {
             0xFFFF => self.state.gpr[4] & !0xFFFF | sp & 0xFFFF,
             _ => sp & mask,
@@ -78,7 +96,8 @@ impl Cpu {
 
     /// An empty frame on the current stack.
     pub(crate) fn frame(&self) -> Frame {
-        Frame::new(self.ss(), self.sp(), self.state.cpl, 0)
+        let frame = Frame::new(self.ss(), self.sp(), self.state.cpl, 0);
+        Frame { mask: self.sp_mask(), is_64: self.is_code64(), is_new: false, ..frame }
     }
 
     /// Writes a frame: all of it or nothing. The caller sets SS and SP to what this returns.
@@ -91,17 +110,21 @@ impl Cpu {
     /// Checks and translates the slots of a frame in the order of the pushes.
     pub(crate) fn check_frame(&mut self, frame: &Frame) -> Result<[Span; MAX_SLOTS], Fault> {
         let slots = &frame.slots[..frame.len];
-        let is_current = frame.code == 0;
-        if is_current && self.is_protected() && !writable(&frame.segment) {
+        let is_segmented = !frame.is_64 && !frame.is_new && self.is_protected();
+        if is_segmented && !writable(&frame.segment) {
             return Err(Fault::ss(0));
         }
+        let view = self.view_for(frame.cpl);
         let mut spans = [Span::default(); MAX_SLOTS];
         for (slot, span) in slots.iter().zip(&mut spans) {
-            if !in_limit(&frame.segment, slot.off, slot.bytes) {
-                return Err(Fault::ss(frame.code));
-            }
-            let lin = Lin(frame.segment.base.wrapping_add(slot.off));
-            *span = self.span(lin, slot.bytes, Access::Write, frame.cpl)?;
+            let lin = match frame.is_64 {
+                true if is_canonical_span(slot.off, slot.bytes) => slot.off,
+                false if in_limit(&frame.segment, slot.off, slot.bytes) => {
+                    frame.segment.base.wrapping_add(slot.off) & 0xFFFF_FFFF
+                }
+                true | false => return Err(Fault::ss(frame.code)),
+            };
+            *span = self.span(Lin(lin), slot.bytes, Access::Write, view)?;
         }
         Ok(spans)
     }
@@ -109,19 +132,19 @@ impl Cpu {
     /// Writes the slots of a frame that [`Cpu::check_frame`] admitted.
     pub(crate) fn fill_frame(&mut self, frame: &Frame, spans: &[Span; MAX_SLOTS]) {
         for (slot, span) in frame.slots[..frame.len].iter().zip(spans) {
-            self.span_write(span, 0, slot.bytes, u64::from(slot.value));
+            self.span_write(span, 0, slot.bytes, slot.value);
         }
     }
 
     /// Reads stack slot `index` of `bytes` bytes above the stack pointer.
-    pub(crate) fn peek_stack(&mut self, index: u32, bytes: u32) -> Result<u32, Fault> {
+    pub(crate) fn peek_stack(&mut self, index: u32, bytes: u32) -> Result<u64, Fault> {
         self.peek_stack_at(u64::from(index * bytes), bytes)
     }
 
     /// Reads `bytes` bytes at `disp` above the stack pointer.
-    pub(crate) fn peek_stack_at(&mut self, disp: u64, bytes: u32) -> Result<u32, Fault> {
-        let off = self.sp().wrapping_add(disp) & stack_mask(&self.ss());
-        Ok(self.load(seg::SS, off, bytes)? as u32)
+    pub(crate) fn peek_stack_at(&mut self, disp: u64, bytes: u32) -> Result<u64, Fault> {
+        let off = self.sp().wrapping_add(disp) & self.sp_mask();
+        self.load(seg::SS, off, bytes)
     }
 }
 

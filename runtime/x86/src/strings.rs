@@ -30,7 +30,11 @@ struct Run {
 
 /// All value bits of an address size.
 const fn address_mask(asz: u32) -> u64 {
-    if asz == 16 { 0xFFFF } else { 0xFFFF_FFFF }
+    match asz {
+        16 => 0xFFFF,
+        32 => 0xFFFF_FFFF,
+        _ => !0,
+    }
 }
 
 /// The low `bytes` (1, 2, 4 or 8) of `value`, repeated over eight bytes.
@@ -61,11 +65,15 @@ impl Cpu {
             return None;
         }
         let room = if is_down { in_page / bytes + 1 } else { (4096 - in_page) / bytes };
-        let before_wrap = if is_down { off / bytes + 1 } else { (mask + 1 - off) / bytes };
+        let before_wrap =
+            if is_down { off / bytes + 1 } else { (mask - off).saturating_add(1) / bytes };
         let elements = count.min(room).min(before_wrap);
         let last =
             if is_down { off - (elements - 1) * bytes } else { off + (elements - 1) * bytes };
-        if elements == 0 || !in_limit(&self.state.seg[usize::from(n)], last, bytes as u32) {
+        if elements == 0 || self.is_watching() {
+            return None;
+        }
+        if !self.is_code64() && !in_limit(&self.state.seg[usize::from(n)], last, bytes as u32) {
             return None;
         }
         let phys = self.translate(lin, access, self.state.cpl).ok()?;
@@ -283,6 +291,7 @@ impl Cpu {
     pub(crate) fn input(&mut self, port: u16, bytes: u64) -> Result<u64, Fault> {
         self.check_port(port, bytes)?;
         let Some(size) = port_size(bytes) else { return Err(Fault::ud()) };
+        self.watch_port(port, bytes as u32);
         let value = self.bus.port_in(Port(port), size) & size.mask();
         self.after_bus_write();
         Ok(value)
@@ -292,6 +301,7 @@ impl Cpu {
     pub(crate) fn output(&mut self, port: u16, bytes: u64, value: u64) -> Result<(), Fault> {
         self.check_port(port, bytes)?;
         let Some(size) = port_size(bytes) else { return Err(Fault::ud()) };
+        self.watch_port(port, bytes as u32);
         self.bus.port_out(Port(port), size, value & size.mask());
         self.after_bus_write();
         Ok(())

@@ -1,15 +1,22 @@
-//! Control, debug and model-specific registers, CPUID and the time stamp counter.
+//! Control registers, EFLAGS images, and the rules of entering and leaving IA-32e mode.
 //!
-//! The model is a Pentium Pro without FPU: CPUID names only what the tables implement.
-//! Source: SDM Vol. 3A, "Control Registers", "Debug Registers"; Vol. 2, "CPUID", "RDMSR".
+//! Source: SDM Vol. 3A, "Control Registers", "Initializing IA-32e Mode"; Vol. 2, "MOV - Move to/from
+//! Control Registers", "INVPCID".
 
-use crate::cpu::{Cpu, SIGNATURE, cr0, cr4};
-use crate::fault::{Fault, dr6};
+use mem::Lin;
+
+use crate::cpu::{Cpu, cr0, cr4, efer, is_canonical};
+use crate::fault::Fault;
 use crate::flags;
 use crate::segment::{Segment, attr};
+use crate::state::seg;
 
-/// Bits kept in CR3 (32-byte aligned, for PAE).
-pub(crate) const CR3_MASK: u64 = 0xFFFF_FFF8;
+/// Bits kept in CR3 without process-context identifiers.
+const CR3_IGNORED: u64 = 7;
+/// CR3: do not drop translations.
+const CR3_NO_FLUSH: u64 = 1 << 63;
+/// A process-context identifier.
+const PCID: u64 = 0xFFF;
 const CR0_MASK: u64 = cr0::PE
     | cr0::MP
     | cr0::EM
@@ -21,61 +28,35 @@ const CR0_MASK: u64 = cr0::PE
     | cr0::NW
     | cr0::CD
     | cr0::PG;
-const CR4_MASK: u64 =
-    cr4::TSD | cr4::PSE | cr4::PAE | cr4::PGE | cr4::PCE | cr4::OSFXSR | cr4::OSXMMEXCPT;
 /// CR0 bits whose change makes translations stale.
 const CR0_PAGING: u64 = cr0::PE | cr0::PG | cr0::WP;
 /// CR4 bits whose change makes translations stale.
-const CR4_PAGING: u64 = cr4::PSE | cr4::PAE | cr4::PGE;
-/// DR7.GD: accesses to debug registers raise #DB.
-const DR7_GD: u64 = 1 << 13;
+const CR4_PAGING: u64 = cr4::PSE | cr4::PAE | cr4::PGE | cr4::PCIDE | cr4::SMEP | cr4::SMAP;
+/// CR4 bits whose change makes the page-directory-pointer entries be read again.
+const CR4_PDPTE: u64 = cr4::PSE | cr4::PAE | cr4::PGE | cr4::SMEP;
 
-/// Model-specific registers that only hold a value.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Msrs {
-    /// Added to the bus's counter (WRMSR to the time stamp counter).
-    tsc_offset: u64,
-    /// Performance event selection and counters: they keep what is written and never count.
-    perf: [u64; 4],
-}
-
-/// MSR numbers.
-mod msr {
-    pub(super) const TSC: u32 = 0x10;
-    pub(super) const PLATFORM_ID: u32 = 0x17;
-    pub(super) const EBL_CR_POWERON: u32 = 0x2A;
-    pub(super) const BIOS_UPDT_TRIG: u32 = 0x79;
-    pub(super) const BIOS_SIGN: u32 = 0x8B;
-    pub(super) const PERFCTR0: u32 = 0xC1;
-    pub(super) const PERFCTR1: u32 = 0xC2;
-    pub(super) const EVNTSEL0: u32 = 0x186;
-    pub(super) const EVNTSEL1: u32 = 0x187;
-}
-
-/// CPUID feature bits (leaf 1, EDX).
-mod feature {
-    pub(super) const PSE: u32 = 1 << 3;
-    pub(super) const TSC: u32 = 1 << 4;
-    pub(super) const MSR: u32 = 1 << 5;
-    pub(super) const PAE: u32 = 1 << 6;
-    pub(super) const CX8: u32 = 1 << 8;
-    pub(super) const PGE: u32 = 1 << 13;
-    pub(super) const CMOV: u32 = 1 << 15;
-    pub(super) const ALL: u32 = PSE | TSC | MSR | PAE | CX8 | PGE | CMOV;
-}
-
-/// Control registers.
+/// CR0.
 impl Cpu {
     pub(crate) fn write_cr0(&mut self, v: u64) -> Result<(), Fault> {
         let new = v & CR0_MASK | cr0::ET;
         let old = self.state.cr0;
-        if new & (cr0::PG | cr0::PE) == cr0::PG || new & (cr0::NW | cr0::CD) == cr0::NW {
+        let is_impossible = new & (cr0::PG | cr0::PE) == cr0::PG
+            || new & (cr0::NW | cr0::CD) == cr0::NW
+            || v >> 32 != 0;
+        if is_impossible {
             return Err(Fault::gp(0));
         }
-        if new & !old & cr0::PG != 0 && self.state.cr4 & cr4::PAE != 0 {
-            self.pdpte = self.read_pdptes(self.state.cr3)?;
+        if new & !old & cr0::PG != 0 {
+            self.enable_paging()?;
+        }
+        if old & !new & cr0::PG != 0 {
+            if self.is_code64() || self.state.cr4 & cr4::PCIDE != 0 {
+                return Err(Fault::gp(0));
+            }
+            self.state.efer &= !efer::LMA;
         }
         self.state.cr0 = new;
+        self.state.ready = 0;
         if (new ^ old) & CR0_PAGING != 0 {
             self.flush_tlb();
         }
@@ -83,6 +64,22 @@ impl Cpu {
             self.enter_real_mode();
         }
         self.sync_in_block();
+        Ok(())
+    }
+
+    /// CR0.PG is about to be set: enters IA-32e mode if EFER.LME asks for it.
+    fn enable_paging(&mut self) -> Result<(), Fault> {
+        let has_pae = self.state.cr4 & cr4::PAE != 0;
+        if self.state.efer & efer::LME != 0 {
+            let is_cs64 = self.state.seg[usize::from(seg::CS)].attr & attr::L != 0;
+            let is_tss16 = self.state.tr.attr & 8 == 0 && self.state.tr.selector & !3 != 0;
+            if !has_pae || is_cs64 || is_tss16 {
+                return Err(Fault::gp(0));
+            }
+            self.state.efer |= efer::LMA;
+        } else if has_pae {
+            self.pdpte = self.read_pdptes(self.state.cr3)?;
+        }
         Ok(())
     }
 
@@ -96,123 +93,163 @@ impl Cpu {
         self.state.cpl = 0;
     }
 
-    pub(crate) fn write_cr3(&mut self, v: u64) -> Result<(), Fault> {
-        let new = v & CR3_MASK;
-        if self.state.cr0 & cr0::PG != 0 && self.state.cr4 & cr4::PAE != 0 {
-            self.pdpte = self.read_pdptes(new)?;
-        }
-        self.state.cr3 = new;
-        self.flush_tlb();
-        Ok(())
-    }
-
-    pub(crate) fn write_cr4(&mut self, v: u64) -> Result<(), Fault> {
-        if v & 0xFFFF_FFFF & !CR4_MASK != 0 {
-            return Err(Fault::gp(0));
-        }
-        let new = v & CR4_MASK;
-        let old = self.state.cr4;
-        if new & cr4::PAE != 0 && self.state.cr0 & cr0::PG != 0 && (new ^ old) & CR4_PAGING != 0 {
-            self.pdpte = self.read_pdptes(self.state.cr3)?;
-        }
-        self.state.cr4 = new;
-        if (new ^ old) & CR4_PAGING != 0 {
-            self.flush_tlb();
-        }
-        Ok(())
-    }
-
     /// LMSW: the low four bits of CR0, and PE cannot be cleared.
     pub(crate) fn load_msw(&mut self, v: u16) {
         let low = u64::from(v) & 0xF | self.state.cr0 & cr0::PE;
         let changed = (self.state.cr0 ^ low) & 0xF;
         self.state.cr0 ^= changed;
+        self.state.ready = 0;
         if changed & cr0::PE != 0 {
             self.flush_tlb();
         }
         self.sync_in_block();
     }
+
+    /// CLTS.
+    pub(crate) const fn clear_task_switched(&mut self) {
+        self.state.cr0 &= !cr0::TS;
+    }
 }
 
-/// Debug registers.
+/// CR3, CR4 and CR8.
 impl Cpu {
-    /// DR4 and DR5 are DR6 and DR7: CR4.DE does not exist here.
-    fn debug_index(&mut self, n: u32) -> Result<usize, Fault> {
-        if self.state.dr[7] & DR7_GD != 0 {
-            return Err(Fault::db(dr6::BD));
+    pub(crate) fn write_cr3(&mut self, v: u64) -> Result<(), Fault> {
+        let has_pcid = self.state.cr4 & cr4::PCIDE != 0;
+        let keeps = has_pcid && v & CR3_NO_FLUSH != 0;
+        let new = if has_pcid { v & !CR3_NO_FLUSH } else { v & !CR3_IGNORED };
+        if new >> self.caps.phys_bits != 0 {
+            return Err(Fault::gp(0));
         }
-        Ok((if n == 4 || n == 5 { n + 2 } else { n & 7 }) as usize)
+        if self.state.cr0 & cr0::PG != 0 && self.state.cr4 & cr4::PAE != 0 && !self.is_long() {
+            self.pdpte = self.read_pdptes(new)?;
+        }
+        let is_same = new == self.state.cr3;
+        self.state.cr3 = new;
+        // The TLB holds one address space.
+        if !(keeps && is_same) {
+            self.flush_tlb();
+        }
+        Ok(())
     }
 
-    pub(crate) fn read_debug(&mut self, n: u32) -> Result<u32, Fault> {
-        let i = self.debug_index(n)?;
-        Ok(self.state.dr[i] as u32)
+    /// CR3 as a task switch loads it.
+    pub(crate) fn load_task_cr3(&mut self, cr3: u64) {
+        self.state.cr3 = cr3 & 0xFFFF_FFFF & !CR3_IGNORED;
+        if self.state.cr4 & cr4::PAE != 0 {
+            self.pdpte = self.read_pdptes(cr3).unwrap_or_default();
+        }
+        self.flush_tlb();
     }
 
-    pub(crate) fn write_debug(&mut self, n: u32, v: u32) -> Result<(), Fault> {
-        let i = self.debug_index(n)?;
-        let v = u64::from(v);
-        self.state.dr[i] = match i {
-            6 => v & 0xE00F | 0xFFFF_0FF0,
-            7 => v & !0xD000 | 0x400,
-            _ => v,
-        };
+    pub(crate) fn write_cr4(&mut self, v: u64) -> Result<(), Fault> {
+        let old = self.state.cr4;
+        let changed = v ^ old;
+        let is_long = self.is_long();
+        let enters_pcid = v & !old & cr4::PCIDE != 0;
+        let is_impossible = v & !self.caps.cr4 != 0
+            || (is_long && v & cr4::PAE == 0)
+            || (enters_pcid && (!is_long || self.state.cr3 & PCID != 0));
+        if is_impossible {
+            return Err(Fault::gp(0));
+        }
+        let has_pdptes = v & cr4::PAE != 0 && self.state.cr0 & cr0::PG != 0 && !is_long;
+        if has_pdptes && changed & CR4_PDPTE != 0 {
+            self.pdpte = self.read_pdptes(self.state.cr3)?;
+        }
+        self.state.cr4 = v;
+        self.state.ready = 0;
+        if changed & CR4_PAGING != 0 {
+            self.flush_tlb();
+        }
+        if changed & cr4::DE != 0 {
+            self.arm_breakpoints(false);
+        }
+        self.sync_in_block();
+        Ok(())
+    }
+
+    /// The task priority, CR8.
+    pub const fn task_priority(&self) -> u8 {
+        self.msr.tpr
+    }
+
+    pub(crate) const fn write_cr8(&mut self, v: u64) -> Result<(), Fault> {
+        if v > 15 {
+            return Err(Fault::gp(0));
+        }
+        self.msr.tpr = v as u8;
+        Ok(())
+    }
+
+    /// XSETBV to XCR0: x87 state always, AVX only with SSE.
+    pub fn write_xcr0(&mut self, v: u64) -> Result<(), Fault> {
+        let is_legal = v & !self.caps.xcr0 == 0 && v & 1 != 0 && v & 6 != 4;
+        if !is_legal {
+            return Err(Fault::gp(0));
+        }
+        self.state.xcr0 = v;
+        self.state.ready = 0;
         Ok(())
     }
 }
 
-/// Identification and counters.
+/// Dropping translations.
 impl Cpu {
-    /// CPUID for `leaf`: eax, ebx, ecx, edx. Leaves beyond the last give the last, as Intel's do.
-    pub(crate) fn identify(leaf: u32) -> [u32; 4] {
-        match leaf {
-            0 => {
-                let word = |b: &[u8; 4]| u32::from_le_bytes(*b);
-                [1, word(b"Genu"), word(b"ntel"), word(b"ineI")]
-            }
-            _ => [SIGNATURE, 0, 0, feature::ALL],
+    /// INVLPG.
+    pub(crate) fn invalidate_page(&mut self, n: u8, off: u64) {
+        let lin = self.lin_of(n, off);
+        if is_canonical(lin) {
+            self.flush_page(Lin(lin));
+        }
+        self.ask_to_leave();
+    }
+
+    /// Segment base and offset, without checks.
+    fn lin_of(&self, n: u8, off: u64) -> u64 {
+        let base = self.state.seg[usize::from(n) % seg::COUNT].base;
+        match self.is_code64() {
+            true if n < seg::FS => off,
+            true => base.wrapping_add(off),
+            false => base.wrapping_add(off) & 0xFFFF_FFFF,
         }
     }
 
-    pub(crate) fn time_stamp(&mut self) -> u64 {
-        self.bus.tsc().wrapping_add(self.msr.tsc_offset)
+    /// INVPCID: descriptor at `n:off`.
+    pub(crate) fn invalidate_context(&mut self, kind: u64, n: u8, off: u64) -> Result<(), Fault> {
+        let low = self.load(n, off, 8)?;
+        let address = self.load(n, off.wrapping_add(8), 8)?;
+        let has_pcid = self.state.cr4 & cr4::PCIDE != 0;
+        let is_other = !has_pcid && low & PCID != 0;
+        let is_legal = match kind {
+            0 => low >> 12 == 0 && !is_other && is_canonical(address),
+            1 => low >> 12 == 0 && !is_other,
+            2 | 3 => true,
+            _ => false,
+        };
+        if !is_legal {
+            return Err(Fault::gp(0));
+        }
+        // Translations of other contexts are not kept.
+        let is_ours = low & PCID == self.state.cr3 & PCID || !has_pcid;
+        match kind {
+            0 if is_ours => self.flush_page(Lin(address)),
+            0 => {}
+            1 if !is_ours => {}
+            _ => self.flush_tlb(),
+        }
+        self.ask_to_leave();
+        Ok(())
     }
+}
 
+/// The time-stamp counter.
+impl Cpu {
     /// RDTSC: #GP(0) outside CPL 0 when CR4.TSD is set.
     pub(crate) fn read_tsc(&mut self) -> Result<u64, Fault> {
         if self.state.cr4 & cr4::TSD != 0 && self.state.cpl != 0 {
             return Err(Fault::gp(0));
         }
         Ok(self.time_stamp())
-    }
-
-    pub(crate) fn read_pmc(&mut self, n: u32) -> Result<u64, Fault> {
-        let is_allowed = self.state.cpl == 0 || self.state.cr4 & cr4::PCE != 0;
-        match n {
-            0 | 1 if is_allowed => Ok(self.msr.perf[n as usize] & 0xFF_FFFF_FFFF),
-            _ => Err(Fault::gp(0)),
-        }
-    }
-
-    pub(crate) fn read_msr(&mut self, n: u32) -> Result<u64, Fault> {
-        match n {
-            msr::TSC => Ok(self.time_stamp()),
-            msr::PERFCTR0 | msr::PERFCTR1 => Ok(self.msr.perf[(n - msr::PERFCTR0) as usize]),
-            msr::EVNTSEL0 | msr::EVNTSEL1 => Ok(self.msr.perf[(n - msr::EVNTSEL0) as usize + 2]),
-            msr::PLATFORM_ID | msr::EBL_CR_POWERON | msr::BIOS_SIGN => Ok(0),
-            _ => Err(Fault::gp(0)),
-        }
-    }
-
-    pub(crate) fn write_msr(&mut self, n: u32, v: u64) -> Result<(), Fault> {
-        match n {
-            msr::TSC => self.msr.tsc_offset = v.wrapping_sub(self.bus.tsc()),
-            msr::PERFCTR0 | msr::PERFCTR1 => self.msr.perf[(n - msr::PERFCTR0) as usize] = v,
-            msr::EVNTSEL0 | msr::EVNTSEL1 => self.msr.perf[(n - msr::EVNTSEL0) as usize + 2] = v,
-            msr::EBL_CR_POWERON | msr::BIOS_UPDT_TRIG | msr::BIOS_SIGN => {}
-            _ => return Err(Fault::gp(0)),
-        }
-        Ok(())
     }
 }
 
@@ -227,14 +264,14 @@ impl Cpu {
     pub(crate) fn pop_flags(&mut self, v: u32, osz: u32) -> Result<(), Fault> {
         self.check_vm86_iopl()?;
         let s = &self.state;
-        let mut mask = crate::interrupt::always_popped(osz / 8);
+        let mut mask = self.always_popped(osz / 8);
         if self.is_vm86() || s.cpl <= s.iopl() {
             mask |= flags::IF;
         }
         if s.cpl == 0 && !self.is_vm86() {
             mask |= flags::IOPL;
             // VIF and VIP are cleared, whatever the image says.
-            mask |= if osz == 32 { flags::VIF | flags::VIP } else { 0 };
+            mask |= if osz >= 32 { flags::VIF | flags::VIP } else { 0 };
         }
         self.state.set_eflags_masked(v & !(flags::VIF | flags::VIP), mask);
         self.state.eflags &= !flags::RF;

@@ -4,10 +4,9 @@
 //! the new task is current and faults are delivered there at once, so that callers see success.
 //! Source: SDM Vol. 3A, "Task Management".
 
-use mem::{Access, Lin};
+use mem::Access;
 
-use crate::cpu::{Cpu, cr0, cr4};
-use crate::far::check_offset;
+use crate::cpu::{Cpu, cr0};
 use crate::fault::{Fault, dr6};
 use crate::flags;
 use crate::segment::{Descriptor, Segment, attr, error_code, is_null, rpl, system};
@@ -106,9 +105,9 @@ impl Cpu {
         self.read_image(tss.base(), new)?;
         let old_tr = self.state.tr;
         let old_descriptor = self.descriptor(old_tr.selector)?;
-        self.span(Lin(old_tr.base.wrapping_add(old.ip)), 0x48, Access::Write, 0)?;
-        self.span(Lin(tss.base()), 2, Access::Write, 0)?;
-        self.span(Lin(tss.at), 8, Access::Write, 0)?;
+        self.sys_span(old_tr.base.wrapping_add(old.ip), 0x48, Access::Write)?;
+        self.sys_span(tss.base(), 2, Access::Write)?;
+        self.sys_span(tss.at, 8, Access::Write)?;
 
         let mut saved = match reason {
             Reason::Interrupt { flags, .. } => flags,
@@ -221,11 +220,7 @@ impl Cpu {
     /// Everything of the new task that needs no check. Segments become null until loaded.
     fn commit(&mut self, image: &Image) {
         if let Some(cr3) = image.cr3.filter(|_| self.state.cr0 & cr0::PG != 0) {
-            self.state.cr3 = cr3 & crate::system::CR3_MASK;
-            if self.state.cr4 & cr4::PAE != 0 {
-                self.pdpte = self.read_pdptes(cr3).unwrap_or_default();
-            }
-            self.flush_tlb();
+            self.load_task_cr3(cr3);
         }
         let s = &mut self.state;
         s.pc = u64::from(image.ip);
@@ -235,9 +230,12 @@ impl Cpu {
             *segment = Segment::null(selector);
         }
         s.ldtr = Segment::null(image.ldt);
+        // The breakpoints that are local to a task.
         s.dr[7] &= !0x155;
         let is_vm86 = image.flags & flags::VM != 0;
         s.cpl = if is_vm86 { 3 } else { rpl(image.seg[usize::from(seg::CS)]) };
+        s.ready = 0;
+        self.arm_breakpoints(false);
     }
 
     /// Loads LDTR and the segment registers of the new task.
@@ -249,7 +247,7 @@ impl Cpu {
             for (segment, &selector) in self.state.seg.iter_mut().zip(&image.seg) {
                 *segment = Segment::of_8086(selector, attr::VM86);
             }
-            return check_offset(&self.state.seg[usize::from(seg::CS)], image.ip);
+            return self.check_offset(&self.state.seg[usize::from(seg::CS)], u64::from(image.ip));
         }
         let cpl = self.state.cpl;
         let code = self.task_code(image.seg[usize::from(seg::CS)])?;
@@ -259,7 +257,7 @@ impl Cpu {
         for n in [seg::ES, seg::DS, seg::FS, seg::GS].map(usize::from) {
             self.state.seg[n] = self.data_segment(image.seg[n], Fault::ts)?;
         }
-        check_offset(&code, image.ip)
+        self.check_offset(&code, u64::from(image.ip))
     }
 
     /// The checks of CS in a TSS.

@@ -1,4 +1,4 @@
-//! The software TLB: for each privilege view four arrays that generated code reads directly, its
+//! The software TLB: for each view (who accesses) four arrays that generated code reads directly, its
 //! jump cache, and translations for the slow path.
 //!
 //! Slot i of an empty array holds a tag whose index is not i, so that no address ever matches it;
@@ -32,6 +32,44 @@ pub struct JumpSlot {
     pub host: u64,
 }
 
+/// Whose accesses a view holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ViewId {
+    /// CPL 0 to 2, and the processor's own accesses to its tables.
+    Supervisor,
+    /// CPL 3.
+    User,
+    /// CPL 0 to 2 while EFLAGS.AC lifts SMAP.
+    SupervisorAc,
+    /// Always empty, so that every access of generated code takes the slow path (alignment checks).
+    Closed,
+}
+
+/// Number of views.
+const VIEWS: usize = 4;
+
+/// What a translation allows.
+pub(crate) mod right {
+    /// Data reads.
+    pub(crate) const R: u8 = 1;
+    /// Data writes, and the dirty bit is set.
+    pub(crate) const W: u8 = 2;
+    /// Instruction fetches.
+    pub(crate) const X: u8 = 4;
+}
+
+/// A page found by a walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Page {
+    /// Physical page.
+    pub(crate) phys: Phys,
+    /// Bits of [`right`].
+    pub(crate) rights: u8,
+    /// log2 of the size of the guest's page.
+    pub(crate) shift: u8,
+}
+
 /// A translation remembered for the slow path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Translation {
@@ -41,16 +79,15 @@ struct Translation {
     phys: u64,
     /// The view's `flushes` when it was made: older ones are void.
     flushes: u64,
-    /// Writes are allowed and the dirty bit is set.
-    is_writable: bool,
+    /// Bits of [`right`].
+    rights: u8,
 }
 
-const NO_TRANSLATION: Translation =
-    Translation { lin: !0, phys: 0, flushes: 0, is_writable: false };
+const NO_TRANSLATION: Translation = Translation { lin: !0, phys: 0, flushes: 0, rights: 0 };
 /// A jump-cache tag that matches nothing: context number 0 is never given out.
 const NO_JUMP: JumpSlot = JumpSlot { tag: 0, host: 0 };
 
-/// What one privilege level class sees.
+/// What one kind of access sees.
 #[repr(C, align(4096))]
 pub struct View {
     read_tag: [u64; SLOTS],
@@ -126,35 +163,37 @@ impl View {
     }
 }
 
-/// Both views: `[0]` supervisor, `[1]` user.
+/// All views.
 pub struct Tlb {
-    views: [Box<View>; 2],
+    views: [Box<View>; VIEWS],
+    /// log2 of the largest page entered since the last flush.
+    largest: u8,
 }
 
 impl Default for Tlb {
     fn default() -> Self {
-        Self { views: [View::new(), View::new()] }
+        Self { views: std::array::from_fn(|_| View::new()), largest: 12 }
     }
 }
 
 impl Tlb {
     /// One view.
-    pub fn view(&self, is_user: bool) -> &View {
-        &self.views[usize::from(is_user)]
+    pub fn view(&self, id: ViewId) -> &View {
+        &self.views[id as usize]
     }
 
     /// One view, to fill its jump cache.
-    pub fn view_mut(&mut self, is_user: bool) -> &mut View {
-        &mut self.views[usize::from(is_user)]
+    pub fn view_mut(&mut self, id: ViewId) -> &mut View {
+        &mut self.views[id as usize]
     }
 
     /// Host address of a view, for generated code.
-    pub fn base(&mut self, is_user: bool) -> u64 {
-        let view: *mut View = &mut *self.views[usize::from(is_user)];
+    pub fn base(&mut self, id: ViewId) -> u64 {
+        let view: *mut View = &mut *self.views[id as usize];
         view.expose_provenance() as u64
     }
 
-    /// Forgets every translation of both views (not the jump caches: see `Cpu::flush_jumps`).
+    /// Forgets every translation of all views (not the jump caches: see `Cpu::flush_jumps`).
     pub fn flush(&mut self) {
         for view in &mut self.views {
             if !view.is_empty {
@@ -164,16 +203,26 @@ impl Tlb {
                 view.is_empty = true;
             }
         }
+        self.largest = 12;
     }
 
-    /// Forgets one page in both views.
+    /// Forgets one page in all views; all of it, if it may be a large one.
     pub fn flush_page(&mut self, lin: Lin) {
+        let shift = u32::from(self.largest);
         for view in &mut self.views {
             view.flush_slot(slot_of(lin));
+            if shift == 12 || view.is_empty {
+                continue;
+            }
+            for i in 0..SLOTS {
+                if view.slow[i].lin >> shift == lin.0 >> shift {
+                    view.flush_slot(i);
+                }
+            }
         }
     }
 
-    /// Empties both jump caches.
+    /// Empties all jump caches.
     pub fn flush_jumps(&mut self) {
         for view in &mut self.views {
             view.jump = [NO_JUMP; SLOTS];
@@ -182,7 +231,7 @@ impl Tlb {
 
     /// Drops the write entries that lead to the host page at `host`.
     pub fn protect(&mut self, host: u64) {
-        for view in &mut self.views {
+        for view in self.views.iter_mut().filter(|view| !view.is_empty) {
             for i in 0..SLOTS {
                 let tag = view.write_tag[i];
                 if tag != empty_tag(i) && tag.wrapping_add(view.write_add[i]) == host {
@@ -192,42 +241,45 @@ impl Tlb {
         }
     }
 
-    /// The remembered translation of `lin`, if it allows the access.
+    /// The remembered translation of `lin`, if it has the rights `need`.
     #[inline]
-    pub(crate) fn recall(&self, lin: Lin, is_write: bool, is_user: bool) -> Option<Phys> {
-        let view = self.view(is_user);
+    pub(crate) fn recall(&self, lin: Lin, need: u8, id: ViewId) -> Option<Phys> {
+        let view = self.view(id);
         let t = &view.slow[slot_of(lin)];
         let is_current = t.lin == lin.page().0 && t.flushes == view.flushes;
-        let is_hit = is_current && (t.is_writable || !is_write);
+        let is_hit = is_current && t.rights & need == need;
         is_hit.then(|| Phys(t.phys | lin.page_offset()))
     }
 
-    /// Remembers that the page of `lin` is at `phys`.
-    pub(crate) fn remember(&mut self, lin: Lin, phys: Phys, is_writable: bool, is_user: bool) {
+    /// Remembers where the page of `lin` is.
+    pub(crate) fn remember(&mut self, lin: Lin, page: Page, id: ViewId) {
         let i = slot_of(lin);
-        let view = self.view_mut(is_user);
+        self.largest = self.largest.max(page.shift);
+        let view = self.view_mut(id);
         if view.slow[i].lin != lin.page().0 {
             view.flush_slot(i);
         }
-        let (lin, phys, flushes) = (lin.page().0, phys.page().0, view.flushes);
-        view.slow[i] = Translation { lin, phys, flushes, is_writable };
+        let (lin, phys, flushes) = (lin.page().0, page.phys.page().0, view.flushes);
+        view.slow[i] = Translation { lin, phys, flushes, rights: page.rights };
         view.is_empty = false;
     }
 
     /// Enters the host page of a linear page for generated code's reads.
-    pub(crate) fn enter_read(&mut self, lin: Lin, host: u64, is_user: bool) {
+    pub(crate) fn enter_read(&mut self, lin: Lin, host: u64, id: ViewId) {
         let i = slot_of(lin);
-        let view = self.view_mut(is_user);
+        let view = self.view_mut(id);
         view.read_add[i] = host.wrapping_sub(lin.page().0);
         view.read_tag[i] = lin.page().0;
+        view.is_empty = false;
     }
 
     /// Enters the host page of a linear page for generated code's writes.
-    pub(crate) fn enter_write(&mut self, lin: Lin, host: u64, is_user: bool) {
+    pub(crate) fn enter_write(&mut self, lin: Lin, host: u64, id: ViewId) {
         let i = slot_of(lin);
-        let view = self.view_mut(is_user);
+        let view = self.view_mut(id);
         view.write_add[i] = host.wrapping_sub(lin.page().0);
         view.write_tag[i] = lin.page().0;
+        view.is_empty = false;
     }
 }
 
@@ -239,9 +291,9 @@ mod tests {
     fn empty_slots_match_nothing() {
         let tlb = Tlb::default();
         for i in 0..SLOTS as u64 {
-            for high in [0, 0xffc0_0000] {
-                assert_eq!(tlb.view(false).read_host(Lin(i << 12 | high)), None);
-                assert_eq!(tlb.view(true).write_host(Lin(i << 12 | high)), None);
+            for high in [0, 0xffc0_0000, 0xffff_8000_0000_0000] {
+                assert_eq!(tlb.view(ViewId::Supervisor).read_host(Lin(i << 12 | high)), None);
+                assert_eq!(tlb.view(ViewId::User).write_host(Lin(i << 12 | high)), None);
             }
         }
     }
@@ -249,25 +301,40 @@ mod tests {
     #[test]
     fn entries_translate_and_go() {
         let mut tlb = Tlb::default();
-        tlb.enter_read(Lin(0x40_1000), 0x7f00_0000_0000, false);
-        tlb.enter_write(Lin(0x40_1000), 0x7f00_0000_0000, false);
-        assert_eq!(tlb.view(false).read_host(Lin(0x40_1234)), Some(0x7f00_0000_0234));
-        assert_eq!(tlb.view(false).read_host(Lin(0x1234)), None);
-        assert_eq!(tlb.view(true).read_host(Lin(0x40_1234)), None);
+        tlb.enter_read(Lin(0x40_1000), 0x7f00_0000_0000, ViewId::Supervisor);
+        tlb.enter_write(Lin(0x40_1000), 0x7f00_0000_0000, ViewId::Supervisor);
+        assert_eq!(tlb.view(ViewId::Supervisor).read_host(Lin(0x40_1234)), Some(0x7f00_0000_0234));
+        assert_eq!(tlb.view(ViewId::Supervisor).read_host(Lin(0x1234)), None);
+        assert_eq!(tlb.view(ViewId::User).read_host(Lin(0x40_1234)), None);
         tlb.protect(0x7f00_0000_0000);
-        assert_eq!(tlb.view(false).write_host(Lin(0x40_1234)), None);
-        assert!(tlb.view(false).read_host(Lin(0x40_1234)).is_some());
+        assert_eq!(tlb.view(ViewId::Supervisor).write_host(Lin(0x40_1234)), None);
+        assert!(tlb.view(ViewId::Supervisor).read_host(Lin(0x40_1234)).is_some());
         tlb.flush_page(Lin(0x40_1000));
-        assert_eq!(tlb.view(false).read_host(Lin(0x40_1234)), None);
+        assert_eq!(tlb.view(ViewId::Supervisor).read_host(Lin(0x40_1234)), None);
     }
 
     #[test]
     fn slow_translations_know_writes() {
         let mut tlb = Tlb::default();
-        tlb.remember(Lin(0x5000), Phys(0x9000), false, true);
-        assert_eq!(tlb.recall(Lin(0x5123), false, true), Some(Phys(0x9123)));
-        assert_eq!(tlb.recall(Lin(0x5123), true, true), None);
+        let page = Page { phys: Phys(0x9000), rights: right::R, shift: 12 };
+        tlb.remember(Lin(0x5000), page, ViewId::User);
+        assert_eq!(tlb.recall(Lin(0x5123), right::R, ViewId::User), Some(Phys(0x9123)));
+        assert_eq!(tlb.recall(Lin(0x5123), right::W, ViewId::User), None);
+        assert_eq!(tlb.recall(Lin(0x5123), right::X, ViewId::User), None);
+        assert_eq!(tlb.recall(Lin(0x5123), right::R, ViewId::Supervisor), None);
         tlb.flush();
-        assert_eq!(tlb.recall(Lin(0x5123), false, true), None);
+        assert_eq!(tlb.recall(Lin(0x5123), right::R, ViewId::User), None);
+    }
+
+    #[test]
+    fn large_pages_go_whole() {
+        let mut tlb = Tlb::default();
+        for (lin, shift) in [(0x40_1000, 21), (0x5F_F000, 21), (0x60_0000, 12)] {
+            let page = Page { phys: Phys(lin), rights: right::R, shift };
+            tlb.remember(Lin(lin), page, ViewId::Supervisor);
+        }
+        tlb.flush_page(Lin(0x50_0000));
+        let found = |lin| tlb.recall(Lin(lin), right::R, ViewId::Supervisor).is_some();
+        assert_eq!([found(0x40_1000), found(0x5F_F000), found(0x60_0000)], [false, false, true]);
     }
 }

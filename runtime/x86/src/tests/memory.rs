@@ -7,22 +7,23 @@ use crate::access::Slow;
 use crate::fault::Fault;
 use crate::lower::helpers::Helpers;
 use crate::testing::{machine, peek4, poke, protected};
+use crate::tlb::ViewId;
 
 const DS: u8 = 3;
 
 #[test]
 fn accesses_fill_the_tlb() {
     let (mut cpu, _) = protected();
-    assert_eq!(cpu.tlb.view(false).read_host(Lin(0x5000)), None);
+    assert_eq!(cpu.tlb.view(ViewId::Supervisor).read_host(Lin(0x5000)), None);
     poke(&cpu, 0x5004, Size::B4, 0xCAFE_F00D);
-    assert_eq!(cpu.slow_load(DS, 0x5004, 4), Ok(0xCAFE_F00D));
+    assert_eq!(cpu.slow_load(DS, 0x5004, 4), Ok(Slow::Done(0xCAFE_F00D)));
     let host = cpu.ram.page_ptr(0x5000).unwrap().addr() as u64;
-    assert_eq!(cpu.tlb.view(false).read_host(Lin(0x5004)), Some(host + 4));
-    assert_eq!(cpu.tlb.view(false).write_host(Lin(0x5004)), Some(host + 4));
+    assert_eq!(cpu.tlb.view(ViewId::Supervisor).read_host(Lin(0x5004)), Some(host + 4));
+    assert_eq!(cpu.tlb.view(ViewId::Supervisor).write_host(Lin(0x5004)), Some(host + 4));
     let base = cpu.tlb_base();
     assert_eq!(cpu.state.tlb_base, base);
     cpu.invlpg(3, 0x5123);
-    assert_eq!(cpu.tlb.view(false).read_host(Lin(0x5004)), None);
+    assert_eq!(cpu.tlb.view(ViewId::Supervisor).read_host(Lin(0x5004)), None);
 }
 
 #[test]
@@ -31,7 +32,7 @@ fn mmio_goes_to_the_bus() {
     assert_eq!(cpu.load(DS, 0xE000_0012, 2), Ok(0x1212));
     cpu.store(DS, 0xE000_0010, 4, 0x1_2345_6789).unwrap();
     assert_eq!(log.borrow().mmio, [(0xE000_0010, 4, 0x2345_6789)]);
-    assert_eq!(cpu.tlb.view(false).read_host(Lin(0xE000_0000)), None);
+    assert_eq!(cpu.tlb.view(ViewId::Supervisor).read_host(Lin(0xE000_0000)), None);
     assert_eq!(cpu.load(DS, 0xE000_0FFE, 4), Ok(0x0100_FFFE));
     assert_eq!(cpu.slow_ptr(DS, 0xE000_0000, 4, AccessKind::R), Ok(Slow::EvalOne));
 }
@@ -44,8 +45,8 @@ fn rom_reads_but_does_not_write() {
     assert_eq!(cpu.slow_store(DS, 0x5000, 4, 7), Ok(Slow::Done(0)));
     assert_eq!(log.borrow().mmio, [(0x5000, 4, 7)]);
     assert_eq!(peek4(&cpu, 0x5000), 0);
-    assert!(cpu.tlb.view(false).read_host(Lin(0x5000)).is_some());
-    assert!(cpu.tlb.view(false).write_host(Lin(0x5000)).is_none());
+    assert!(cpu.tlb.view(ViewId::Supervisor).read_host(Lin(0x5000)).is_some());
+    assert!(cpu.tlb.view(ViewId::Supervisor).write_host(Lin(0x5000)).is_none());
     assert_eq!(cpu.slow_ptr(DS, 0x5000, 4, AccessKind::Rw), Ok(Slow::EvalOne));
     assert!(matches!(cpu.slow_ptr(DS, 0x5000, 4, AccessKind::R), Ok(Slow::Done(_))));
 }
@@ -70,7 +71,7 @@ fn stores_over_code_are_recorded() {
     cpu.store(DS, 0x5000, 4, 0).unwrap();
     cpu.ram.set_code_lines(0x5000, line_mask(0x40, 0x40));
     cpu.protect_code_page(0x5000);
-    assert!(cpu.tlb.view(false).write_host(Lin(0x5000)).is_none());
+    assert!(cpu.tlb.view(ViewId::Supervisor).write_host(Lin(0x5000)).is_none());
     assert_eq!(cpu.slow_store(DS, 0x503C, 4, 1), Ok(Slow::Done(0)));
     assert_eq!(cpu.slow_store(DS, 0x503D, 4, 2), Ok(Slow::OnCode(0x503D)));
     assert_eq!(peek4(&cpu, 0x503D), 0);
@@ -82,7 +83,7 @@ fn stores_over_code_are_recorded() {
     assert_eq!(peek4(&cpu, 0x503D), 3);
     cpu.ram.clear_code_lines(0x5000);
     assert_eq!(cpu.slow_store(DS, 0x5044, 4, 1), Ok(Slow::Done(0)));
-    assert!(cpu.tlb.view(false).write_host(Lin(0x5000)).is_some());
+    assert!(cpu.tlb.view(ViewId::Supervisor).write_host(Lin(0x5000)).is_some());
 }
 
 #[test]
@@ -119,7 +120,7 @@ fn alignment_check_in_user_mode_only() {
     crate::testing::enter_level(&mut cpu, 3);
     assert_eq!(cpu.load(DS, 0x5001, 4), Err(Fault::ac()));
     assert_eq!(cpu.load(DS, 0x5001, 1), Ok(0));
-    assert_eq!(cpu.state.window[3].read_end, 0);
+    assert_eq!(cpu.view(), ViewId::Closed);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::cpu::Cpu;
 use crate::fault::Fault;
 use crate::lower::helpers::Helpers;
 use crate::testing::{peek4, poke, protected};
+use crate::tlb::ViewId;
 
 const DIR: u64 = 0x10_0000;
 const TABLE: u64 = 0x10_1000;
@@ -37,10 +38,10 @@ fn accessed_and_dirty() {
     assert_eq!(cpu.load(DS, PAGE + 4, 4), Ok(0));
     assert_eq!(peek4(&cpu, 0x10_2000), 0x20_0027);
     assert_eq!(peek4(&cpu, DIR + 4), 0x10_2027);
-    assert!(cpu.tlb.view(false).write_host(Lin(PAGE)).is_none());
+    assert!(cpu.tlb.view(ViewId::Supervisor).write_host(Lin(PAGE)).is_none());
     cpu.store(DS, PAGE + 4, 4, 9).unwrap();
     assert_eq!(peek4(&cpu, 0x10_2000), 0x20_0067);
-    assert!(cpu.tlb.view(false).write_host(Lin(PAGE)).is_some());
+    assert!(cpu.tlb.view(ViewId::Supervisor).write_host(Lin(PAGE)).is_some());
     assert_eq!(peek4(&cpu, 0x20_0004), 9);
 }
 
@@ -94,7 +95,7 @@ fn large_pages_need_pse() {
     assert_eq!(peek4(&cpu, DIR + 8), 0xA3);
     cpu.store(DS, 0x80_1234, 1, 0x78).unwrap();
     assert_eq!(peek4(&cpu, DIR + 8), 0xE3);
-    poke(&cpu, DIR + 12, Size::B4, 0x2083);
+    poke(&cpu, DIR + 12, Size::B4, 0x20_0083);
     assert_eq!(cpu.load(DS, 0xC0_0000, 1), Err(Fault::pf(0xC0_0000, 9)));
 }
 

@@ -14,7 +14,7 @@ fn reset_state() {
     let s = &cpu.state;
     assert_eq!((s.cr0, s.pc, s.eflags()), (0x6000_0010, 0xFFF0, 2));
     assert_eq!((s.seg[1].selector, s.seg[1].base, s.seg[1].limit), (0xF000, 0xFFFF_0000, 0xFFFF));
-    assert_eq!((s.gpr[2], s.dr[6], s.dr[7]), (0x619, 0xFFFF_0FF0, 0x400));
+    assert_eq!((s.gpr[2], s.dr[6], s.dr[7]), (0x506E3, 0xFFFF_0FF0, 0x400));
     assert_eq!(cpu.mode(), Mode(Mode::ALL_64K));
     assert_eq!(cpu.lin_pc(s.pc).0, 0xFFFF_FFF0);
     assert!(cpu.dump().contains("EIP=0000fff0 EFL=00000002 [-------] CPL=0"));

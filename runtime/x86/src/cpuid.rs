@@ -1,0 +1,403 @@
+//! The processor model: which features it has, what CPUID says, and what follows for the system side.
+//!
+//! Features and models are tables (`isa-spec/x86/features.isa`, `cpus.isa`). A feature is offered if
+//! rows or the machine bring it to life and, where its rows run natively, the host has it too.
+//! Source: SDM Vol. 2A, "CPUID - CPU Identification"; AMD APM Vol. 3, "Obtaining Processor Information
+//! Via the CPUID Instruction".
+
+use crate::cpu::{Caps, Cpu, cr4, efer};
+use crate::decode::{CPUS, CpuInfo, FEATURES, FeatureInfo, Features, Level};
+
+/// The host's CPUID: leaf and sub-leaf to EAX, EBX, ECX, EDX.
+pub type HostCpuid = fn(u32, u32) -> [u32; 4];
+
+/// Width of physical addresses with 64-bit mode, with PAE, and without.
+const PHYS_BITS: [u8; 3] = [40, 36, 32];
+/// Width of linear addresses in 64-bit mode.
+const LIN_BITS: u32 = 48;
+/// Bytes of an XSAVE area without and with AVX state.
+const XSAVE_BYTES: [u32; 2] = [576, 832];
+
+/// The model with everything, should the tables have none of its name.
+static MAX: CpuInfo = CpuInfo {
+    name: "max",
+    vendor: "GenuineIntel",
+    brand: "",
+    family: 6,
+    model: 94,
+    stepping: 3,
+    level: Level::P6,
+    features: u128::MAX,
+};
+
+/// Other spellings of features that users know.
+const ALIASES: &[(&str, &str)] = &[
+    ("pni", "sse3"),
+    ("abm", "lzcnt"),
+    ("xd", "nx"),
+    ("cmpxchg16b", "cx16"),
+    ("cmpxchg8b", "cx8"),
+    ("clflush", "clfsh"),
+    ("3dnowprefetch", "prefetchw"),
+];
+
+/// A processor model with its features as the user wants them.
+#[derive(Clone, Copy, Debug)]
+pub struct Model {
+    info: &'static CpuInfo,
+    features: u128,
+}
+
+/// Why a feature cannot be switched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeatureError {
+    /// The tables do not know the name.
+    Unknown,
+    /// Neither rows nor the machine have it, or the host lacks it.
+    NotOffered,
+}
+
+/// The name without case and punctuation.
+fn plain(name: &str) -> impl Iterator<Item = char> + '_ {
+    name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase())
+}
+
+fn index_of(name: &str) -> Option<usize> {
+    let alias = ALIASES.iter().find(|(other, _)| plain(other).eq(plain(name)));
+    let name = alias.map_or(name, |(_, known)| known);
+    FEATURES.iter().position(|f| plain(f.name).eq(plain(name)))
+}
+
+/// Drops features whose needs are not met.
+fn settled(mut features: u128) -> u128 {
+    loop {
+        let is_met = |f: &FeatureInfo| f.needs.iter().all(|&n| features >> n & 1 != 0);
+        let unmet = FEATURES
+            .iter()
+            .enumerate()
+            .filter(|(i, f)| features >> i & 1 != 0 && !is_met(f))
+            .fold(0, |bits, (i, _)| bits | 1u128 << i);
+        if unmet == 0 {
+            return features;
+        }
+        features &= !unmet;
+    }
+}
+
+/// The features a guest can have.
+fn offered(host: Option<HostCpuid>) -> u128 {
+    let is_offered = |f: &FeatureInfo| {
+        let on_host = || {
+            host.is_none_or(|cpuid| {
+                let most = cpuid(f.leaf & 0x8000_0000, 0)[0];
+                let reg = usize::from(f.reg & 3);
+                f.leaf <= most && cpuid(f.leaf, f.sub)[reg] >> f.bit & 1 != 0
+            })
+        };
+        f.exists && (!f.native || on_host())
+    };
+    let all = FEATURES.iter().enumerate().filter(|(_, f)| is_offered(f));
+    settled(all.fold(0, |bits, (i, _)| bits | 1u128 << i))
+}
+
+/// Choosing.
+impl Model {
+    /// The model of this name on a host (`None`: one that has everything). Its features are those of the
+    /// tables that can be offered.
+    pub fn named(name: &str, host: Option<HostCpuid>) -> Option<Self> {
+        let info = CPUS.iter().find(|info| info.name == name)?;
+        Some(Self { info, features: settled(info.features & offered(host)) })
+    }
+
+    /// Everything that the host allows.
+    pub fn max(host: Option<HostCpuid>) -> Self {
+        let info = CPUS.iter().find(|info| info.name == MAX.name).unwrap_or(&MAX);
+        Self { info, features: settled(info.features & offered(host)) }
+    }
+
+    /// The models that exist: name and brand.
+    pub fn list() -> impl Iterator<Item = (&'static str, &'static str)> {
+        CPUS.iter().map(|info| (info.name, info.brand))
+    }
+
+    /// Switches a feature on, with what it needs, or off, with what needs it.
+    ///
+    /// # Errors
+    /// The feature is unknown, or cannot be had.
+    pub fn set(
+        &mut self,
+        name: &str,
+        is_on: bool,
+        host: Option<HostCpuid>,
+    ) -> Result<(), FeatureError> {
+        let i = index_of(name).ok_or(FeatureError::Unknown)?;
+        if !is_on {
+            self.features = settled(self.features & !(1 << i));
+            return Ok(());
+        }
+        if offered(host) >> i & 1 == 0 {
+            return Err(FeatureError::NotOffered);
+        }
+        self.add(i);
+        Ok(())
+    }
+
+    fn add(&mut self, i: usize) {
+        self.features |= 1 << i;
+        for &need in FEATURES[i].needs {
+            if self.features >> need & 1 == 0 {
+                self.add(usize::from(need));
+            }
+        }
+    }
+
+    /// The model's name.
+    pub const fn name(&self) -> &'static str {
+        self.info.name
+    }
+
+    /// The names of its features.
+    pub fn feature_names(&self) -> impl Iterator<Item = &'static str> {
+        let features = self.features;
+        let all = FEATURES.iter().enumerate();
+        all.filter(move |(i, _)| features >> i & 1 != 0).map(|(_, f)| f.name)
+    }
+
+    /// What the decoder asks.
+    pub const fn features(&self) -> Features {
+        Features { level: self.info.level, cpuid: self.features }
+    }
+
+    /// Does it have the feature of this name?
+    pub fn has(&self, name: &str) -> bool {
+        index_of(name).map_or(FEATURES.is_empty(), |i| self.features >> i & 1 != 0)
+    }
+}
+
+/// What follows for the system side.
+impl Model {
+    pub(crate) fn caps(&self) -> Caps {
+        let has = |name: &str| self.has(name);
+        let wide = if has("LM") { 0 } else { usize::from(!(has("PAE") || has("PSE36"))) + 1 };
+        let set = |list: &[(&str, u64)]| {
+            list.iter().filter(|(name, _)| has(name)).fold(0, |bits, (_, bit)| bits | bit)
+        };
+        let cr4 = set(&[
+            ("TSC", cr4::TSD),
+            ("DE", cr4::DE),
+            ("PSE", cr4::PSE),
+            ("PAE", cr4::PAE),
+            ("MCE", cr4::MCE),
+            ("PGE", cr4::PGE),
+            ("FXSR", cr4::OSFXSR),
+            ("SSE", cr4::OSXMMEXCPT),
+            ("UMIP", cr4::UMIP),
+            ("FSGSBASE", cr4::FSGSBASE),
+            ("PCID", cr4::PCIDE),
+            ("XSAVE", cr4::OSXSAVE),
+            ("SMEP", cr4::SMEP),
+            ("SMAP", cr4::SMAP),
+        ]);
+        let pmc = if self.info.level >= Level::P6 { cr4::PCE } else { 0 };
+        Caps {
+            phys_bits: PHYS_BITS[wide],
+            pse36: has("PSE36"),
+            page_1g: has("PDPE1GB"),
+            is_amd: self.info.vendor == "AuthenticAMD",
+            has_cpuid: self.info.level >= Level::P5,
+            has_long: has("LM"),
+            has_sep: has("SEP"),
+            has_mtrr: has("MTRR"),
+            has_pat: has("PAT"),
+            has_apic: has("APIC"),
+            has_mca: has("MCA"),
+            has_tsc_adjust: has("TSC_ADJUST"),
+            has_tsc_aux: has("RDTSCP") || has("RDPID"),
+            has_spec_ctrl: has("SPEC_CTRL"),
+            cr4: cr4 | pmc,
+            efer: set(&[("SYSCALL", efer::SCE), ("LM", efer::LME), ("NX", efer::NXE)]),
+            xcr0: set(&[("XSAVE", 3), ("AVX", 4)]),
+        }
+    }
+
+    /// Family, model and stepping as leaf 1 and EDX after RESET give them.
+    pub fn signature(&self) -> u32 {
+        let info = self.info;
+        let (family, extended) = (info.family.min(15), info.family.saturating_sub(15));
+        let high = if family == 6 || family == 15 { info.model >> 4 & 15 } else { 0 };
+        extended << 20 | high << 16 | family << 8 | (info.model & 15) << 4 | info.stepping & 15
+    }
+
+    /// The bits of a leaf's register.
+    fn bits(&self, leaf: u32, sub: u32) -> [u32; 4] {
+        let mut regs = [0; 4];
+        for (i, f) in FEATURES.iter().enumerate() {
+            if self.features >> i & 1 != 0 && f.leaf == leaf && f.sub == sub {
+                regs[usize::from(f.reg & 3)] |= 1 << f.bit;
+            }
+        }
+        regs
+    }
+
+    /// The highest basic leaf.
+    fn last_basic(&self) -> u32 {
+        let used = FEATURES.iter().enumerate().filter(|(i, _)| self.features >> i & 1 != 0);
+        let used = used.map(|(_, f)| f.leaf).filter(|leaf| leaf >> 31 == 0).max().unwrap_or(1);
+        let monitor = if self.has("MONITOR") { 5 } else { 1 };
+        let xsave = if self.has("XSAVE") { 0xD } else { 1 };
+        let caches = match self.info.level {
+            Level::P6 if self.caps().is_amd => 1,
+            Level::P6 if self.has("SSE2") => 4,
+            Level::P6 => 2,
+            _ => 1,
+        };
+        used.max(monitor).max(xsave).max(caches)
+    }
+
+    /// The highest extended leaf, 0 for none.
+    fn last_extended(&self) -> u32 {
+        if self.has("LM") {
+            0x8000_0008
+        } else if self.info.level >= Level::P6 && !self.info.brand.is_empty() {
+            0x8000_0004
+        } else {
+            0
+        }
+    }
+
+    /// Twelve characters of the vendor string or sixteen of the brand string, as little-endian words.
+    fn word(text: &str, n: usize) -> u32 {
+        let mut bytes = [0; 4];
+        for (to, from) in bytes.iter_mut().zip(text.bytes().skip(4 * n)) {
+            *to = from;
+        }
+        u32::from_le_bytes(bytes)
+    }
+}
+
+/// CPUID.
+impl Cpu {
+    /// CPUID: EAX, EBX, ECX, EDX of a leaf. Beyond the last leaf Intel's processors give the last basic
+    /// one, AMD's zeros.
+    pub(crate) fn identify(&self, leaf: u32, sub: u32) -> [u32; 4] {
+        let model = &self.model;
+        let last = if leaf >> 31 != 0 { model.last_extended() } else { model.last_basic() };
+        if leaf > last {
+            if self.caps.is_amd || leaf == 0x8000_0000 {
+                return [0; 4];
+            }
+            return self.leaf(model.last_basic(), sub);
+        }
+        self.leaf(leaf, sub)
+    }
+
+    fn leaf(&self, leaf: u32, sub: u32) -> [u32; 4] {
+        let model = &self.model;
+        match leaf {
+            0 => {
+                let word = |n| Model::word(model.info.vendor, n);
+                [model.last_basic(), word(0), word(2), word(1)]
+            }
+            1 => self.leaf_1(),
+            2 if self.caps.has_long => [0x7603_6301, 0x00F0_B5FF, 0, 0x00C3_0000],
+            2 => [0x0302_0101, 0, 0, 0x0604_0A42],
+            4 => cache(sub),
+            5 => [64, 64, 0, 0],
+            7 => {
+                let next = u32::from(sub == 0 && model.bits(7, 1) != [0; 4]);
+                let [a, b, c, d] = model.bits(7, sub);
+                [a | next, b, c, d]
+            }
+            0xB => [0, 0, sub & 0xFF, 0],
+            0xD => self.leaf_d(sub),
+            0x8000_0000 => [model.last_extended(), 0, 0, 0],
+            0x8000_0001 => self.leaf_8000_0001(),
+            0x8000_0002..=0x8000_0004 => {
+                let at = (leaf - 0x8000_0002) as usize * 4;
+                std::array::from_fn(|i| Model::word(model.info.brand, at + i))
+            }
+            // 32 KiB of data and code, 64-byte lines, 8 ways; 512 KiB behind them, 16 ways.
+            0x8000_0005 if self.caps.is_amd => [0, 0, 0x2008_0140, 0x2008_0140],
+            0x8000_0006 => [0, 0, 0x0200_8140, 0],
+            // The time-stamp counter runs at one rate always.
+            0x8000_0007 => [0, 0, 0, 1 << 8],
+            0x8000_0008 => [u32::from(self.caps.phys_bits) | LIN_BITS << 8, 0, 0, 0],
+            _ => [0; 4],
+        }
+    }
+
+    fn leaf_1(&self) -> [u32; 4] {
+        const OSXSAVE: u32 = 1 << 27;
+        const APIC: u32 = 1 << 9;
+        const APIC_ENABLED: u64 = 1 << 11;
+        let [_, _, mut c, mut d] = self.model.bits(1, 0);
+        if self.state.cr4 & cr4::OSXSAVE != 0 {
+            c |= OSXSAVE;
+        }
+        if self.state.apic_base & APIC_ENABLED == 0 {
+            d &= !APIC;
+        }
+        let line = if self.model.has("CLFSH") { 8 << 8 } else { 0 };
+        [self.model.signature(), line, c, d]
+    }
+
+    /// XSAVE state: areas, and their sizes for what XCR0 has and could have.
+    fn leaf_d(&self, sub: u32) -> [u32; 4] {
+        let has_avx = self.caps.xcr0 & 4 != 0;
+        let size = |xcr0: u64| XSAVE_BYTES[usize::from(xcr0 & 4 != 0)];
+        match sub {
+            0 => [self.caps.xcr0 as u32, size(self.state.xcr0), size(self.caps.xcr0), 0],
+            1 => {
+                let [a, ..] = self.model.bits(0xD, 1);
+                [a, if a & 2 != 0 { size(self.state.xcr0) } else { 0 }, 0, 0]
+            }
+            2 if has_avx => [XSAVE_BYTES[1] - XSAVE_BYTES[0], XSAVE_BYTES[0], 0, 0],
+            _ => [0; 4],
+        }
+    }
+
+    fn leaf_8000_0001(&self) -> [u32; 4] {
+        const SYSCALL: u32 = 1 << 11;
+        /// Bits that AMD's processors repeat from leaf 1.
+        const REPEATED: u32 = 0x0183_F3FF;
+        let [_, _, c, mut d] = self.model.bits(0x8000_0001, 0);
+        if self.caps.is_amd {
+            d |= self.leaf_1()[3] & REPEATED;
+            return [self.model.signature(), 0, c, d];
+        }
+        if !self.is_code64() {
+            // Intel's have SYSCALL in 64-bit code only, and say so.
+            d &= !SYSCALL;
+        }
+        [0, 0, c, d]
+    }
+}
+
+/// The caches of Intel's leaf 4: 32 KiB data, 32 KiB code, 1 MiB, 16 MiB.
+const fn cache(sub: u32) -> [u32; 4] {
+    const fn shape(kind: u32, level: u32, ways: u32, sets: u32) -> [u32; 4] {
+        [kind | level << 5 | 1 << 8, (ways - 1) << 22 | 63, sets - 1, 0]
+    }
+    match sub {
+        0 => shape(1, 1, 8, 64),
+        1 => shape(2, 1, 8, 64),
+        2 => shape(3, 2, 16, 1024),
+        3 => shape(3, 3, 16, 16384),
+        _ => [0; 4],
+    }
+}
+
+/// The model of a CPU.
+impl Cpu {
+    /// The processor model.
+    pub const fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Makes it another model; call before anything runs, it resets.
+    pub fn set_model(&mut self, model: Model) {
+        self.model = model;
+        self.caps = model.caps();
+        self.reset();
+    }
+}

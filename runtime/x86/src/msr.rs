@@ -1,0 +1,353 @@
+//! Model-specific registers: RDMSR and WRMSR.
+//!
+//! An unknown register is #GP(0), with one line in the log for each. Nothing here has a cache to
+//! control: memory types and machine-check banks keep what is written, within the manual's rules.
+//! Source: SDM Vol. 4, "Architectural MSRs"; AMD APM Vol. 2, "MSR Cross-Reference".
+
+use crate::cpu::{Cpu, cr0, efer, is_canonical};
+use crate::fault::Fault;
+use crate::state::seg;
+
+/// Registers that only Rust sees.
+#[derive(Clone, Debug)]
+pub(crate) struct Msrs {
+    /// Added to the bus's counter (writes of the time-stamp counter and IA32_TSC_ADJUST).
+    tsc_offset: u64,
+    tsc_adjust: u64,
+    /// Performance event selection and counters: they keep what is written and never count.
+    perf: [u64; 4],
+    mtrr_var: [u64; 2 * MTRRS],
+    mtrr_fixed: [u64; 11],
+    mtrr_default: u64,
+    mcg_status: u64,
+    /// CTL STATUS ADDR MISC of each bank.
+    banks: [u64; 4 * BANKS],
+    debugctl: u64,
+    spec_ctrl: u64,
+    hwcr: u64,
+    /// Task priority (CR8).
+    pub(crate) tpr: u8,
+    /// Unknown registers that were reported.
+    reported: Vec<u32>,
+}
+
+/// Variable-range MTRR pairs.
+const MTRRS: usize = 8;
+/// Machine-check banks.
+const BANKS: usize = 4;
+
+impl Default for Msrs {
+    fn default() -> Self {
+        Self {
+            tsc_offset: 0,
+            tsc_adjust: 0,
+            perf: [0; 4],
+            mtrr_var: [0; 2 * MTRRS],
+            mtrr_fixed: [0; 11],
+            mtrr_default: 0,
+            mcg_status: 0,
+            banks: [0; 4 * BANKS],
+            debugctl: 0,
+            spec_ctrl: 0,
+            hwcr: 0,
+            tpr: 0,
+            reported: Vec::new(),
+        }
+    }
+}
+
+/// MSR numbers.
+mod msr {
+    pub(super) const P5_MC_ADDR: u32 = 0;
+    pub(super) const P5_MC_TYPE: u32 = 1;
+    pub(super) const TSC: u32 = 0x10;
+    pub(super) const PLATFORM_ID: u32 = 0x17;
+    pub(super) const APIC_BASE: u32 = 0x1B;
+    pub(super) const EBL_CR_POWERON: u32 = 0x2A;
+    pub(super) const FEATURE_CONTROL: u32 = 0x3A;
+    pub(super) const TSC_ADJUST: u32 = 0x3B;
+    pub(super) const SPEC_CTRL: u32 = 0x48;
+    pub(super) const PRED_CMD: u32 = 0x49;
+    pub(super) const BIOS_UPDT_TRIG: u32 = 0x79;
+    pub(super) const BIOS_SIGN: u32 = 0x8B;
+    pub(super) const PERFCTR0: u32 = 0xC1;
+    pub(super) const PERFCTR1: u32 = 0xC2;
+    pub(super) const MTRRCAP: u32 = 0xFE;
+    pub(super) const SYSENTER_CS: u32 = 0x174;
+    pub(super) const SYSENTER_ESP: u32 = 0x175;
+    pub(super) const SYSENTER_EIP: u32 = 0x176;
+    pub(super) const MCG_CAP: u32 = 0x179;
+    pub(super) const MCG_STATUS: u32 = 0x17A;
+    pub(super) const EVNTSEL0: u32 = 0x186;
+    pub(super) const EVNTSEL1: u32 = 0x187;
+    pub(super) const MISC_ENABLE: u32 = 0x1A0;
+    pub(super) const DEBUGCTL: u32 = 0x1D9;
+    /// The last-branch and last-exception records, which stay 0.
+    pub(super) const LAST_BRANCH: std::ops::RangeInclusive<u32> = 0x1DB..=0x1DE;
+    pub(super) const MTRR_VAR: u32 = 0x200;
+    pub(super) const MTRR_VAR_LAST: u32 = MTRR_VAR + 2 * super::MTRRS as u32 - 1;
+    pub(super) const PAT: u32 = 0x277;
+    pub(super) const MTRR_DEFAULT: u32 = 0x2FF;
+    pub(super) const BANK0: u32 = 0x400;
+    pub(super) const BANK_LAST: u32 = BANK0 + 4 * super::BANKS as u32 - 1;
+    pub(super) const EFER: u32 = 0xC000_0080;
+    pub(super) const STAR: u32 = 0xC000_0081;
+    pub(super) const LSTAR: u32 = 0xC000_0082;
+    pub(super) const CSTAR: u32 = 0xC000_0083;
+    pub(super) const FMASK: u32 = 0xC000_0084;
+    pub(super) const FS_BASE: u32 = 0xC000_0100;
+    pub(super) const GS_BASE: u32 = 0xC000_0101;
+    pub(super) const KERNEL_GS_BASE: u32 = 0xC000_0102;
+    pub(super) const TSC_AUX: u32 = 0xC000_0103;
+    pub(super) const HWCR: u32 = 0xC001_0015;
+}
+
+/// IA32_APIC_BASE: the bits that can be set below the address.
+const APIC_FLAGS: u64 = 0x900;
+/// IA32_MISC_ENABLE as read, whatever is written: performance monitoring unavailable parts, fast strings.
+const MISC_ENABLE_WRITABLE: u64 = 1 | 1 << 18 | 1 << 22 | 1 << 34;
+/// IA32_MTRRCAP: fixed ranges and write-combining, `MTRRS` pairs.
+const MTRRCAP_VALUE: u64 = 0x500 | MTRRS as u64;
+/// IA32_MCG_CAP.
+const MCG_CAP_VALUE: u64 = BANKS as u64;
+/// The microcode revision, in the upper half of IA32_BIOS_SIGN_ID.
+const MICROCODE: u64 = 1 << 32;
+
+/// The index of a fixed-range MTRR.
+const fn fixed_mtrr(n: u32) -> Option<usize> {
+    match n {
+        0x250 => Some(0),
+        0x258 => Some(1),
+        0x259 => Some(2),
+        0x268..=0x26F => Some(n as usize - 0x268 + 3),
+        _ => None,
+    }
+}
+
+/// Is it a memory type that MTRRs (and with `is_pat` PAT) know?
+const fn is_memory_type(v: u64, is_pat: bool) -> bool {
+    matches!(v, 0 | 1 | 4..=6) || (is_pat && v == 7)
+}
+
+/// Is each byte a memory type?
+fn are_memory_types(v: u64, is_pat: bool) -> bool {
+    v.to_le_bytes().iter().all(|&b| is_memory_type(u64::from(b), is_pat))
+}
+
+/// `Ok` or #GP(0).
+const fn demand(is_legal: bool) -> Result<(), Fault> {
+    if is_legal { Ok(()) } else { Err(Fault::gp(0)) }
+}
+
+/// The time-stamp counter.
+impl Cpu {
+    pub(crate) fn time_stamp(&mut self) -> u64 {
+        self.bus.tsc().wrapping_add(self.msr.tsc_offset)
+    }
+
+    fn set_time_stamp(&mut self, v: u64) {
+        let old = self.time_stamp();
+        self.move_time_stamp(v.wrapping_sub(old));
+    }
+
+    fn move_time_stamp(&mut self, by: u64) {
+        self.msr.tsc_offset = self.msr.tsc_offset.wrapping_add(by);
+        self.msr.tsc_adjust = self.msr.tsc_adjust.wrapping_add(by);
+    }
+
+    pub(crate) fn read_pmc(&mut self, n: u32) -> Result<u64, Fault> {
+        let is_allowed = self.state.cpl == 0 || self.state.cr4 & crate::cpu::cr4::PCE != 0;
+        match n {
+            0 | 1 if is_allowed => Ok(self.msr.perf[n as usize] & 0xFF_FFFF_FFFF),
+            _ => Err(Fault::gp(0)),
+        }
+    }
+}
+
+/// RDMSR and WRMSR.
+impl Cpu {
+    pub(crate) fn read_msr(&mut self, n: u32) -> Result<u64, Fault> {
+        let (s, m) = (&self.state, &self.msr);
+        Ok(match n {
+            msr::TSC => self.time_stamp(),
+            msr::APIC_BASE if self.caps.has_apic => s.apic_base,
+            msr::TSC_ADJUST if self.caps.has_tsc_adjust => m.tsc_adjust,
+            msr::SPEC_CTRL if self.caps.has_spec_ctrl => m.spec_ctrl,
+            msr::BIOS_SIGN => MICROCODE,
+            msr::P5_MC_ADDR | msr::P5_MC_TYPE | msr::PLATFORM_ID | msr::EBL_CR_POWERON => 0,
+            msr::FEATURE_CONTROL => 1,
+            msr::PERFCTR0 | msr::PERFCTR1 => m.perf[(n - msr::PERFCTR0) as usize],
+            msr::EVNTSEL0 | msr::EVNTSEL1 => m.perf[(n - msr::EVNTSEL0) as usize + 2],
+            msr::SYSENTER_CS if self.caps.has_sep => s.sysenter_cs,
+            msr::SYSENTER_ESP if self.caps.has_sep => s.sysenter_esp,
+            msr::SYSENTER_EIP if self.caps.has_sep => s.sysenter_eip,
+            msr::MCG_CAP if self.caps.has_mca => MCG_CAP_VALUE,
+            msr::MCG_STATUS if self.caps.has_mca => m.mcg_status,
+            msr::BANK0..=msr::BANK_LAST if self.caps.has_mca => m.banks[(n - msr::BANK0) as usize],
+            msr::MISC_ENABLE => s.misc_enable,
+            msr::DEBUGCTL => m.debugctl,
+            _ if msr::LAST_BRANCH.contains(&n) => 0,
+            msr::MTRRCAP if self.caps.has_mtrr => MTRRCAP_VALUE,
+            msr::MTRR_VAR..=msr::MTRR_VAR_LAST if self.caps.has_mtrr => {
+                m.mtrr_var[(n - msr::MTRR_VAR) as usize]
+            }
+            msr::MTRR_DEFAULT if self.caps.has_mtrr => m.mtrr_default,
+            msr::PAT if self.caps.has_pat => s.pat,
+            msr::EFER if self.caps.efer != 0 => s.efer,
+            msr::HWCR if self.caps.is_amd => m.hwcr,
+            msr::TSC_AUX if self.caps.has_tsc_aux => s.tsc_aux,
+            msr::STAR..=msr::KERNEL_GS_BASE if self.caps.has_long => self.read_long_msr(n)?,
+            _ => match fixed_mtrr(n).filter(|_| self.caps.has_mtrr) {
+                Some(i) => m.mtrr_fixed[i],
+                None => return Err(self.unknown_msr(n, None)),
+            },
+        })
+    }
+
+    /// The registers that came with 64-bit mode.
+    fn read_long_msr(&mut self, n: u32) -> Result<u64, Fault> {
+        let s = &self.state;
+        Ok(match n {
+            msr::STAR => s.star,
+            msr::LSTAR => s.lstar,
+            msr::CSTAR => s.cstar,
+            msr::FMASK => s.sfmask,
+            msr::FS_BASE => s.seg[usize::from(seg::FS)].base,
+            msr::GS_BASE => s.seg[usize::from(seg::GS)].base,
+            msr::KERNEL_GS_BASE => s.kernel_gs_base,
+            _ => return Err(self.unknown_msr(n, None)),
+        })
+    }
+
+    pub(crate) fn write_msr(&mut self, n: u32, v: u64) -> Result<(), Fault> {
+        match n {
+            msr::TSC => self.set_time_stamp(v),
+            msr::TSC_ADJUST if self.caps.has_tsc_adjust => {
+                self.move_time_stamp(v.wrapping_sub(self.msr.tsc_adjust));
+            }
+            msr::APIC_BASE if self.caps.has_apic => {
+                let address = self.frame_mask();
+                demand(v & !(APIC_FLAGS | address) == 0)?;
+                // The bootstrap-processor flag is the hardware's.
+                self.state.apic_base = v & !0x100 | self.state.apic_base & 0x100;
+            }
+            msr::SPEC_CTRL if self.caps.has_spec_ctrl => {
+                demand(v & !7 == 0)?;
+                self.msr.spec_ctrl = v;
+            }
+            msr::PRED_CMD if self.caps.has_spec_ctrl => demand(v & !1 == 0)?,
+            msr::EBL_CR_POWERON | msr::BIOS_UPDT_TRIG | msr::BIOS_SIGN => {}
+            msr::P5_MC_ADDR | msr::P5_MC_TYPE => {}
+            msr::PERFCTR0 | msr::PERFCTR1 => self.msr.perf[(n - msr::PERFCTR0) as usize] = v,
+            msr::EVNTSEL0 | msr::EVNTSEL1 => self.msr.perf[(n - msr::EVNTSEL0) as usize + 2] = v,
+            msr::SYSENTER_CS if self.caps.has_sep => self.state.sysenter_cs = v & 0xFFFF_FFFF,
+            msr::SYSENTER_ESP if self.caps.has_sep => {
+                demand(is_canonical(v))?;
+                self.state.sysenter_esp = v;
+            }
+            msr::SYSENTER_EIP if self.caps.has_sep => {
+                demand(is_canonical(v))?;
+                self.state.sysenter_eip = v;
+            }
+            msr::MCG_STATUS if self.caps.has_mca => self.msr.mcg_status = v & 7,
+            msr::BANK0..=msr::BANK_LAST if self.caps.has_mca => {
+                let i = (n - msr::BANK0) as usize;
+                // STATUS, ADDR and MISC can only be cleared.
+                demand(i.is_multiple_of(4) || v == 0)?;
+                self.msr.banks[i] = v;
+            }
+            msr::MISC_ENABLE => {
+                let kept = self.state.misc_enable & !MISC_ENABLE_WRITABLE;
+                self.state.misc_enable = kept | v & MISC_ENABLE_WRITABLE;
+            }
+            // Branch traps and last-branch records do not exist: the bits read 0.
+            msr::DEBUGCTL => self.msr.debugctl = 0,
+            msr::PAT if self.caps.has_pat => {
+                demand(are_memory_types(v, true))?;
+                self.state.pat = v;
+            }
+            msr::HWCR if self.caps.is_amd => self.msr.hwcr = v,
+            msr::EFER if self.caps.efer != 0 => self.write_efer(v)?,
+            msr::TSC_AUX if self.caps.has_tsc_aux => {
+                demand(v >> 32 == 0)?;
+                self.state.tsc_aux = v;
+            }
+            msr::STAR..=msr::KERNEL_GS_BASE if self.caps.has_long => self.write_long_msr(n, v)?,
+            _ => self.write_mtrr(n, v)?,
+        }
+        Ok(())
+    }
+
+    fn write_long_msr(&mut self, n: u32, v: u64) -> Result<(), Fault> {
+        demand(matches!(n, msr::STAR | msr::FMASK) || is_canonical(v))?;
+        match n {
+            msr::STAR => self.state.star = v,
+            msr::LSTAR => self.state.lstar = v,
+            msr::CSTAR => self.state.cstar = v,
+            msr::FMASK => self.state.sfmask = v & 0xFFFF_FFFF,
+            msr::FS_BASE => self.set_segment_base(seg::FS, v),
+            msr::GS_BASE => self.set_segment_base(seg::GS, v),
+            msr::KERNEL_GS_BASE => self.state.kernel_gs_base = v,
+            _ => return Err(self.unknown_msr(n, Some(v))),
+        }
+        Ok(())
+    }
+
+    fn write_mtrr(&mut self, n: u32, v: u64) -> Result<(), Fault> {
+        if !self.caps.has_mtrr {
+            return Err(self.unknown_msr(n, Some(v)));
+        }
+        let above = !((1 << self.caps.phys_bits) - 1);
+        match n {
+            msr::MTRR_VAR..=msr::MTRR_VAR_LAST => {
+                let is_mask = n & 1 != 0;
+                let reserved = above | if is_mask { 0x7FF } else { 0xF00 };
+                demand(v & reserved == 0 && (is_mask || is_memory_type(v & 0xFF, false)))?;
+                self.msr.mtrr_var[(n - msr::MTRR_VAR) as usize] = v;
+            }
+            msr::MTRR_DEFAULT => {
+                demand(v & !0xCFF == 0 && is_memory_type(v & 0xFF, false))?;
+                self.msr.mtrr_default = v;
+            }
+            _ => match fixed_mtrr(n) {
+                Some(i) => {
+                    demand(are_memory_types(v, false))?;
+                    self.msr.mtrr_fixed[i] = v;
+                }
+                None => return Err(self.unknown_msr(n, Some(v))),
+            },
+        }
+        Ok(())
+    }
+
+    /// Sets the base of FS or GS.
+    pub(crate) fn set_segment_base(&mut self, n: u8, base: u64) {
+        self.state.seg[usize::from(n)].base = base;
+        self.sync_segment(usize::from(n));
+    }
+
+    fn write_efer(&mut self, v: u64) -> Result<(), Fault> {
+        let old = self.state.efer;
+        demand(v & !(self.caps.efer | efer::LMA) == 0)?;
+        demand((v ^ old) & efer::LME == 0 || self.state.cr0 & cr0::PG == 0)?;
+        self.state.efer = v & !efer::LMA | old & efer::LMA;
+        if (v ^ old) & efer::NXE != 0 {
+            self.flush_tlb();
+        }
+        Ok(())
+    }
+
+    /// #GP(0), reported once for each register.
+    fn unknown_msr(&mut self, n: u32, written: Option<u64>) -> Fault {
+        /// Enough to tell what a guest looks for, however many it tries.
+        const REPORTS: usize = 64;
+        if self.msr.reported.len() < REPORTS && !self.msr.reported.contains(&n) {
+            self.msr.reported.push(n);
+            match written {
+                Some(v) => log::warn!("unknown MSR written n={n:#010x} value={v:#018x}"),
+                None => log::warn!("unknown MSR read n={n:#010x}"),
+            }
+        }
+        Fault::gp(0)
+    }
+}
