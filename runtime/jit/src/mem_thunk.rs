@@ -22,8 +22,8 @@ pub(crate) enum Part {
     Whole(SegPolicy),
 }
 
-/// One shape of access. `value`: result or value register, [`NO_VALUE`], or 32 + addend register for a load that its consumer
-/// takes from memory. `lin`: register of the linear address (of the offset, for whole accesses).
+/// One shape of access. `value`: result or value register, [`NO_VALUE`], or 32 + addend register for a load or pointer that its
+/// consumer takes from memory. `lin`: register of the linear address (of the offset, for whole accesses).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct ThunkKey {
     pub(crate) part: Part,
@@ -164,6 +164,11 @@ impl ThunkKey {
                 asm.alu_rr(Alu::Sub, Width::W64, addend, lin);
             }
             SlowKind::Load => load_to(asm, self.width(), self.value, self.merge, slot),
+            _ if self.value >= 32 => {
+                let addend = self.value - 32;
+                asm.load(Width::W64, addend, slot);
+                asm.alu_rr(Alu::Sub, Width::W64, addend, lin);
+            }
             _ => asm.load(Width::W64, self.value, slot),
         }
         asm.byte(0xC3);

@@ -292,6 +292,14 @@ impl Emit<'_> {
     fn ptr(&mut self, op: &Op) -> Result<(), CompileError> {
         let (kind, size) = self.pointer_shape(op)?;
         let c = self.check(op, size, kind != SlowKind::PtrRead)?;
+        if let Some(temp) = self.native_takes(op) {
+            // The slow path makes the addend of its pointer.
+            self.slow_site(op, &c, (kind, size), 32 + c.addend, None);
+            self.regs.hold(c.lin, self.at);
+            self.regs.hold(c.addend, self.at);
+            self.fused = Some(Fused { temp, mem: Mem::index(c.addend, c.lin, 0, 0) });
+            return Ok(());
+        }
         let d = self.dst(op.d)?;
         self.asm.lea(Width::W64, d, Mem::index(c.addend, c.lin, 0, 0));
         self.slow_site(op, &c, (kind, size), d, None);

@@ -2,7 +2,7 @@
 //!
 //! Source of the encodings: SDM Vol. 2, "Instruction Format" and "Intel AVX Instruction Format".
 
-use ir::{Native, NativeReg, Op, Val, Width};
+use ir::{Code, Native, NativeReg, Op, Val, Width};
 
 use crate::asm::{Asm, Mem, Rm, modrm_mem};
 use crate::compile::{CompileError, Emit};
@@ -113,6 +113,8 @@ impl Emit<'_> {
         let fused = self.fused.take();
         if let Some(fused) = fused {
             places.mem = fused.mem;
+            self.regs.lock(fused.mem.base);
+            self.regs.lock(fused.mem.index.unwrap_or(fused.mem.base));
         } else if !op.a.is_none() {
             places.mem = Mem::base(self.src_reg(op.a, Width::W64)?, 0);
         }
@@ -145,6 +147,13 @@ impl Emit<'_> {
             self.write_high(high, places.out);
         }
         if writes_flags { self.after_producer(op) } else { Ok(()) }
+    }
+    /// Does a native instruction follow that is the only user of this pointer, so that it may take base and offset as they are?
+    pub(crate) fn native_takes(&self, op: &Op) -> Option<u16> {
+        let t = op.d.as_temp()?;
+        let next = self.block.ops.get(self.at + 1)?;
+        let sole = next.code == Code::Native && next.a == op.d;
+        (sole && self.regs.only_use_is(t, self.at + 1)).then_some(t)
     }
     /// Host register for a result: its own, or for a high byte one to copy from.
     fn native_result(&mut self, d: Val) -> Result<u8, CompileError> {
