@@ -110,6 +110,25 @@ fn memory_operands_and_three_operands() {
 }
 
 #[test]
+fn memory_beyond_the_fast_path() {
+    let text = "
+        ---- 0 len=3
+        simd_enter sse
+        guest_ptr_i64 tmp0,esi,ds,16,r,aligned
+        native_i32 _,tmp0,_,_,66.0f.fe,reg=v2,rm=mem,r16,uses=sse
+        add_i32 esi,esi,$0x4
+        guest_ptr_i64 tmp1,esi,ds,8,r
+        native_i64 _,tmp1,_,_,66.0f3a.w1.22,reg=v2,rm=mem,r8,imm1=0x1,uses=sse
+        guest_ptr_i64 tmp2,edi,ds,16,w
+        native_i32 _,tmp2,_,_,0f.11,reg=v2,rm=mem,w16,uses=sse
+        goto_tb $0x1,$0x10";
+    // Pages 8 to 12 are memory that the TLB does not have, those behind fault.
+    for (si, di) in [(0x8010, 0x9005), (0x2340, 0x2345), (0x9010, 0xD000), (0x1FF0, 0x1FF8)] {
+        check(text, |s| (s.gpr[6], s.gpr[7]) = (si, di));
+    }
+}
+
+#[test]
 fn general_registers() {
     let text = "
         ---- 0 len=3
