@@ -7,6 +7,7 @@
 
 mod args;
 mod catalogue;
+mod cpu;
 mod devices;
 mod keyval;
 mod messages;

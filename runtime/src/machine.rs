@@ -30,6 +30,7 @@ use alarm::{Alarm, Bell};
 
 pub use config::{
     Accel, CharTarget, Display, DriveConfig, DriveSource, Firmware, MachineConfig, RtcBase,
+    host_cpuid,
 };
 pub use session::run;
 

@@ -19,6 +19,7 @@ use ir::{Scratch, Width, exit};
 use jit::{CodeBufError, Jit, Runner, Tier};
 use x86::cpu::Cpu;
 use x86::fault::Fault;
+use x86::front::BuildConfig;
 use x86::mode::Mode;
 
 use crate::log::Log;
@@ -120,6 +121,7 @@ impl Vcpu {
     /// # Errors
     /// When the code cache cannot be mapped.
     pub fn new(cpu: Cpu, config: VcpuConfig, log: Rc<Log>) -> Result<Self, CodeBufError> {
+        let build = BuildConfig { features: cpu.model().features(), max_insns: config.max_insns };
         let mut core = Core::new(cpu);
         core.cpu.native = Some(Box::new(Runner::new()?));
         let jit = match config.accel {
@@ -129,7 +131,7 @@ impl Vcpu {
         let kicker = Kicker::new(&mut core.cpu.state.poll);
         let mut vcpu = Self {
             core,
-            translator: Translator::new(jit, config.passes, config.max_insns),
+            translator: Translator::new(jit, config.passes, build),
             scratch: Scratch::new(),
             config,
             log,
@@ -215,7 +217,7 @@ impl Vcpu {
     fn enter_generated(&mut self) {
         loop {
             let mode = self.core.cpu.mode();
-            let single = mode.has(Mode::TF) || mode.has(Mode::SHADOW);
+            let single = mode.has(Mode::SINGLE);
             let block = match self.block_at(self.core.cpu.state.pc) {
                 Ok(block) => block,
                 Err(fault) => return self.deliver(fault),
@@ -235,8 +237,11 @@ impl Vcpu {
             }
         }
     }
-    /// The single-step trap after an insn that began with TF set.
+    /// After an insn that ran by itself: RF is spent, and the single-step trap of one that began with TF set.
     fn after_step(&mut self, mode: Mode) {
+        if mode.has(Mode::BREAK) && !self.core.faulted {
+            self.core.cpu.finish_insn();
+        }
         if mode.has(Mode::TF) && !self.core.faulted {
             self.core.cpu.finish_step();
         }
@@ -379,7 +384,7 @@ impl Vcpu {
     /// makes the place the jump comes from invalid: then there is none either.
     fn hot_block_at(&mut self, pc: u64) -> Option<BlockId> {
         let mode = self.core.cpu.mode();
-        if mode.has(Mode::TF) || mode.has(Mode::SHADOW) {
+        if mode.has(Mode::SINGLE) {
             return None;
         }
         let flushes = self.stats.flushes;

@@ -4,19 +4,12 @@ use std::io::IsTerminal;
 
 use ir::opt::Passes;
 
+use super::cpu::cpu;
 use super::keyval::{KeyVals, parse_size};
 use super::{Args, CliError, devices, suggest};
 use crate::log::{self, LogConfig};
 use crate::machine::{Accel, Display, DriveConfig, DriveSource, Firmware, MachineConfig, RtcBase};
 use crate::{boot, demo};
-
-/// The CPU models that `-cpu` takes, with what they give.
-const CPU_MODELS: &[(&str, &str)] = &[
-    ("max", "everything the tables implement (default)"),
-    ("pentiumpro", "the same: the tables end at the Pentium Pro so far"),
-    ("qemu32", "the same"),
-    ("qemu64", "the same, without 64-bit mode so far"),
-];
 
 /// Largest guest memory; above 3 GiB it continues at 4 GiB.
 const MAX_RAM: u64 = 64 << 30;
@@ -37,7 +30,7 @@ pub(super) fn resolve(args: &Args) -> Result<MachineConfig, CliError> {
         ..MachineConfig::default()
     };
     config.ram_bytes = memory(args)?;
-    cpu(args)?;
+    cpu(args, &mut config)?;
     machine(args, &mut config)?;
     clock(args, &mut config)?;
     boot_order(args, &mut config)?;
@@ -132,28 +125,6 @@ fn memory(args: &Args) -> Result<u64, CliError> {
         return Err(CliError::usage(format!("-m: {size} is out of range (2M to 64G)")));
     }
     Ok(bytes.next_multiple_of(1 << 20))
-}
-
-fn cpu(args: &Args) -> Result<(), CliError> {
-    let Some(text) = &args.cpu else { return Ok(()) };
-    if matches!(text.as_str(), "help" | "?") {
-        let lines = CPU_MODELS.iter().map(|(name, what)| format!("{name:<12} {what}\n"));
-        return Err(CliError::Text(lines.collect()));
-    }
-    let (model, features) = text.split_once(',').unwrap_or((text, ""));
-    if !CPU_MODELS.iter().any(|(name, _)| *name == model) {
-        let names: Vec<&str> = CPU_MODELS.iter().map(|(name, _)| *name).collect();
-        return Err(CliError::usage(format!(
-            "-cpu: no model {model} (known: {})",
-            names.join(" ")
-        )));
-    }
-    if !features.is_empty() {
-        return Err(CliError::usage(format!(
-            "-cpu: choosing features ({features}) is not supported yet"
-        )));
-    }
-    Ok(())
 }
 
 fn machine(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {

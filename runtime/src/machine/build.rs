@@ -38,7 +38,8 @@ impl Machine {
         let board = Rc::new(RefCell::new(board));
         let link = Rc::new(Link::default());
         let bus = SharedBoard { board: board.clone(), link: link.clone(), log: log.clone() };
-        let cpu = Cpu::new(ram, map, Box::new(bus));
+        let mut cpu = Cpu::new(ram, map, Box::new(bus));
+        cpu.set_model(config.cpu);
         let vcpu = VcpuConfig {
             accel: config.accel,
             passes: config.passes,

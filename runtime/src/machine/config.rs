@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use devices::chardev::BufferChar;
 use ir::opt::Passes;
+use x86::cpuid::Model;
 
 use crate::log::LogConfig;
 
@@ -40,6 +41,8 @@ pub struct MachineConfig {
     pub display: Display,
     /// How guest code runs.
     pub accel: Accel,
+    /// The processor model.
+    pub cpu: Model,
     /// Optimiser passes.
     pub passes: Passes,
     /// Log items and where they go.
@@ -73,6 +76,7 @@ impl Default for MachineConfig {
             nographic: false,
             display: Display::None,
             accel: Accel::Jit,
+            cpu: Model::max(Some(host_cpuid)),
             passes: Passes::ALL,
             log: LogConfig::default(),
             icount_shift: None,
@@ -128,6 +132,12 @@ pub enum CharTarget {
     File(PathBuf),
     /// A buffer in memory, for embedders and tests.
     Buffer(BufferChar),
+}
+
+/// CPUID of the host, by which models are cut to what can run here.
+pub fn host_cpuid(leaf: u32, sub: u32) -> [u32; 4] {
+    let found = std::arch::x86_64::__cpuid_count(leaf, sub);
+    [found.eax, found.ebx, found.ecx, found.edx]
 }
 
 /// Where the VGA picture goes.

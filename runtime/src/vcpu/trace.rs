@@ -6,8 +6,8 @@ use x86::disasm::{self, Syntax};
 use x86::fault::Fault;
 use x86::lower::IrNames;
 
-use super::{Vcpu, pc_mask};
 use super::cache::{BlockId, Body};
+use super::{Vcpu, pc_mask};
 use crate::log::{Items, Place, insn_line};
 
 impl Vcpu {
@@ -46,6 +46,7 @@ impl Vcpu {
     /// One line per insn: address, bytes, text.
     fn listing(&mut self, pc: u64) -> String {
         let mut text = String::new();
+        let features = self.core.cpu.model().features();
         let insns = self.translator.info.insns.clone();
         let base = pc.wrapping_sub(self.core.cpu.lin_pc(pc).page_offset());
         for insn in insns {
@@ -58,7 +59,7 @@ impl Vcpu {
                 bytes.push(self.core.cpu.phys_read(phys, Size::B1) as u8);
             }
             let size = x86::front::code_size(self.core.cpu.mode());
-            let what = match x86::decode::decode(&bytes, size, &x86::decode::Features::ALL) {
+            let what = match x86::decode::decode(&bytes, size, &features) {
                 Ok(insn) => disasm::format(&insn, ip, Syntax::Att),
                 Err(_) => "(bad)".to_owned(),
             };

@@ -7,7 +7,6 @@ use ir::{Block, Code, FlagMask};
 use jit::{CompileError, Compiled, Jit, Request, SegPolicy, Tier};
 use mem::{Phys, Size};
 use x86::cpu::Cpu;
-use x86::decode::Features;
 use x86::fault::Fault;
 use x86::front::{self, BlockInfo, BuildConfig, BuildError, CodeBytes};
 use x86::lower::Place;
@@ -39,11 +38,11 @@ pub(super) struct Translator {
 }
 
 impl Translator {
-    pub(super) fn new(jit: Option<Jit>, passes: Passes, max_insns: u32) -> Self {
+    pub(super) fn new(jit: Option<Jit>, passes: Passes, config: BuildConfig) -> Self {
         Self {
             jit,
             passes,
-            config: BuildConfig { features: Features::ALL, max_insns },
+            config,
             front: front::Scratch::default(),
             block: Block::default(),
             info: BlockInfo::default(),

@@ -125,6 +125,8 @@ pub struct Cpu {
     pub(crate) inhibit_step: bool,
     /// IRET has just loaded RF: it holds for the next insn.
     pub(crate) keep_rf: bool,
+    /// Instruction pointer when breakpoints were last looked for.
+    pub(crate) insn_pc: u64,
     /// DR6 bits of a #DB due when the current insn is done.
     pub(crate) pending_db: u64,
     /// Breakpoints that DR7 arms.
@@ -163,6 +165,7 @@ impl Cpu {
             nmi_blocked: false,
             inhibit_step: false,
             keep_rf: false,
+            insn_pc: 0,
             pending_db: 0,
             armed: crate::debug::Armed::default(),
             caps: model.caps(),

@@ -105,6 +105,9 @@ impl Model {
     /// The model of this name on a host (`None`: one that has everything). Its features are those of the
     /// tables that can be offered.
     pub fn named(name: &str, host: Option<HostCpuid>) -> Option<Self> {
+        if name == MAX.name {
+            return Some(Self::max(host));
+        }
         let info = CPUS.iter().find(|info| info.name == name)?;
         Some(Self { info, features: settled(info.features & offered(host)) })
     }
@@ -118,6 +121,11 @@ impl Model {
     /// The models that exist: name and brand.
     pub fn list() -> impl Iterator<Item = (&'static str, &'static str)> {
         CPUS.iter().map(|info| (info.name, info.brand))
+    }
+
+    /// The names of all features that the tables know.
+    pub fn all_features() -> impl Iterator<Item = &'static str> {
+        FEATURES.iter().map(|f| f.name)
     }
 
     /// Switches a feature on, with what it needs, or off, with what needs it.

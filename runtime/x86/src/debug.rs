@@ -196,6 +196,7 @@ impl Cpu {
 
     /// Raises #DB if the insn at the instruction pointer has a breakpoint and RF does not hold it off.
     pub(crate) fn take_code_breakpoint(&mut self) -> bool {
+        self.insn_pc = self.state.pc;
         if self.armed.code == 0 || self.state.eflags & flags::RF != 0 {
             return false;
         }
@@ -206,9 +207,11 @@ impl Cpu {
         hits != 0
     }
 
-    /// After an insn that ran by itself without a fault: RF lasts for one insn only.
+    /// After an insn that ran by itself without a fault: RF lasts for one insn only, which a repeated
+    /// string insn that still stands at its place is not done with.
     pub fn finish_insn(&mut self) {
-        if !std::mem::take(&mut self.keep_rf) {
+        let is_done = self.insn_pc != self.state.pc;
+        if !std::mem::take(&mut self.keep_rf) && is_done {
             self.state.eflags &= !flags::RF;
         }
     }

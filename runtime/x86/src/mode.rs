@@ -49,6 +49,8 @@ impl Mode {
     }
     /// Instruction breakpoints are armed: one insn per block.
     pub const BREAK: u32 = 1 << 14;
+    /// With any of these every insn is a block of its own and returns to the run loop.
+    pub const SINGLE: u32 = Self::TF | Self::SHADOW | Self::BREAK;
     /// The bits that 64-bit code always has.
     pub const ALWAYS_64: u32 =
         Self::CODE64 | Self::PE | Self::FLAT_CS | Self::FLAT_SS | Self::FLAT_DS | Self::FLAT_ES;

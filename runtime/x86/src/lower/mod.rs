@@ -170,9 +170,9 @@ impl Place {
     pub const fn is_flat(&self) -> bool {
         self.mode.has(Mode::FLAT_CS)
     }
-    /// Must every insn return to the run loop (trap flag, interrupt shadow)?
+    /// Must every insn return to the run loop (trap flag, interrupt shadow, breakpoints)?
     pub const fn is_single_step(&self) -> bool {
-        self.mode.has(Mode::TF) || self.mode.has(Mode::SHADOW)
+        self.mode.has(Mode::SINGLE)
     }
 }
 

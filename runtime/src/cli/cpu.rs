@@ -1,0 +1,87 @@
+//! `-cpu MODEL[,+FEATURE][,-FEATURE][,FEATURE=on|off]`.
+
+use std::fmt::Write as _;
+
+use x86::cpuid::{FeatureError, Model};
+
+use super::{Args, CliError, suggest};
+use crate::machine::{MachineConfig, host_cpuid};
+
+/// Sets the processor model.
+pub(super) fn cpu(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
+    let Some(text) = &args.cpu else { return Ok(()) };
+    if matches!(text.as_str(), "help" | "?") {
+        return Err(CliError::Text(help()));
+    }
+    let mut parts = text.split(',');
+    let name = parts.next().unwrap_or_default();
+    // Without virtualisation the host's own model is all that can be offered.
+    let known = if name == "host" { "max" } else { name };
+    config.cpu = Model::named(known, Some(host_cpuid)).ok_or_else(|| no_model(name))?;
+    for part in parts.filter(|part| !part.is_empty()) {
+        let (feature, is_on) = switch(part)?;
+        config
+            .cpu
+            .set(feature, is_on, Some(host_cpuid))
+            .map_err(|error| refusal(feature, error))?;
+    }
+    Ok(())
+}
+
+/// A feature and whether it is wanted.
+fn switch(part: &str) -> Result<(&str, bool), CliError> {
+    if let Some(name) = part.strip_prefix('+') {
+        return Ok((name, true));
+    }
+    if let Some(name) = part.strip_prefix('-') {
+        return Ok((name, false));
+    }
+    match part.split_once('=') {
+        None => Ok((part, true)),
+        Some((name, "on" | "yes" | "true")) => Ok((name, true)),
+        Some((name, "off" | "no" | "false")) => Ok((name, false)),
+        Some((name, value)) => {
+            Err(CliError::usage(format!("-cpu: {name} is on or off, not {value}")))
+        }
+    }
+}
+
+fn no_model(name: &str) -> CliError {
+    let names: Vec<&str> = Model::list().map(|(name, _)| name).collect();
+    CliError::usage(format!("-cpu: no model {name} (known: {})", names.join(" ")))
+}
+
+fn refusal(name: &str, error: FeatureError) -> CliError {
+    CliError::usage(match error {
+        FeatureError::Unknown => {
+            let near = suggest::nearest(name, Model::all_features());
+            let hint = near.map_or(String::new(), |near| {
+                format!(", did you mean {}?", near.to_ascii_lowercase())
+            });
+            format!("-cpu: no feature {name}{hint}")
+        }
+        FeatureError::NotOffered => {
+            format!("-cpu: {name} cannot be had: this host or this version lacks it")
+        }
+    })
+}
+
+/// The models with their features, and all features.
+fn help() -> String {
+    let mut text = String::from("Models:\n");
+    for (name, brand) in Model::list() {
+        let default = if name == "max" { " (default)" } else { "" };
+        let _ = writeln!(text, "  {name:<12} {brand}{default}");
+    }
+    let _ = writeln!(text, "\nFeatures, switched by ,+NAME and ,-NAME:");
+    let mut line = String::new();
+    for name in Model::max(Some(host_cpuid)).feature_names() {
+        if line.len() + name.len() > 76 {
+            let _ = writeln!(text, " {line}");
+            line.clear();
+        }
+        let _ = write!(line, " {}", name.to_ascii_lowercase());
+    }
+    let _ = writeln!(text, " {line}");
+    text
+}
