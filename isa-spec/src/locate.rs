@@ -26,6 +26,8 @@ struct Prefixes {
     adsize: bool,
     class: u8,
     w: bool,
+    /// REX.B.
+    rex_b: bool,
     /// VEX.L and VEX.vvvv.
     vex: Option<(bool, u8)>,
 }
@@ -48,6 +50,7 @@ pub fn locate(isa: &Isa, bytes: &[u8], mode: u32) -> Option<Located> {
         let op = &row.opcode;
         if op.map != p.map
             || op.vex.is_some() != p.vex.is_some()
+            || (p.rex_b && row.attrs.has("norexb"))
             || !(op.byte..=op.byte.saturating_add(op.span.saturating_sub(1))).contains(&byte)
         {
             continue;
@@ -88,6 +91,7 @@ fn prefixes(bytes: &[u8], mode: u32) -> Option<Prefixes> {
         adsize: false,
         class: 1,
         w: false,
+        rex_b: false,
         vex: None,
     };
     let (mut rep, mut plain) = (0, true);
@@ -107,6 +111,7 @@ fn prefixes(bytes: &[u8], mode: u32) -> Option<Prefixes> {
         && let Some(rex @ 0x40..=0x4F) = bytes.get(p.len)
     {
         p.w = rex & 8 != 0;
+        p.rex_b = rex & 1 != 0;
         p.len += 1;
         plain = false;
     }

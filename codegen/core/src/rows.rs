@@ -15,9 +15,9 @@ const ALL_FLAGS: u8 = 63;
 const ATTRIBUTES: &[&str] = &[
     "align", "aligned", "avx", "bitbase", "bulk", "byasz", "control", "cpl0", "cpuid", "d64",
     "ends", "f64", "hint", "host", "i64", "implicit", "iobitmap", "iopl", "lock", "locked", "mmx",
-    "modrm", "mxcsr", "native", "noaccess", "nomod", "nowait", "o64", "pe", "rep", "repcc",
-    "scalar", "shadow", "since", "sse", "undef", "undoc", "vm86", "vsib", "wait", "weak", "x87",
-    "zext_reg",
+    "modrm", "mxcsr", "native", "noaccess", "nomod", "norexb", "nowait", "o64", "pe", "rep",
+    "repcc", "scalar", "shadow", "since", "sse", "undef", "undoc", "vm86", "vsib", "wait", "weak",
+    "x87", "zext_reg",
 ];
 
 /// Attributes that are texts or bindings, not properties.

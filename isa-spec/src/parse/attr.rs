@@ -59,6 +59,7 @@ pub(crate) const ATTRS: &[(&str, Arg)] = &[
     ("zext_reg", Arg::None),
     ("undef", Arg::None),
     ("modrm", Arg::None),
+    ("norexb", Arg::None),
     ("hint", Arg::None),
     ("host", Arg::Word),
     ("x87", Arg::None),

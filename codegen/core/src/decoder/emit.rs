@@ -45,6 +45,7 @@ fn constants() -> TokenStream {
         (Kind::VexL, "VEX_L"),
         (Kind::Prefix, "PREFIX"),
         (Kind::RexW, "REX_W"),
+        (Kind::RexB, "REX_B"),
         (Kind::ModReg, "MODREG"),
         (Kind::Rm, "RM"),
     ];

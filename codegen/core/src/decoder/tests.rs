@@ -34,7 +34,7 @@ fn find(isa: &Isa, bytes: Bytes) -> Option<&str> {
         let slot = match kind {
             Kind::Mode => u16::from(bytes.code64),
             Kind::Prefix => bytes.prefix,
-            Kind::RexW | Kind::VexL => 0,
+            Kind::RexW | Kind::VexL | Kind::RexB => 0,
             Kind::ModReg => {
                 u16::from(bytes.modrm >> 3 & 7) + if bytes.modrm >= 0xC0 { 8 } else { 0 }
             }

@@ -20,6 +20,8 @@ pub(super) enum Kind {
     Prefix,
     /// REX.W or VEX.W.
     RexW,
+    /// REX.B, in rows where it selects another instruction.
+    RexB,
     /// ModRM.reg with a memory form (0..8), with a register form (8..16).
     ModReg,
     /// ModRM.rm.
@@ -29,12 +31,12 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const SPLITS: [Self; 6] =
-        [Self::Mode, Self::VexL, Self::Prefix, Self::RexW, Self::ModReg, Self::Rm];
+    const SPLITS: [Self; 7] =
+        [Self::Mode, Self::VexL, Self::Prefix, Self::RexW, Self::RexB, Self::ModReg, Self::Rm];
 
     const fn slots(self) -> u16 {
         match self {
-            Self::Mode | Self::VexL | Self::RexW => 2,
+            Self::Mode | Self::VexL | Self::RexW | Self::RexB => 2,
             Self::Prefix => 4,
             Self::ModReg => 16,
             Self::Rm => 8,
@@ -189,6 +191,7 @@ fn accepts(row: &Row, kind: Kind, slot: u16) -> bool {
             Some(VexW::Wig) => true,
             None => slot == 1 || !row.opcode.rex_w,
         },
+        Kind::RexB => slot == 0 || !row.attrs.has("norexb"),
         Kind::ModReg => accepts_modreg(row, slot),
         Kind::Rm => match row.opcode.modrm {
             ModRm::Fixed(byte) => u16::from(byte & 7) == slot,

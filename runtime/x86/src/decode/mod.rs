@@ -364,6 +364,7 @@ fn select_row(entry: u16, cursor: &Cursor, insn: &Insn, features: &Features) -> 
             }
             node::PREFIX => prefix_slot(insn.prefixes),
             node::RM => usize::from(cursor.peek() & 7),
+            node::REX_B => usize::from(insn.rex & 1),
             node::VEX_L => usize::from(insn.vl >> 1),
             node::MODE => usize::from(insn.prefixes & prefix::CODE64 != 0),
             node::REX_W => usize::from(insn.rex >> 3 & 1),
