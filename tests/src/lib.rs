@@ -9,6 +9,7 @@ pub mod program;
 mod rng;
 pub mod setup;
 mod snapshot;
+pub mod wide;
 pub mod world;
 
 pub use bench::{Bench, Ending, Engine, NullBus, RAM};

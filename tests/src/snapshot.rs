@@ -6,7 +6,10 @@ use x86::state::{Segment, TableReg};
 use crate::RAM;
 
 /// General registers in the order of their numbers.
-pub const GPR_NAMES: [&str; 8] = ["eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"];
+pub const GPR_NAMES: [&str; 16] = [
+    "eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "r8", "r9", "r10", "r11", "r12", "r13",
+    "r14", "r15",
+];
 /// Segment registers in the order of their numbers.
 pub const SEG_NAMES: [&str; 6] = ["es", "cs", "ss", "ds", "fs", "gs"];
 
@@ -14,7 +17,7 @@ pub const SEG_NAMES: [&str; 6] = ["es", "cs", "ss", "ds", "fs", "gs"];
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Snapshot {
     /// General registers.
-    pub gpr: [u64; 8],
+    pub gpr: [u64; 16],
     /// Instruction pointer.
     pub pc: u64,
     /// EFLAGS.
@@ -31,6 +34,8 @@ pub struct Snapshot {
     pub cr: [u64; 4],
     /// DR0 to DR7.
     pub dr: [u64; 8],
+    /// EFER, XCR0, IA32_KERNEL_GS_BASE, IA32_TSC_AUX.
+    pub system_registers: [u64; 4],
     /// Waiting after HLT.
     pub is_halted: bool,
     /// Stopped by a triple fault.
@@ -46,7 +51,7 @@ impl Snapshot {
         let mut memory = vec![0; RAM as usize];
         assert!(cpu.ram.read_bytes(0, &mut memory), "the bench has this much memory");
         Self {
-            gpr: std::array::from_fn(|n| s.gpr[n]),
+            gpr: s.gpr,
             pc: s.pc,
             eflags: s.eflags(),
             cpl: s.cpl,
@@ -55,6 +60,7 @@ impl Snapshot {
             tables: [s.gdtr, s.idtr],
             cr: [s.cr0, s.cr2, s.cr3, s.cr4],
             dr: s.dr,
+            system_registers: [s.efer, s.xcr0, s.kernel_gs_base, s.tsc_aux],
             is_halted: s.halted != 0,
             is_shut_down: cpu.shutdown,
             memory,
@@ -80,6 +86,9 @@ impl Snapshot {
         }
         for (n, (want, got)) in self.dr.iter().zip(&other.dr).enumerate() {
             note(&format!("dr{n}"), *want, *got);
+        }
+        for (n, name) in ["efer", "xcr0", "kernel_gs_base", "tsc_aux"].iter().enumerate() {
+            note(name, self.system_registers[n], other.system_registers[n]);
         }
         note("halted", self.is_halted.into(), other.is_halted.into());
         note("shutdown", self.is_shut_down.into(), other.is_shut_down.into());

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use isa_spec::model::{Case, CaseItem, Insn, Isa};
-use stele_tests::{Bench, Ending, Engine, GPR_NAMES, SEG_NAMES, Snapshot, setup};
+use stele_tests::{Bench, Ending, Engine, GPR_NAMES, SEG_NAMES, Snapshot, setup, wide};
 use x86::flags;
 use x86::state::CpuState;
 
@@ -38,9 +38,13 @@ fn register(s: &mut CpuState, name: &str, value: Option<u64>) -> u64 {
         *field >> shift & mask
     };
     if let Some(n) = GPR_NAMES.iter().position(|r| *r == name) {
-        return place(&mut s.gpr[n], 0, 0xFFFF_FFFF);
+        return place(&mut s.gpr[n], 0, if n < 8 { 0xFFFF_FFFF } else { u64::MAX });
     }
-    if let Some(n) = GPR_NAMES.iter().position(|r| &r[1..] == name) {
+    let words = &GPR_NAMES[..8];
+    if let Some(n) = words.iter().position(|r| name.strip_prefix('r') == Some(&r[1..])) {
+        return place(&mut s.gpr[n], 0, u64::MAX);
+    }
+    if let Some(n) = words.iter().position(|r| &r[1..] == name) {
         return place(&mut s.gpr[n], 0, 0xFFFF);
     }
     if let Some(n) = BYTES.iter().position(|r| *r == name) {
@@ -51,6 +55,7 @@ fn register(s: &mut CpuState, name: &str, value: Option<u64>) -> u64 {
         return u64::from(s.seg[n].selector);
     }
     match name {
+        "rip" => place(&mut s.pc, 0, u64::MAX),
         "eip" | "ip" => place(&mut s.pc, 0, 0xFFFF_FFFF),
         "cr0" => place(&mut s.cr0, 0, 0xFFFF_FFFF),
         "cr2" => place(&mut s.cr2, 0, 0xFFFF_FFFF),
@@ -102,8 +107,18 @@ fn apply(bench: &mut Bench, items: &[CaseItem]) {
             }
             CaseItem::Flags(mask) => bench.cpu_mut().state.set_eflags(eflags_of(*mask)),
             CaseItem::Raises(..) => {}
+            CaseItem::Wide(name, value) => {
+                assert!(wide::set(&mut bench.cpu_mut().state, name, *value), "no `{name}`");
+            }
+            CaseItem::WideMem(bits, at, value) => {
+                bench.poke(*at, &wide_bytes(value)[..*bits as usize / 8]);
+            }
         }
     }
+}
+
+fn wide_bytes(value: &[u64; 4]) -> Vec<u8> {
+    value.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
 impl Trial<'_> {
@@ -116,11 +131,7 @@ impl Trial<'_> {
 
     /// Instruction pointer after the insn.
     fn end(&self) -> u64 {
-        let listed = self.case.outputs.iter().find_map(|item| match item {
-            CaseItem::Reg(name, value) if name == "eip" || name == "ip" => Some(*value),
-            _ => None,
-        });
-        listed.unwrap_or(self.start + self.case.bytes.len() as u64)
+        instruction_pointer(&self.case.outputs).unwrap_or(self.start + self.case.bytes.len() as u64)
     }
 
     /// A jump to itself leaves no place for a HLT: only the evaluator can be stopped after one pass.
@@ -164,10 +175,14 @@ impl Trial<'_> {
                     expected.memory[at..at + len].copy_from_slice(&value.to_le_bytes()[..len]);
                 }
                 CaseItem::Flags(mask) => expected.eflags |= eflags_of(mask & written),
-                CaseItem::Raises(..) => {}
+                CaseItem::Raises(..) | CaseItem::Wide(..) => {}
+                CaseItem::WideMem(bits, at, value) => {
+                    let (at, len) = (*at as usize, *bits as usize / 8);
+                    expected.memory[at..at + len].copy_from_slice(&wide_bytes(value)[..len]);
+                }
             }
         }
-        expected.gpr.copy_from_slice(&state.gpr[..8]);
+        expected.gpr = state.gpr;
         expected.seg = state.seg;
         expected.system = [state.ldtr, state.tr];
         expected.cr = [state.cr0, state.cr2, state.cr3, state.cr4];
@@ -205,12 +220,29 @@ impl Trial<'_> {
         if wrong.is_empty() {
             wrong = expected.differences(&found);
         }
+        if wrong.is_empty() && self.raises().is_none() {
+            wrong.extend(self.wrong_registers(&bench));
+        }
         if wrong.is_empty() {
             return Ok(());
         }
         let file = &self.isa.files[usize::from(self.case.pos.file)].0;
         let (line, name, bytes) = (self.case.pos.line, &self.insn.name, &self.case.bytes);
         Err(format!("{file}:{line} {name} {bytes:02x?} on {engine:?}\n  {}", wrong.join("\n  ")))
+    }
+
+    /// FP and vector registers that are not as the outputs say.
+    fn wrong_registers(&self, bench: &Bench) -> Vec<String> {
+        let listed = self.case.outputs.iter().filter_map(|item| match item {
+            CaseItem::Wide(name, value) => Some((name, *value)),
+            _ => None,
+        });
+        listed
+            .filter_map(|(name, want)| {
+                let found = wide::get(&bench.cpu().state, name)?;
+                (found != want).then(|| format!("{name}: {found:x?} instead of {want:x?}"))
+            })
+            .collect()
     }
 
     /// Checks the exception frame and takes the exception back: `found` becomes the state before it.
@@ -224,29 +256,45 @@ impl Trial<'_> {
         if vector != Some(vector_of(name)) {
             return Err(format!("halted after vector {vector:?} instead of #{name}"));
         }
-        let mask = if self.case.mode == 32 { u32::MAX.into() } else { 0xFFFF };
+        let mask = if self.case.mode == 16 { 0xFFFF } else { u64::MAX };
         let top = found.gpr[4] & mask;
-        let frame = bench.peek(top, 16);
-        let mut words = frame.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap()));
+        // In 64-bit mode the frame holds the stack pointer, too.
+        let (size, slots) = if self.case.mode == 64 { (8, 5) } else { (4, 3) };
+        let frame = bench.peek(top, size * (slots + 1));
+        let mut words = frame.chunks_exact(size).map(number);
         if let Some(code) = code {
             let pushed = words.next();
-            if pushed != Some(code) {
+            if pushed != Some(code.into()) {
                 return Err(format!("error code {pushed:x?} instead of {code:#x}"));
             }
         }
-        let image: Vec<u32> = words.take(3).collect();
-        if u64::from(image[0]) != self.start {
+        let image: Vec<u64> = words.take(slots).collect();
+        if image[0] != self.start {
             return Err(format!("raised at {:#x}", image[0]));
         }
-        let depth = if code.is_some() { 16 } else { 12 };
+        let depth = size * (slots + usize::from(code.is_some()));
         let before = self.prepare(Engine::Evaluator).1;
         let stack = top as usize..top as usize + depth;
         found.memory[stack.clone()].copy_from_slice(&before.memory[stack]);
-        found.gpr[4] = found.gpr[4] & !mask | (top + depth as u64) & mask;
-        found.eflags = image[2] & !flags::RF;
+        let sp = image.get(3).copied().unwrap_or(top + depth as u64);
+        found.gpr[4] = found.gpr[4] & !mask | sp & mask;
+        found.eflags = image[2] as u32 & !flags::RF;
         (found.pc, found.is_halted, found.seg) = (before.pc, false, before.seg);
         Ok(())
     }
+}
+
+/// A little-endian number.
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
+}
+
+/// The instruction pointer among the inputs or outputs of a case.
+fn instruction_pointer(items: &[CaseItem]) -> Option<u64> {
+    items.iter().find_map(|item| match item {
+        CaseItem::Reg(name, value) if matches!(name.as_str(), "rip" | "eip" | "ip") => Some(*value),
+        _ => None,
+    })
 }
 
 /// Leaves out what a case has no words for: descriptor caches, system flags.
@@ -265,12 +313,9 @@ fn cases_of_the_tables_hold_on_every_engine() {
     let mut failures = Vec::new();
     let mut count = 0;
     for insn in &isa.insns {
-        for case in insn.cases.iter().filter(|case| case.mode != 64) {
-            let listed = case.inputs.iter().find_map(|item| match item {
-                CaseItem::Reg(name, value) if name == "eip" || name == "ip" => Some(*value),
-                _ => None,
-            });
-            let trial = Trial { isa: &isa, insn, case, start: listed.unwrap_or(DEFAULT_IP) };
+        for case in &insn.cases {
+            let start = instruction_pointer(&case.inputs).unwrap_or(DEFAULT_IP);
+            let trial = Trial { isa: &isa, insn, case, start };
             count += 1;
             let engines = if trial.is_endless() { &Engine::ALL[..1] } else { &Engine::ALL };
             failures.extend(engines.iter().filter_map(|engine| trial.check(*engine).err()));
