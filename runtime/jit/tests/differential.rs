@@ -51,7 +51,7 @@ fn adapt(block: &mut Block, seed: u64) {
             Code::Bsf | Code::Bsr => op.fdef = FlagMask(op.fdef.0 & FlagMask::Z.0),
             _ => {}
         }
-        if op.code == Code::Ptr {
+        if op.code == Code::Ptr && op.access_bytes() < 8 {
             op.imm = op.imm & !0xFF | 8;
         }
     }
@@ -62,10 +62,10 @@ fn pointers_are_clean(block: &Block) -> bool {
     let mut pointer = vec![false; block.temps.len()];
     let mut other = vec![false; block.temps.len()];
     for op in &block.ops {
-        let is_access = matches!(op.code, Code::LdH | Code::StH);
+        let is_access = matches!(op.code, Code::LdH | Code::StH | Code::Native);
         for (n, v) in [op.a, op.b, op.c, op.d, op.e].into_iter().enumerate() {
             let Some(t) = v.as_temp().map(usize::from) else {
-                if n == 0 && is_access {
+                if n == 0 && is_access && op.code != Code::Native {
                     return false;
                 }
                 continue;

@@ -1,7 +1,7 @@
 //! A guest for evaluator tests: registers, a little state and memory that faults here and there, and a log of
 //! everything that can be observed, with registers and flags at that moment.
 
-use ir::{AccessKind, Block, End, Guest, Scratch, Width, run};
+use ir::{AccessKind, Block, End, Guest, Native, NativeIo, NativeReg, Scratch, Width, run};
 
 /// What an observer saw.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -103,6 +103,40 @@ impl Guest for TestGuest {
         self.gpr[(h % 16) as usize] ^= h;
         self.flags = (h >> 8) as u32 & 0x8D5;
         if h.is_multiple_of(17) { Err(Stop::Helper(id)) } else { Ok(h) }
+    }
+    fn simd_enter(&mut self, uses: u8) -> Result<(), Stop> {
+        let h = self.observe("simd_enter", &[uses.into()]);
+        if h.is_multiple_of(13) { Err(Stop::Fault(uses.into())) } else { Ok(()) }
+    }
+    fn native(&mut self, native: &Native, io: &mut NativeIo) -> Result<(), Stop> {
+        let flags = io.flags & native.reads.eflags();
+        let used = |role, v| if native.has(role) { v } else { 0 };
+        let mut values = vec![
+            native.opcode.into(),
+            used(NativeReg::In0, io.gpr[0]),
+            used(NativeReg::InOut, io.out),
+            flags.into(),
+            io.mem.unwrap_or(0),
+        ];
+        if io.implicit {
+            values.extend([self.gpr[0], self.gpr[2]]);
+        }
+        let h = values.iter().fold(self.salt, |h, &v| mix(h ^ v));
+        let traps = native.uses & ir::simd::X87 != 0 || matches!(native.opcode, 0x58 | 0x2F);
+        if traps {
+            self.observe("native", &values);
+            if h.is_multiple_of(13) {
+                return Err(Stop::Fault(native.opcode.into()));
+            }
+        } else {
+            self.log.push(Event { what: "native", values, gpr: [0; 16], flags: 0 });
+        }
+        if io.implicit {
+            self.gpr[1] = h >> 9;
+        }
+        io.out = h;
+        io.flags = (h >> 8) as u32 & 0x8D5;
+        Ok(())
     }
     fn raise(&mut self, what: u32, code: u64) -> Stop {
         self.observe("raise", &[what.into(), code]);

@@ -1,6 +1,6 @@
 //! Random blocks from "genes": each gene makes an op or two, so that a failing block shrinks by dropping genes.
 
-use ir::{Block, Code, FlagMask, Op, Val, Width};
+use ir::{AccessKind, Block, Code, FlagMask, Native, NativeReg, Op, Val, Width, simd};
 
 /// Raw material of one step.
 pub(crate) type Gene = [u16; 6];
@@ -44,6 +44,11 @@ pub(crate) struct Builder {
     assigned: Vec<bool>,
     pointers: Vec<u16>,
     open: Vec<Open>,
+}
+
+/// May the native instruction raise an exception of its own?
+pub(crate) fn native_traps(native: &Native) -> bool {
+    native.uses & simd::X87 != 0 || matches!(native.opcode, 0x58 | 0x2F)
 }
 
 /// A block from genes; it passes `verify`.
@@ -169,6 +174,7 @@ impl Builder {
             }
             28 | 29 => self.open_if(w, s1, s2, misc),
             30 => self.open_loop(misc),
+            31 if misc & 1 == 0 => self.native(w, r, s1, s2, misc),
             _ => self.leave(w, s1, s2, misc),
         }
     }
@@ -358,6 +364,122 @@ impl Builder {
         self.op(Op { a: p, b: sum, imm, ..Op::new(Code::StH, w) });
         let d = self.result(w, r);
         self.op(Op { d, a: v, ..Op::new(Code::Mov, w) });
+    }
+
+    /// A native instruction of each shape there is. All leave every flag defined that they write.
+    fn native(&mut self, w: Width, r: u16, s1: u16, s2: u16, misc: u16) {
+        use NativeReg::{Digit, In0, InOut, Mem, Out, Vec};
+        let (v1, v2) = (Vec((s1 % 16) as u8), Vec((s2 % 16) as u8));
+        let sse = Native { map: 1, uses: simd::SSE, reg: v1, rm: v2, ..Native::default() };
+        let avx = Native { vl: 1, uses: simd::AVX, vvvv: Vec((r % 16) as u8), ..sse };
+        let all = FlagMask::ALL;
+        let general = Native { uses: 0, reg: InOut, rm: In0, ..sse };
+        let x87 = Native {
+            opcode: 0xD9,
+            uses: simd::X87,
+            reg: Digit(5),
+            rm: Digit(0),
+            ..Native::default()
+        };
+        let memory = |bytes, access| (bytes, access);
+        let none = (0, AccessKind::R);
+        let wide = w.max(Width::W32);
+        let w64 = wide == Width::W64;
+        let (native, w, writes, (bytes, access)) = match (misc >> 1) % 16 {
+            0 => (Native { opcode: 0x58, ..sse }, Width::W32, FlagMask::NONE, none),
+            1 => (Native { pp: 1, opcode: 0xEF, ..sse }, Width::W32, FlagMask::NONE, none),
+            2 => {
+                (Native { pp: 1, opcode: 0x6E, w: w64, rm: In0, ..sse }, wide, FlagMask::NONE, none)
+            }
+            3 => {
+                (Native { pp: 1, opcode: 0x7E, w: w64, rm: Out, ..sse }, wide, FlagMask::NONE, none)
+            }
+            4 => (Native { opcode: 0x50, reg: Out, ..sse }, Width::W32, FlagMask::NONE, none),
+            5 => {
+                let w = w.max(Width::W16);
+                let (opsize, w64) = (w == Width::W16, w == Width::W64);
+                (Native { pp: 2, opcode: 0xB8, opsize, w: w64, reg: Out, ..general }, w, all, none)
+            }
+            6 => (Native { opcode: 0x2F, ..sse }, Width::W32, all, none),
+            7 => {
+                let reads = FlagMask::C;
+                (
+                    Native { map: 2, pp: 1, opcode: 0xF6, w: w64, reads, ..general },
+                    wide,
+                    reads,
+                    none,
+                )
+            }
+            8 => (
+                Native { opcode: 0xFE, pp: 1, rm: Mem, ..avx },
+                wide,
+                FlagMask::NONE,
+                memory(16, AccessKind::R),
+            ),
+            9 => (
+                Native { opcode: 0x11, rm: Mem, ..sse },
+                wide,
+                FlagMask::NONE,
+                memory(16, AccessKind::W),
+            ),
+            10 => (
+                Native { map: 2, pp: 3, opcode: 0xF1, w: w64, ..general },
+                wide,
+                FlagMask::NONE,
+                none,
+            ),
+            11 => (x87, wide, FlagMask::NONE, none),
+            12 => (
+                Native { opcode: 0xD8, reg: Digit(0), rm: Digit((r % 8) as u8), ..x87 },
+                wide,
+                FlagMask::NONE,
+                none,
+            ),
+            13 => (
+                Native { opcode: 0xDD, reg: Digit(3), rm: Mem, ..x87 },
+                wide,
+                FlagMask::NONE,
+                memory(8, AccessKind::W),
+            ),
+            14 => {
+                let imm = misc & 0x3F;
+                (Native { map: 3, pp: 1, opcode: 0x61, imm, imm_len: 1, ..sse }, wide, all, none)
+            }
+            _ => (Native { opcode: 0xD4, pp: 1, vl: 2, ..avx }, wide, FlagMask::NONE, none),
+        };
+        if native.uses != 0 {
+            self.op(Op { x: native.uses, ..Op::new(Code::SimdEnter, Width::W32) });
+        }
+        self.finish_native(Native { mem_bytes: bytes, access, ..native }, w, writes, [r, s1, s2]);
+    }
+
+    fn finish_native(&mut self, native: Native, w: Width, writes: FlagMask, [r, s1, s2]: [u16; 3]) {
+        let mut op = Op::native(
+            self.block.natives.len() as u32,
+            &native,
+            w,
+            writes,
+            native_traps(&native),
+            native.opcode == 0x61,
+        );
+        if native.has_memory() {
+            op.a = self.new_temp(Width::W64);
+            self.pointers.extend(op.a.as_temp());
+            let imm = u32::from(native.mem_bytes) | (native.access as u32) << 8;
+            let a = self.source(Width::W32, s1);
+            self.op(Op { d: op.a, a, x: 3, y: 2, imm, ..Op::new(Code::Ptr, Width::W64) });
+        }
+        if native.has(NativeReg::In0) {
+            op.b = self.source(w, s1);
+        }
+        if native.has(NativeReg::InOut) {
+            op.d = Val::gpr((r % 6) as u8);
+        } else if native.has(NativeReg::Out) {
+            op.d = self.result(w, r);
+        }
+        op.fdef = FlagMask(op.fdef.0 & if s2 & 1 == 0 { 63 } else { s2 as u8 >> 1 });
+        self.block.natives.push(native);
+        self.op(op);
     }
 
     fn call(&mut self, r: u16, s1: u16, s2: u16, misc: u16) {

@@ -71,11 +71,11 @@ impl State {
             *b = mix(seed ^ (i as u64 * 3)) as u8;
         }
         let mut s = Self {
-            fpu: initial_fpu(),
+            fpu: initial_fpu(seed),
             pad_ymm: [0; 64],
             ymm: std::array::from_fn(|n| std::array::from_fn(|i| mix(seed ^ (n * 9 + i) as u64))),
             ready: 0,
-            mxcsr: 0x1F80,
+            mxcsr: 0x1F80 & !unmasked(seed, 4, 0x1F80),
             fpu_host: 0,
             cc: 0,
             poll: 0,
@@ -251,10 +251,16 @@ pub(crate) extern "C" fn simd_enter(state: *mut State) -> u32 {
 }
 
 /// x87 state after FNINIT.
-pub(crate) fn initial_fpu() -> [u8; 576] {
+pub(crate) fn initial_fpu(seed: u64) -> [u8; 576] {
     let mut fpu = [0; 576];
-    (fpu[0], fpu[1], fpu[512]) = (0x7F, 3, 1);
+    let unmasked = unmasked(seed, 5, 0x3F) as u8;
+    (fpu[0], fpu[1], fpu[512]) = (0x7F & !unmasked, 3, 1);
     fpu
+}
+
+/// For every `nth` seed some exceptions.
+fn unmasked(seed: u64, nth: u64, all: u32) -> u32 {
+    if seed.is_multiple_of(nth) { (mix(seed) >> 11) as u32 & all } else { 0 }
 }
 
 pub(crate) fn finish<T>(
