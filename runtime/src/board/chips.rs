@@ -7,6 +7,7 @@ use devices::block::BlockDev;
 use devices::debug_exit::DebugExit;
 use devices::debugcon::Debugcon;
 use devices::dma8237::{Dma8237, DmaPages};
+use devices::fpu_error::FpuError;
 use devices::fw_cfg::FwCfg;
 use devices::i440fx::HostBridge;
 use devices::i8042::{I8042, Wires};
@@ -38,6 +39,7 @@ pub(super) struct Chips {
     pub(super) dma: [Dma8237; 2],
     pub(super) dma_pages: DmaPages,
     pub(super) port92: Port92,
+    pub(super) fpu_error: FpuError,
     pub(super) serial: [Option<Uart>; 4],
     pub(super) pci_address: ConfigAddress,
     pub(super) host_bridge: HostBridge,
@@ -94,6 +96,7 @@ impl Chips {
             dma: [Dma8237::new(), Dma8237::new()],
             dma_pages: DmaPages::default(),
             port92: Port92::new(flag(Flag::A20), flag(Flag::Reset)),
+            fpu_error: FpuError::new(irq(IrqSource::FpuError)),
             serial,
             pci_address: ConfigAddress::default(),
             host_bridge: HostBridge::new(),
@@ -121,6 +124,7 @@ impl Chips {
         self.dma.iter_mut().for_each(Dma8237::reset);
         self.dma_pages.reset();
         self.port92.reset();
+        self.fpu_error.reset();
         self.serial.iter_mut().flatten().for_each(Uart::reset);
         self.pci_address.reset();
         self.host_bridge.reset();

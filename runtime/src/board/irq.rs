@@ -21,6 +21,7 @@ pub(super) enum IrqSource {
     Rtc,
     AcpiSci,
     Mouse,
+    FpuError,
     Ide(usize),
 }
 
@@ -33,6 +34,7 @@ impl IrqSource {
             Self::Rtc => 2,
             Self::AcpiSci => 3,
             Self::Mouse => 4,
+            Self::FpuError => 5,
             Self::Serial(i) => 8 + (i as u32 & 3),
             Self::Ide(i) => 12 + (i as u32 & 1),
         }
@@ -47,6 +49,7 @@ impl IrqSource {
             Self::Rtc => 8,
             Self::AcpiSci => 9,
             Self::Mouse => 12,
+            Self::FpuError => 13,
             Self::Ide(i) => [14, 15][i & 1],
         }
     }

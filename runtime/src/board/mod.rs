@@ -307,6 +307,11 @@ impl Bus for Board {
         vector
     }
 
+    fn ferr(&mut self) {
+        self.chips.fpu_error.raise();
+        self.settle();
+    }
+
     fn tsc(&mut self) -> u64 {
         let ns = u128::from(self.now());
         (ns * u128::from(TSC_HZ) / 1_000_000_000) as u64

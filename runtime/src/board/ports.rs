@@ -19,6 +19,7 @@ pub(super) enum Chip {
     Dma(usize),
     DmaPages,
     Port92,
+    FpuError,
     Serial(usize),
     Ide(usize),
     BusMaster,
@@ -65,6 +66,7 @@ const FIXED: &[Mapping] = &[
     Mapping::new(Chip::Pic, 0xa0, 2, 2, Size::B1),
     Mapping::new(Chip::Apm, 0xb2, 2, 0, Size::B1),
     Mapping::new(Chip::Dma(1), 0xc0, 32, 0, Size::B1),
+    Mapping::new(Chip::FpuError, 0xf0, 1, 0, Size::B1),
     Mapping::new(Chip::Ide(1), 0x170, 1, 0, Size::B4),
     Mapping::new(Chip::Ide(1), 0x171, 7, 1, Size::B1),
     Mapping::new(Chip::Ide(0), 0x1f0, 1, 0, Size::B4),
@@ -242,6 +244,7 @@ impl Board {
             Chip::Dma(i) => c.dma.get_mut(i)?.port_read(at >> i, size),
             Chip::DmaPages => c.dma_pages.port_read(at, size),
             Chip::Port92 => c.port92.port_read(at, size),
+            Chip::FpuError => c.fpu_error.port_read(at, size),
             Chip::Serial(i) => c.serial.get_mut(i)?.as_mut()?.port_read(at, size),
             Chip::Ide(i) => c.ide.channels.get_mut(i)?.port_read(at, size),
             Chip::BusMaster => c.ide.bus_master_read(at, size),
@@ -286,6 +289,7 @@ impl Board {
                 c.port92.port_write(at, size, value);
                 self.a20_driven();
             }
+            Chip::FpuError => c.fpu_error.port_write(at, size, value),
             Chip::Serial(i) => match c.serial.get_mut(i) {
                 Some(Some(uart)) => uart.port_write(at, size, value),
                 _ => return false,

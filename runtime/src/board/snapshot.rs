@@ -45,6 +45,7 @@ fn parts(c: &mut Chips) -> Vec<&mut dyn State> {
         &mut c.rtc,
         &mut c.dma_pages,
         &mut c.port92,
+        &mut c.fpu_error,
         &mut c.pci_address,
         &mut c.host_bridge,
         &mut c.isa,

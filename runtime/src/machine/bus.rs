@@ -73,6 +73,10 @@ impl Bus for SharedBoard {
         self.board.borrow_mut().take_nmi()
     }
 
+    fn ferr(&mut self) {
+        self.board.borrow_mut().ferr();
+    }
+
     fn tsc(&mut self) -> u64 {
         self.board.borrow_mut().tsc()
     }
