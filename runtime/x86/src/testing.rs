@@ -215,3 +215,102 @@ pub(crate) fn set_gate(cpu: &Cpu, vector: u8, entry: u64) {
 pub(crate) fn place(cpu: &Cpu) -> (u16, u64, u32) {
     (cpu.state.seg[1].selector, cpu.state.pc, cpu.state.cpl)
 }
+
+/// Long mode: four-level identity mapping of the first 4 MiB (user, writable), the tables of
+/// [`protected`] and more.
+pub(crate) mod long {
+    use super::*;
+
+    /// Selectors beside [`sel`]'s, which stay what they are.
+    pub(crate) const CODE64: u16 = 0xA0;
+    pub(crate) const USER_DATA: u16 = 0xAB;
+    pub(crate) const USER_CODE64: u16 = 0xB3;
+    /// 16-byte TSS.
+    pub(crate) const TSS64: u16 = 0xB8;
+    /// Call gate, DPL 3, to CODE64:0xFFFF_8000_0000_5000.
+    pub(crate) const GATE64: u16 = 0xC8;
+    /// L and D both set.
+    pub(crate) const BAD64: u16 = 0xD8;
+    /// 16-byte LDT.
+    pub(crate) const LDT64: u16 = 0xE0;
+
+    pub(crate) const PML4: u64 = 0x20_0000;
+    pub(crate) const PDPT: u64 = 0x20_1000;
+    pub(crate) const PD: u64 = 0x20_2000;
+    pub(crate) const PT: u64 = 0x20_3000;
+    pub(crate) const TSS: u64 = 0x6000;
+    /// Inner stack of level 0, and of IST 1.
+    pub(crate) const STACK0: u64 = 0x8008;
+    pub(crate) const IST1: u64 = 0xA004;
+
+    /// 64-bit mode at CPL 0.
+    pub(crate) fn long() -> (Cpu, Rc<RefCell<Log>>) {
+        let (mut cpu, log) = protected();
+        let code = |access: u16, flags: u16| descriptor(0, 0xF_FFFF, flags << 12 | access);
+        let gdt = [
+            code(0x9B, 0xA),
+            code(0xF3, 0xC),
+            code(0xFB, 0xA),
+            descriptor(TSS, 0x1FF, 0x89),
+            0,
+            gate(CODE64, 0x5000, 0xEC, 0),
+            0xFFFF_8000,
+            code(0x9B, 0xE),
+            descriptor(0xFFFF_0000, 0x3F, 0x82),
+            0xFFFF_8000,
+        ];
+        for (i, &entry) in (0..).zip(&gdt) {
+            poke(&cpu, at::GDT + u64::from(CODE64) + 8 * i, Size::B8, entry);
+        }
+        cpu.state.gdtr.limit = 0xEF;
+        cpu.state.idtr.limit = 0xFFF;
+        poke(&cpu, TSS + 4, Size::B8, STACK0);
+        poke(&cpu, TSS + 0x24, Size::B8, IST1);
+        map(&cpu);
+        cpu.state.cr3 = PML4;
+        cpu.state.cr4 = 0x20;
+        cpu.state.efer = 0x100;
+        cpu.state.tr = Segment { selector: TSS64, attr: 0x8B, limit: 0x1FF, base: TSS };
+        let cr0 = cpu.state.cr0 | 0x8000_0000;
+        cpu.write_cr0(cr0).unwrap();
+        enter(&mut cpu, 0);
+        cpu.state.pc = 0x4000;
+        (cpu, log)
+    }
+
+    fn map(cpu: &Cpu) {
+        poke(cpu, PML4, Size::B8, PDPT | 7);
+        poke(cpu, PML4 + 8 * 256, Size::B8, PDPT | 7);
+        poke(cpu, PDPT, Size::B8, PD | 7);
+        poke(cpu, PD, Size::B8, PT | 7);
+        poke(cpu, PD + 8, Size::B8, 0x20_0000 | 0x87);
+        for i in 0..512 {
+            poke(cpu, PT + 8 * i, Size::B8, i << 12 | 7);
+        }
+    }
+
+    /// 64-bit code of a privilege level, SP 0x9000.
+    pub(crate) fn enter(cpu: &mut Cpu, cpl: u16) {
+        super::enter_level(cpu, cpl);
+        let selector = if cpl == 0 { CODE64 } else { USER_CODE64 };
+        if cpl != 0 {
+            for s in &mut cpu.state.seg {
+                s.selector = USER_DATA;
+            }
+        }
+        cpu.state.seg[1] = Segment { selector, attr: 0xA09B | cpl << 5, limit: u32::MAX, base: 0 };
+        cpu.sync_mode();
+    }
+
+    /// Writes a 16-byte IDT gate: selector, offset, access byte, IST.
+    pub(crate) fn set_gate(cpu: &Cpu, vector: u8, selector: u16, off: u64, access: u64, ist: u64) {
+        let at = at::IDT + 16 * u64::from(vector);
+        poke(cpu, at, Size::B8, gate(selector, off & 0xFFFF_FFFF, access, ist));
+        poke(cpu, at + 8, Size::B8, off >> 32);
+    }
+
+    /// Reads 8 bytes of guest RAM.
+    pub(crate) fn peek8(cpu: &Cpu, at: u64) -> u64 {
+        cpu.ram.read(at, Size::B8).unwrap()
+    }
+}

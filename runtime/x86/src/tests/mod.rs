@@ -1,7 +1,9 @@
 //! Unit tests of the machine part, by subject, on tiny memories with hand-made tables.
 
+mod breakpoints;
 mod gates;
 mod interrupts;
+mod long;
 mod memory;
 mod paging;
 mod privilege;
