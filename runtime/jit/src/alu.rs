@@ -2,8 +2,10 @@
 
 use ir::{Code, FlagMask, Op, Val, Width};
 
+use crate::abi::PINNED;
 use crate::asm::{Alu, Mem, Rm, state};
 use crate::compile::{CompileError, Emit, Src, legacy_byte};
+use crate::memory::Fused;
 
 /// The host's arithmetic group for an op.
 pub(crate) fn alu_of(code: Code) -> Option<Alu> {
@@ -98,8 +100,11 @@ impl Emit<'_> {
     }
 
     fn binary(&mut self, k: Alu, op: &Op) -> Result<(), CompileError> {
-        if let Some(f) = self.fused.take() {
+        if let Some(f) = self.fused.take().or_else(|| self.fused_home(k, op)) {
             return self.binary_fused(k, op, f);
+        }
+        if self.binary_home(k, op)? {
+            return Ok(());
         }
         if op.fdef.0 & self.live_after() == 0 && self.lea(k, op)? {
             return Ok(());
@@ -126,6 +131,42 @@ impl Emit<'_> {
             }
         }
         self.after_producer(op)
+    }
+
+    /// An operand that is best taken from its place in the state.
+    fn fused_home(&self, k: Alu, op: &Op) -> Option<Fused> {
+        if op.a.as_high().is_some() || op.b.as_high().is_some() || op.d.as_high().is_some() {
+            return None;
+        }
+        let is_compare = op.d.is_none() && matches!(k, Alu::Sub | Alu::And);
+        if op.a != op.b && (is_compare || commutes(k) && op.d != op.a) {
+            let far = |v| self.block.const_of(v).is_some_and(|n| i32::try_from(n).is_err());
+            let fits = !(is_compare && op.w == Width::W64 && far(op.b));
+            if let Some(mem) = self.home_of(op.a).filter(|_| fits) {
+                return Some(Fused { val: op.a, mem });
+            }
+        }
+        let keeps_flags = op.fdef.0 & self.live_after() == 0 && op.d != op.a;
+        let mem = if keeps_flags { None } else { self.home_of(op.b) };
+        mem.map(|mem| Fused { val: op.b, mem })
+    }
+    /// `d = d k b` on a guest register in its place in the state.
+    fn binary_home(&mut self, k: Alu, op: &Op) -> Result<bool, CompileError> {
+        if op.d != op.a || op.w == Width::W32 || op.b.as_high().is_some() {
+            return Ok(false);
+        }
+        let Some(mem) = self.home_of(op.d) else { return Ok(false) };
+        let b = match self.src(op.b, op.w)? {
+            Src::Imm(n) if i32::try_from(n).is_err() => Src::Reg(self.copy_of(op.b, op.w)?),
+            b => b,
+        };
+        self.before_producer(op)?;
+        match b {
+            Src::Reg(b) => self.asm.alu_mr(k, op.w, mem, b),
+            Src::Imm(n) => self.asm.alu_mi(k, op.w, mem, n as i32),
+        }
+        self.after_producer(op)?;
+        Ok(true)
     }
 
     /// d (not a high byte) = src, merging if `d` is a guest register.
@@ -248,7 +289,15 @@ impl Emit<'_> {
     }
 
     fn mov(&mut self, op: &Op) -> Result<(), CompileError> {
+        if op.d.as_high().is_none()
+            && let Some(mem) = self.home_of(op.a)
+        {
+            return self.load_result(op.d, op.w, mem);
+        }
         let a = self.src(op.a, op.w)?;
+        if self.mov_home(op, a) {
+            return Ok(());
+        }
         let d = self.dst(op.d)?;
         match a {
             Src::Reg(s) if op.w == Width::W8 && d >= 16 && !legacy_byte(s) => {
@@ -261,9 +310,41 @@ impl Emit<'_> {
         Ok(())
     }
 
+    /// Moves what needs no widening straight to a guest register's place in the state.
+    fn mov_home(&mut self, op: &Op, a: Src) -> bool {
+        let Some(n) = op.d.as_gpr().filter(|&n| usize::from(n) >= PINNED.len()) else {
+            return false;
+        };
+        let home = self.gpr_home(n);
+        match a {
+            Src::Reg(r) if r < 16 && op.w != Width::W32 => self.asm.store(op.w, home, r),
+            Src::Imm(v) if op.w == Width::W32 => match i32::try_from(v & 0xFFFF_FFFF) {
+                Ok(v) => self.asm.store_i(Width::W64, home, v),
+                Err(_) => return false,
+            },
+            Src::Imm(v) => match i32::try_from(v) {
+                Ok(v) => self.asm.store_i(op.w, home, v),
+                Err(_) => return false,
+            },
+            Src::Reg(_) => return false,
+        }
+        self.regs.forget(n);
+        true
+    }
+
     fn extend(&mut self, op: &Op) -> Result<(), CompileError> {
         let from = Width::from_bits(8 << (op.x & 3));
         let signed = op.code == Code::Exts;
+        let merges = op.d.as_temp().is_none() && op.w < Width::W32;
+        if !merges && let Some(mem) = self.home_of(op.a) {
+            let d = self.dst(op.d)?;
+            if signed {
+                self.asm.movsx(wide(op.w), from, d, Rm::M(mem));
+            } else {
+                self.asm.movzx(from, d, Rm::M(mem));
+            }
+            return Ok(());
+        }
         let src = match self.src(op.a, from)? {
             Src::Imm(n) => {
                 let n = if signed { n as u64 } else { n as u64 & from.mask() };
@@ -272,7 +353,6 @@ impl Emit<'_> {
             }
             Src::Reg(r) => r,
         };
-        let merges = op.d.as_temp().is_none() && op.w < Width::W32;
         let d = if merges { self.take()? } else { self.dst(op.d)? };
         let src =
             if src >= 16 && (d >= 8 || op.w == Width::W64) { self.low_byte(src)? } else { src };

@@ -8,8 +8,8 @@ use crate::asm::{Asm, Mem, state};
 use crate::flags::FlagFacts;
 use crate::layout::{Calls, SegPolicy, StateLayout};
 use crate::memory::{Fused, SlowSite};
-use crate::signal::{self, Registration, TRAPS};
 use crate::regs::{Loc, Regs, slot_mem};
+use crate::signal::{self, Registration, TRAPS};
 use crate::thunks::Thunks;
 use crate::{CodeBuf, CodeBufError};
 
@@ -490,6 +490,11 @@ impl Emit<'_> {
     /// Where guest register `n` is in the state.
     pub(crate) fn gpr_home(&self, n: u8) -> Mem {
         state(self.layout.gpr + 8 * i32::from(n))
+    }
+    /// The place of operand `v` if it is a guest register in the state that is better used from there.
+    pub(crate) fn home_of(&self, v: Val) -> Option<Mem> {
+        let n = v.as_gpr().filter(|&n| usize::from(n) >= abi::PINNED.len())?;
+        self.regs.is_passing(n, self.at).then(|| self.gpr_home(n))
     }
     /// Guest register `n`, which has no host register, in a scratch register.
     fn state_gpr(&mut self, n: u8) -> Result<u8, CompileError> {

@@ -12,10 +12,11 @@ use crate::layout::SegPolicy;
 use crate::mem_thunk::{ALIGNED, NO_VALUE, Part, ThunkKey};
 use crate::thunks::Wish;
 
-/// A load left to its consumer.
+/// An operand in memory, left to its consumer.
 #[derive(Clone, Copy)]
 pub(crate) struct Fused {
-    pub(crate) temp: u16,
+    /// The operand it is.
+    pub(crate) val: Val,
     pub(crate) mem: Mem,
 }
 
@@ -154,12 +155,12 @@ impl Emit<'_> {
         let size = op.w.bytes() as u8;
         let c = self.check(op, size, false)?;
         let mem = Mem::index(c.addend, c.lin, 0, 0);
-        if let Some(temp) = self.fusible(op) {
+        if let Some(val) = self.fusible(op) {
             // The slow path loads the value to a state slot and points the pair (addend, linear) at it.
             self.slow_site(op, &c, (SlowKind::Load, size), 32 + c.addend, None);
             self.regs.hold(c.lin, self.at);
             self.regs.hold(c.addend, self.at);
-            self.fused = Some(Fused { temp, mem });
+            self.fused = Some(Fused { val, mem });
             return Ok(());
         }
         // A high byte goes by way of a scratch register: its own register may hold the address.
@@ -190,7 +191,7 @@ impl Emit<'_> {
     }
 
     /// May the next op take this load as its memory operand?
-    fn fusible(&self, op: &Op) -> Option<u16> {
+    fn fusible(&self, op: &Op) -> Option<Val> {
         let t = op.d.as_temp()?;
         let next = self.block.ops.get(self.at + 1)?;
         let k = crate::alu::alu_of(next.code)?;
@@ -202,12 +203,12 @@ impl Emit<'_> {
         let constant = (self.block.const_of(other).unwrap_or(0) << bits).cast_signed() >> bits;
         let fits = i32::try_from(constant).is_ok();
         let place = if next.b == op.d { next.a != op.d } else { compare && next.a == op.d && fits };
-        (sole && place && other.as_high().is_none()).then_some(t)
+        (sole && place && other.as_high().is_none()).then_some(op.d)
     }
 
     /// `d = a k [mem]`, or a comparison with memory on either side.
     pub(crate) fn binary_fused(&mut self, k: Alu, op: &Op, f: Fused) -> Result<(), CompileError> {
-        let loaded = Val::temp(f.temp);
+        let loaded = f.val;
         let (w, mem) = (op.w, f.mem);
         let other = self.src(if op.b == loaded { op.a } else { op.b }, w)?;
         self.before_producer(op)?;
@@ -292,12 +293,12 @@ impl Emit<'_> {
     fn ptr(&mut self, op: &Op) -> Result<(), CompileError> {
         let (kind, size) = self.pointer_shape(op)?;
         let c = self.check(op, size, kind != SlowKind::PtrRead)?;
-        if let Some(temp) = self.native_takes(op) {
+        if self.native_takes(op).is_some() {
             // The slow path makes the addend of its pointer.
             self.slow_site(op, &c, (kind, size), 32 + c.addend, None);
             self.regs.hold(c.lin, self.at);
             self.regs.hold(c.addend, self.at);
-            self.fused = Some(Fused { temp, mem: Mem::index(c.addend, c.lin, 0, 0) });
+            self.fused = Some(Fused { val: op.d, mem: Mem::index(c.addend, c.lin, 0, 0) });
             return Ok(());
         }
         let d = self.dst(op.d)?;
@@ -379,7 +380,7 @@ impl Emit<'_> {
         Ok((lin, hole))
     }
 
-    fn load_result(&mut self, d: Val, w: Width, mem: Mem) -> Result<(), CompileError> {
+    pub(crate) fn load_result(&mut self, d: Val, w: Width, mem: Mem) -> Result<(), CompileError> {
         let merge = d.as_temp().is_none();
         let r = self.dst(d)?;
         load_to(&mut self.asm, w, r, merge, mem);

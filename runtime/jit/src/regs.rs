@@ -50,6 +50,8 @@ pub(crate) struct Regs {
     /// Scratch registers that hold a copy of a guest register, and of which.
     copies: u16,
     copy_of: [u8; 16],
+    /// Index of the last op that mentions each guest register from the ninth on.
+    last_mention: [u32; 8],
 }
 
 const NOBODY: u16 = u16::MAX;
@@ -75,6 +77,8 @@ impl Regs {
                     temp.crosses |= temp.seen != seen;
                     temp.last_use = i as u32;
                     temp.uses += 1;
+                } else if let Some(n @ 8..) = v.as_gpr() {
+                    self.last_mention[usize::from(n) & 7] = i as u32;
                 }
             }
         }
@@ -202,6 +206,11 @@ impl Regs {
             left &= left - 1;
         }
         None
+    }
+    /// Is guest register `n` neither held in a register nor mentioned behind op `at`?
+    pub(crate) fn is_passing(&self, n: u8, at: usize) -> bool {
+        let is_kept = (0..16).any(|r| self.copies & 1 << r != 0 && self.copy_of[r] == n);
+        !is_kept && self.last_mention[usize::from(n) & 7] as usize <= at
     }
     /// Register `r`, the op's own, now equals guest register `n`.
     pub(crate) fn keep(&mut self, n: u8, r: u8) {
