@@ -468,6 +468,8 @@ impl Cpu {
 pub(crate) struct Caps {
     /// Width of physical addresses.
     pub(crate) phys_bits: u8,
+    /// An x87 FPU: escapes without a row are undefined.
+    pub(crate) has_fpu: bool,
     /// 4 MiB pages above 4 GiB.
     pub(crate) pse36: bool,
     /// 1 GiB pages.

@@ -209,6 +209,7 @@ impl Model {
         let pmc = if self.info.level >= Level::P6 { cr4::PCE } else { 0 };
         Caps {
             phys_bits: PHYS_BITS[wide],
+            has_fpu: has("FPU"),
             pse36: has("PSE36"),
             page_1g: has("PDPE1GB"),
             is_amd: self.info.vendor == "AuthenticAMD",

@@ -6,6 +6,7 @@ use mem::Access;
 use crate::cpu::{Cpu, cr0, cr4, is_canonical};
 use crate::fault::Fault;
 use crate::flags;
+use crate::fpu::Save;
 use crate::interrupt::Source;
 use crate::lower::helpers::Helpers;
 use crate::state::{TableReg, seg};
@@ -306,8 +307,74 @@ impl Helpers for Cpu {
     fn bulk_outs(&mut self, bytes: u64, seg: u64, asz: u64) -> Result<(), Fault> {
         self.bulk_output(bytes, seg as u8 % seg::COUNT as u8, asz as u32)
     }
-    /// Without a coprocessor an escape does nothing unless CR0 asks for #NM.
+
+    // x87, vector and extended state.
+    fn ldmxcsr(&mut self, v: u64) -> Result<(), Fault> {
+        self.load_mxcsr(v as u32)
+    }
+    fn stmxcsr(&mut self) -> u64 {
+        u64::from(self.state.mxcsr)
+    }
+    fn fninit(&mut self) {
+        self.fpu_init();
+    }
+    fn fnstenv(&mut self, seg: u64, off: u64, osz: u64) -> Result<(), Fault> {
+        self.store_environment(seg, off, osz)
+    }
+    fn fldenv(&mut self, seg: u64, off: u64, osz: u64) -> Result<(), Fault> {
+        self.load_environment(seg, off, osz)
+    }
+    fn fnsave(&mut self, seg: u64, off: u64, osz: u64) -> Result<(), Fault> {
+        self.save_x87(seg, off, osz)
+    }
+    fn frstor(&mut self, seg: u64, off: u64, osz: u64) -> Result<(), Fault> {
+        self.restore_x87(seg, off, osz)
+    }
+    fn fxsave(&mut self, seg: u64, off: u64, osz: u64) -> Result<(), Fault> {
+        self.fx_save(seg, off, osz)
+    }
+    fn fxrstor(&mut self, seg: u64, off: u64, osz: u64) -> Result<(), Fault> {
+        self.fx_restore(seg, off, osz)
+    }
+    fn xsave(&mut self, seg: u64, off: u64, osz: u64) -> Result<(), Fault> {
+        self.x_save(seg, off, osz, Save::Plain)
+    }
+    fn xsaveopt(&mut self, seg: u64, off: u64, osz: u64) -> Result<(), Fault> {
+        self.x_save(seg, off, osz, Save::Optimised)
+    }
+    fn xsavec(&mut self, seg: u64, off: u64, osz: u64) -> Result<(), Fault> {
+        self.x_save(seg, off, osz, Save::Compacted)
+    }
+    fn xrstor(&mut self, seg: u64, off: u64, osz: u64) -> Result<(), Fault> {
+        self.x_restore(seg, off, osz)
+    }
+    fn xgetbv(&mut self, n: u64) -> Result<u64, Fault> {
+        self.read_xcr(n as u32)
+    }
+    fn xsetbv(&mut self, n: u64, v: u64) -> Result<(), Fault> {
+        self.write_xcr(n as u32, v)
+    }
+    fn mask_load(&mut self, regs: u64, bytes: u64, seg: u64, off: u64) -> Result<(), Fault> {
+        self.load_masked(regs, bytes, seg, off)
+    }
+    fn mask_store(&mut self, regs: u64, bytes: u64, seg: u64, off: u64) -> Result<(), Fault> {
+        self.store_masked(regs, bytes, seg, off)
+    }
+    fn gather(&mut self, regs: u64, index: u64, how: u64, base: u64) -> Result<(), Fault> {
+        self.gather_elements(regs, index, how, base)
+    }
+    fn maskmov_sse(&mut self, value: u64, mask: u64, seg: u64, off: u64) -> Result<(), Fault> {
+        self.store_bytes(value, mask, seg, off)
+    }
+    fn maskmov_mmx(&mut self, value: u64, mask: u64, seg: u64, off: u64) -> Result<(), Fault> {
+        self.store_mmx_bytes(value, mask, seg, off)
+    }
+
+    /// An escape that no row of the x87 FPU claims. Without a coprocessor it does nothing unless CR0 asks for #NM.
     fn fpu_escape(&mut self) -> Result<(), Fault> {
+        if self.caps.has_fpu {
+            return Err(Fault::ud());
+        }
         if self.state.cr0 & (cr0::EM | cr0::TS) != 0 { Err(Fault::nm()) } else { Ok(()) }
     }
     fn fpu_wait(&mut self) -> Result<(), Fault> {

@@ -11,6 +11,7 @@ pub mod dump;
 pub mod far;
 pub mod fault;
 pub mod flags;
+mod fpu;
 pub mod front;
 pub mod guest;
 pub mod helpers;

@@ -148,6 +148,10 @@ fn sample_with(
     let mandatory = prefixes.filter_map(|word| u8::from_str_radix(word, 16).ok());
     let mut bytes: Vec<u8> = mandatory.chain(rex).collect();
     for word in info.opcode.split_whitespace().skip(count) {
+        if let Some(fields) = word.strip_prefix("VEX.") {
+            bytes = vex_prefix(fields, info.attrs & crate::decode::attr::VSIB != 0);
+            continue;
+        }
         let base = word.split('+').next().unwrap_or(word);
         if let Some(field) = word.strip_prefix('/') {
             let reg = field.parse::<u8>().map_or(modrm, |reg| (modrm & 0xC7) | (reg & 7) << 3);
@@ -170,4 +174,25 @@ fn sample_with(
     bytes.extend(1..=15);
     let insn = decode(&bytes, size, &Features::ALL).ok()?;
     (insn.row == row).then_some(insn)
+}
+
+/// A VEX prefix of three bytes from the opcode column's fields; vvvv names register 0, or 5 as a gather's mask, which must not
+/// be the index.
+fn vex_prefix(fields: &str, is_gather: bool) -> Vec<u8> {
+    let mut fields = fields.split('.');
+    let length = if fields.next() == Some("256") { 4 } else { 0 };
+    let pp = match fields.next() {
+        Some("66") => 1,
+        Some("F3") => 2,
+        Some("F2") => 3,
+        _ => 0,
+    };
+    let map = match fields.next() {
+        Some("0F38") => 2,
+        Some("0F3A") => 3,
+        _ => 1,
+    };
+    let w = if fields.next() == Some("W1") { 0x80 } else { 0 };
+    let vvvv = if is_gather { 0x50 } else { 0x78 };
+    vec![0xC4, 0xE0 | map, w | vvvv | length | pp]
 }

@@ -65,7 +65,7 @@ fn every_row_lowers_to_a_block_that_verifies() {
         let mut lowered = 0;
         for place in places() {
             let size = crate::front::code_size(place.mode);
-            for modrm in [0xCB, 0x4B, 0x44, 0xDA] {
+            for modrm in [0xCB, 0x4B, 0x44, 0xDA, 0x5C] {
                 let Some(insn) = sample(row as u16, info, size, modrm) else { continue };
                 lowered += 1;
                 let mut lower = Lower::new(&mut block, &mut work, place);
@@ -86,7 +86,8 @@ fn every_row_lowers_to_a_block_that_verifies() {
                 }
             }
         }
-        if lowered == 0 {
+        // A weak row may be left to processors that lack a feature.
+        if lowered == 0 && info.attrs & crate::decode::attr::WEAK == 0 {
             failures.push(format!("{} \"{}\": no sample decodes", info.at, info.opcode));
         }
     }

@@ -106,6 +106,8 @@ fn counters_and_msrs() {
 #[test]
 fn coprocessor_absent() {
     let (mut cpu, _) = protected();
+    assert_eq!(cpu.fpu_escape(), Err(Fault::ud()));
+    cpu.caps.has_fpu = false;
     assert_eq!(cpu.fpu_escape(), Ok(()));
     cpu.lmsw(0b1001);
     assert_eq!((cpu.fpu_escape(), cpu.fpu_wait()), (Err(Fault::nm()), Ok(())));
