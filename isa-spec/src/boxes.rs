@@ -99,6 +99,7 @@ impl RowBox {
             Mandatory::Any if rep_is_opcode(op.map) => 0b0011,
             Mandatory::Any => 0b1111,
             Mandatory::Np => 0b0001,
+            Mandatory::Nfx => 0b0011,
             Mandatory::P66 => 0b0010,
             Mandatory::F3 => 0b0100,
             Mandatory::F2 => 0b1000,
@@ -120,7 +121,7 @@ impl RowBox {
             lengths,
             modrm: modrm_set(row),
             weak: row.attrs.has("weak"),
-            rank: u8::from(op.prefix != Mandatory::Any) + u8::from(op.rex_w),
+            rank: prefix_rank(op.prefix) + 2 * u8::from(op.rex_w),
             gated: row.attrs.has("cpuid") || row.attrs.has("since"),
         }
     }
@@ -143,6 +144,15 @@ impl RowBox {
             return other.weak;
         }
         self.rank > other.rank && (self.prefixes & !other.prefixes) == 0
+    }
+}
+
+/// How particular a row is about prefixes.
+pub fn prefix_rank(prefix: Mandatory) -> u8 {
+    match prefix {
+        Mandatory::Any => 0,
+        Mandatory::Nfx => 1,
+        Mandatory::Np | Mandatory::P66 | Mandatory::F3 | Mandatory::F2 => 2,
     }
 }
 

@@ -81,6 +81,8 @@ pub enum Mandatory {
     Any,
     /// None of 66 F2 F3.
     Np,
+    /// Neither F2 nor F3; 66 is the operand size.
+    Nfx,
     /// 66.
     P66,
     /// F3.

@@ -26,6 +26,11 @@ fn everything(mode: u32) -> Options {
         far: Some((8, 0..=0xFFF)),
         indexes: 0xEF,
         segments: 0x3F,
+        high_bases: 0xFF,
+        high_indexes: 0xFF,
+        rip: Some(-0x400..=0x400),
+        state: 0xFF,
+        vector_index: true,
         ..Options::with_memory(mode, 0xFF, -0x400..=0x400)
     }
 }
@@ -33,14 +38,17 @@ fn everything(mode: u32) -> Options {
 #[test]
 fn every_row_can_be_encoded() {
     let isa = tables();
-    for mode in [16, 32] {
+    for mode in [16, 32, 64] {
         let mut r = rng(u64::from(mode));
         for n in 0..isa.rows.len() {
             let row = &isa.rows[n];
-            if row.attrs.has("o64") || row.opcode.rex_w {
+            let is_long_only = row.attrs.has("o64") || row.opcode.rex_w;
+            if if mode == 64 { row.attrs.has("i64") } else { is_long_only } {
                 continue;
             }
-            for _ in 0..20 {
+            // Its index needs a SIB byte, which 16-bit addresses do not have.
+            let tries = if mode == 16 && row.attrs.has("vsib") { 0 } else { 20 };
+            for _ in 0..tries {
                 let got = encode(&isa, n, &everything(mode), &mut r);
                 let text = isa_spec::check::describe_row(&isa, row);
                 let got = got.unwrap_or_else(|| panic!("no encoding of {text} in mode {mode}"));
@@ -48,6 +56,23 @@ fn every_row_can_be_encoded() {
             }
         }
     }
+}
+
+#[test]
+fn long_mode_reaches_every_register() {
+    let isa = tables();
+    let mut r = rng(3);
+    let (mut rex, mut plain) = (0u8, 0);
+    for n in 0..isa.rows.len() {
+        for _ in 0..50 {
+            if let Some(got) = encode(&isa, n, &everything(64), &mut r) {
+                rex |= got.rex;
+                plain += u32::from(got.rex == 0);
+            }
+        }
+    }
+    assert_eq!(rex, 0x4F);
+    assert!(plain > 100);
 }
 
 #[test]

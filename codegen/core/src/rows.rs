@@ -112,7 +112,7 @@ fn opcode_space(row: &Row) -> (u8, u8) {
         Map::M0f3a => 3,
     };
     let pp = match row.opcode.prefix {
-        Mandatory::Any | Mandatory::Np => 0,
+        Mandatory::Any | Mandatory::Np | Mandatory::Nfx => 0,
         Mandatory::P66 => 1,
         Mandatory::F3 => 2,
         Mandatory::F2 => 3,

@@ -27,7 +27,7 @@ pub(super) fn derived(row: Row, sink: &mut Sink) -> Vec<Row> {
     }
     for (name, l) in [("vex", VexL::L128), ("vex256", VexL::L256)] {
         let Some(feature) = asked.arg(name) else { continue };
-        if own.opcode.prefix == Mandatory::Any {
+        if matches!(own.opcode.prefix, Mandatory::Any | Mandatory::Nfx) {
             let text = format!("`{name}` needs NP, 66, F3 or F2 in the opcode");
             sink.push(Diag::new(own.pos, text));
         }

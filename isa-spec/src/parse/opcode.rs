@@ -143,7 +143,7 @@ pub(super) fn vex_text(op: &Opcode) -> String {
         Mandatory::P66 => "66",
         Mandatory::F3 => "F3",
         Mandatory::F2 => "F2",
-        Mandatory::Any | Mandatory::Np => "NP",
+        Mandatory::Any | Mandatory::Np | Mandatory::Nfx => "NP",
     };
     let (map, skip) = match op.map {
         Map::One => ("?", 0),
@@ -167,6 +167,7 @@ fn prefixes<'a, 'b>(mut words: &'a [&'b str], op: &mut Opcode) -> &'a [&'b str] 
         let followed = rest.first().is_some_and(|w| is_byte(w) || *w == "REX.W");
         match *word {
             "NP" => op.prefix = Mandatory::Np,
+            "NFx" => op.prefix = Mandatory::Nfx,
             "66" if followed => op.prefix = Mandatory::P66,
             "F3" if followed => op.prefix = Mandatory::F3,
             "F2" if followed => op.prefix = Mandatory::F2,

@@ -2,7 +2,7 @@
 //! another until one row is left.
 
 use super::record::{self, Gate};
-use isa_spec::boxes::rep_is_opcode;
+use isa_spec::boxes::{prefix_rank, rep_is_opcode};
 use isa_spec::model::{Isa, Mandatory, Map, ModRm, Row, VexL, VexW};
 use std::collections::BTreeMap;
 
@@ -110,7 +110,7 @@ impl Tree {
             (
                 row.attrs.has("weak"),
                 !row.opcode.rex_w,
-                row.opcode.prefix == Mandatory::Any,
+                u8::MAX - prefix_rank(row.opcode.prefix),
                 !is_fixed(row.opcode.modrm),
                 i,
             )
@@ -181,6 +181,7 @@ fn accepts(row: &Row, kind: Kind, slot: u16) -> bool {
         Kind::Prefix => match row.opcode.prefix {
             Mandatory::Any => slot < 2 || !rep_is_opcode(row.opcode.map),
             Mandatory::Np => slot == 0,
+            Mandatory::Nfx => slot < 2,
             Mandatory::P66 => slot == 1,
             Mandatory::F3 => slot == 2,
             Mandatory::F2 => slot == 3,

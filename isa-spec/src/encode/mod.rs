@@ -4,84 +4,15 @@
 //! What comes out is checked by [`locate`](crate::locate()): the bytes belong to the row asked
 //! for and to no stronger one.
 
+mod address;
+mod options;
+
+pub use options::Options;
+
 use crate::boxes::{RowBox, map_bytes};
 use crate::locate::{immediate_len, locate};
-use crate::model::{Form, Imm, Isa, Mandatory, ModRm, Row, Sz};
+use crate::model::{Form, Imm, Isa, Mandatory, ModRm, Row, Sz, VexL, VexW};
 use std::ops::RangeInclusive;
-
-/// What encodings may contain. Register masks have bit n for register n (eAX eCX eDX eBX eSP eBP
-/// eSI eDI).
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// 16- or 32-bit code.
-    pub mode: u32,
-    /// Registers that may be general register operands; for 8-bit operands bit n stands for both
-    /// halves.
-    pub registers: u8,
-    /// May ModRM.rm name a register?
-    pub register_forms: bool,
-    /// May ModRM.rm name memory?
-    pub memory_forms: bool,
-    /// Registers that may be a base.
-    pub bases: u8,
-    /// Registers that may be an index (never eSP).
-    pub indexes: u8,
-    /// Displacements beside a base or index.
-    pub disp: RangeInclusive<i32>,
-    /// Addresses for forms without base and index, and moffs.
-    pub absolute: Option<RangeInclusive<u32>>,
-    /// Displacements of near jumps.
-    pub jump: RangeInclusive<i32>,
-    /// Selector and offsets of far pointers in the code; `None` = no such rows.
-    pub far: Option<(u16, RangeInclusive<u32>)>,
-    /// 66 prefix allowed on rows that take it as operand size.
-    pub opsize: bool,
-    /// 67 prefix allowed.
-    pub adsize: bool,
-    /// LOCK allowed where the row permits it and the operand is memory.
-    pub lock: bool,
-    /// F3/F2 allowed on `rep`/`repcc` rows.
-    pub rep: bool,
-    /// Segments (bit n for segment n) that may stand as override before memory operands.
-    pub segments: u8,
-}
-
-impl Options {
-    /// Registers only but eSP, no memory, no jumps beyond ±127, no prefixes but 66.
-    pub fn registers_only(mode: u32) -> Options {
-        Options {
-            mode,
-            registers: 0xEF,
-            register_forms: true,
-            memory_forms: false,
-            bases: 0,
-            indexes: 0,
-            disp: 0..=0,
-            absolute: None,
-            jump: -128..=127,
-            far: None,
-            opsize: true,
-            adsize: false,
-            lock: false,
-            rep: false,
-            segments: 0,
-        }
-    }
-
-    /// As [`Options::registers_only`], with memory operands at the given bases and displacements,
-    /// LOCK and REP.
-    pub fn with_memory(mode: u32, bases: u8, disp: RangeInclusive<i32>) -> Options {
-        Options {
-            memory_forms: true,
-            bases,
-            disp,
-            adsize: true,
-            lock: true,
-            rep: true,
-            ..Options::registers_only(mode)
-        }
-    }
-}
 
 /// An encoding and what it consists of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +29,8 @@ pub struct Encoded {
     pub repeated: bool,
     /// ModRM byte.
     pub modrm: Option<u8>,
+    /// REX byte, or the same bits of a VEX prefix; 0 = none.
+    pub rex: u8,
 }
 
 /// A random encoding of a row, or `None` when the options do not allow one.
@@ -108,12 +41,18 @@ pub fn encode(
     rng: &mut dyn FnMut() -> u64,
 ) -> Option<Encoded> {
     let data = isa.rows.get(row)?;
-    if data.attrs.has("o64") || data.opcode.rex_w {
+    let is_long_only = data.attrs.has("o64") || data.opcode.rex_w;
+    let is_elsewhere =
+        if options.mode == 64 { data.attrs.has("i64") } else { is_long_only && options.mode != 64 };
+    if is_elsewhere || state_bits(data) & !options.state != 0 {
+        return None;
+    }
+    if data.attrs.has("vsib") && !options.vector_index {
         return None;
     }
     // A weak row, or one with free opcode bits, may hit bytes that belong to another.
     for _ in 0..32 {
-        let mut g = Gen { row: data, o: options, rng };
+        let mut g = Gen { row: data, o: options, rng, rex: 0, is_wide: false, vvvv: 0 };
         if let Some(encoded) = g.encode()
             && let Some(found) = locate(isa, &encoded.bytes, options.mode)
             && found.row == row
@@ -125,10 +64,34 @@ pub fn encode(
     None
 }
 
+/// FP and vector state a row uses: bits as in [`Options::state`].
+pub fn state_bits(row: &Row) -> u8 {
+    let names = ["x87", "mmx", "sse", "avx", "wait"];
+    names.iter().enumerate().fold(0, |bits, (n, name)| bits | u8::from(row.attrs.has(name)) << n)
+}
+
+/// Bits of a REX prefix.
+const W: u8 = 8;
+const R: u8 = 4;
+const X: u8 = 2;
+const B: u8 = 1;
+
 struct Gen<'a> {
     row: &'a Row,
     o: &'a Options,
     rng: &'a mut dyn FnMut() -> u64,
+    /// W R X B collected so far.
+    rex: u8,
+    /// May registers 8 to 15 be named? (REX or VEX in 64-bit code.)
+    is_wide: bool,
+    vvvv: u8,
+}
+
+/// The parts of an encoding in which bytes are put together.
+struct Parts {
+    opcode: u8,
+    modrm: Option<u8>,
+    tail: Vec<u8>,
 }
 
 impl Gen<'_> {
@@ -146,18 +109,36 @@ impl Gen<'_> {
         (low + self.below(span) as i64) as i32
     }
 
-    fn one_of(&mut self, mask: u8) -> Option<u8> {
-        let list: Vec<u8> = (0..8).filter(|n| mask >> n & 1 != 0).collect();
+    fn one_of(&mut self, mask: u16) -> Option<u8> {
+        let mask = if self.is_wide { mask } else { mask & 0xFF };
+        let list: Vec<u8> = (0..16).filter(|n| mask >> n & 1 != 0).collect();
         let n = self.below(list.len() as u64) as usize;
         list.get(n).copied()
     }
 
     fn encode(&mut self) -> Option<Encoded> {
         let row = self.row;
-        let opsize = self.coin(self.o.opsize && row.opcode.prefix == Mandatory::Any);
+        let is_vex = row.opcode.vex.is_some();
+        let is_long = self.o.mode == 64;
+        let has_rex = is_long && !is_vex && (row.opcode.rex_w || self.below(2) == 0);
+        self.is_wide = is_long && (is_vex || has_rex);
+        if has_rex && (row.opcode.rex_w || self.below(2) == 0) {
+            self.rex |= W;
+        }
+        let takes_66 = matches!(row.opcode.prefix, Mandatory::Any | Mandatory::Nfx);
+        // Processors disagree about 66 on near branches in 64-bit code.
+        let keeps_size = is_long && row.attrs.has("f64");
+        let opsize = self.coin(self.o.opsize && takes_66 && !keeps_size);
         let adsize = self.coin(self.o.adsize && self.addresses());
-        let size = |toggled: bool| if (self.o.mode == 16) != toggled { 16 } else { 32 };
-        let (osz, asz) = (size(opsize), size(adsize));
+        let vex_w = self.vex_w();
+        if vex_w {
+            self.rex |= W;
+        }
+        let (osz, asz) = (self.operand_size(opsize), self.address_size(adsize));
+        if asz == 16 && row.attrs.has("vsib") {
+            return None;
+        }
+        self.vvvv = self.vvvv_register()?;
         let mut tail = Vec::new();
         let opcode = self.opcode_byte()?;
         let modrm = self.modrm(asz, &mut tail)?;
@@ -177,23 +158,102 @@ impl Gen<'_> {
         if rep {
             bytes.push(if self.below(2) == 0 { 0xF3 } else { 0xF2 });
         }
-        match row.opcode.prefix {
-            Mandatory::Any | Mandatory::Np => {}
+        let parts = Parts { opcode, modrm, tail };
+        if is_vex {
+            self.vex_bytes(&parts, &mut bytes);
+        } else {
+            self.legacy_bytes(&parts, has_rex, &mut bytes);
+        }
+        let rex = if has_rex || is_vex { 0x40 | self.rex } else { 0 };
+        let fits = bytes.len() <= 15;
+        fits.then_some(Encoded { bytes, osz, asz, locked, repeated: rep, modrm, rex })
+    }
+
+    fn legacy_bytes(&self, parts: &Parts, has_rex: bool, bytes: &mut Vec<u8>) {
+        match self.row.opcode.prefix {
+            Mandatory::Any | Mandatory::Np | Mandatory::Nfx => {}
             Mandatory::P66 => bytes.push(0x66),
             Mandatory::F3 => bytes.push(0xF3),
             Mandatory::F2 => bytes.push(0xF2),
         }
-        bytes.extend_from_slice(map_bytes(row.opcode.map));
-        bytes.push(opcode);
-        bytes.extend(modrm);
-        bytes.extend(tail);
-        (bytes.len() <= 15).then_some(Encoded { bytes, osz, asz, locked, repeated: rep, modrm })
+        bytes.extend(has_rex.then_some(0x40 | self.rex));
+        bytes.extend_from_slice(map_bytes(self.row.opcode.map));
+        bytes.push(parts.opcode);
+        bytes.extend(parts.modrm);
+        bytes.extend_from_slice(&parts.tail);
+    }
+
+    fn vex_bytes(&mut self, parts: &Parts, bytes: &mut Vec<u8>) {
+        let l = match self.row.opcode.vex.map(|vex| vex.l) {
+            Some(VexL::L256) => 1,
+            Some(VexL::Lig) => self.below(2) as u8,
+            _ => 0,
+        };
+        let pp = match self.row.opcode.prefix {
+            Mandatory::P66 => 1,
+            Mandatory::F3 => 2,
+            Mandatory::F2 => 3,
+            Mandatory::Any | Mandatory::Np | Mandatory::Nfx => 0,
+        };
+        let map = map_bytes(self.row.opcode.map);
+        let last = (!self.vvvv & 15) << 3 | l << 2 | pp;
+        let extension = !self.rex << 5;
+        let short = map.len() == 1 && self.rex & (W | X | B) == 0;
+        if short && self.below(4) != 0 {
+            bytes.extend([0xC5, extension & 0x80 | last]);
+        } else {
+            let number = match map {
+                [_, 0x38] => 2,
+                [_, 0x3A] => 3,
+                _ => 1,
+            };
+            bytes.extend([0xC4, extension | number, (self.rex & W) << 4 | last]);
+        }
+        bytes.push(parts.opcode);
+        bytes.extend(parts.modrm);
+        bytes.extend_from_slice(&parts.tail);
+    }
+
+    /// VEX.W of a VEX row.
+    fn vex_w(&mut self) -> bool {
+        match self.row.opcode.vex.map(|vex| vex.w) {
+            Some(VexW::W1) => true,
+            Some(VexW::Wig) => self.below(2) == 0,
+            Some(VexW::W0) | None => false,
+        }
+    }
+
+    fn operand_size(&self, toggled: bool) -> u32 {
+        let has = |name| self.row.attrs.has(name);
+        match self.o.mode {
+            64 if self.rex & W != 0 || has("f64") => 64,
+            64 if toggled => 16,
+            64 if has("d64") => 64,
+            64 => 32,
+            mode => [16, 32][usize::from((mode == 32) != toggled)],
+        }
+    }
+
+    fn address_size(&self, toggled: bool) -> u32 {
+        match (self.o.mode, toggled) {
+            (64, false) => 64,
+            (64, true) | (16, true) | (32, false) => 32,
+            _ => 16,
+        }
     }
 
     /// Does the address size matter to this row?
     fn addresses(&self) -> bool {
         let forms = self.row.forms.iter().chain(self.row.attrs.with.iter().map(|(_, f)| f));
         forms.clone().any(|f| f.may_be_memory())
+    }
+
+    fn vvvv_register(&mut self) -> Option<u8> {
+        match self.row.forms.iter().find(|form| form.uses_vvvv()) {
+            None => Some(0),
+            Some(Form::B(_)) => self.one_of(self.o.general()),
+            Some(_) => self.one_of(self.o.vectors),
+        }
     }
 
     fn opcode_byte(&mut self) -> Option<u8> {
@@ -205,20 +265,35 @@ impl Gen<'_> {
             return Some(op.byte);
         }
         let byte = self.row.forms.contains(&Form::Z(Sz::B));
-        Some(op.byte + self.register(byte)?)
+        let number = self.register(byte)?;
+        self.extend(number, B);
+        Some(op.byte + (number & 7))
     }
 
-    /// Number of a register operand.
+    /// Number of a general register operand, as encoded.
     fn register(&mut self, byte: bool) -> Option<u8> {
-        if !byte {
-            return self.one_of(self.o.registers);
+        let all = self.o.general();
+        if !byte || self.is_wide {
+            return self.one_of(all); // with REX or VEX every register has a low byte
         }
-        let low = self.o.registers & 0xF;
+        let low = all & 0xF;
         self.one_of(low | low << 4)
     }
 
-    fn byte_sized(&self, pick: impl Fn(&Form) -> bool) -> bool {
-        self.row.forms.iter().any(|f| pick(f) && f.size() == Some(Sz::B))
+    /// Puts bit 3 of a register number into its place of REX.
+    fn extend(&mut self, number: u8, bit: u8) {
+        if number & 8 != 0 {
+            self.rex |= bit;
+        }
+    }
+
+    /// A register for an operand of this form.
+    fn register_of(&mut self, form: Form) -> Option<u8> {
+        match form {
+            Form::P(_) | Form::Q(_) | Form::N(_) => self.one_of(self.o.vectors & 0xFF),
+            _ if form.is_vector() => self.one_of(self.o.vectors),
+            _ => self.register(form.size() == Some(Sz::B)),
+        }
     }
 
     fn modrm(&mut self, asz: u32, tail: &mut Vec<u8>) -> Option<Option<u8>> {
@@ -228,7 +303,11 @@ impl Gen<'_> {
             ModRm::Fixed(byte) => return Some(Some(byte)),
             ModRm::FixedPlus(byte) => return Some(Some(byte + self.below(8) as u8)),
             ModRm::Reg(n) => n,
-            ModRm::Any => self.reg_field()?,
+            ModRm::Any => {
+                let number = self.reg_field()?;
+                self.extend(number, R);
+                number & 7
+            }
         };
         let memory = (0..0xC0u8).any(|m| m >> 3 & 7 == reg && set.has(m));
         let register = set.has(0xC0 | reg << 3);
@@ -240,15 +319,12 @@ impl Gen<'_> {
             (true, true) if self.below(2) == 0 => self.memory(reg, asz, tail),
             (true, false) => self.memory(reg, asz, tail),
             _ => {
-                let byte = self.byte_sized(|f| f.uses_rm());
-                let rm = self.register(byte)?;
-                Some(Some(0xC0 | reg << 3 | rm))
+                let form = self.row.forms.iter().find(|f| f.uses_rm()).copied();
+                let rm = self.register_of(form.unwrap_or(Form::E(Sz::V)))?;
+                self.extend(rm, B);
+                Some(Some(0xC0 | reg << 3 | rm & 7))
             }
         }
-    }
-
-    fn memory_allowed(&self) -> bool {
-        self.o.memory_forms && (self.o.bases != 0 || self.o.absolute.is_some())
     }
 
     fn reg_field(&mut self) -> Option<u8> {
@@ -256,12 +332,8 @@ impl Gen<'_> {
         match form {
             Some(Form::Sw) => Some(self.below(6) as u8),
             Some(Form::C) => [0u8, 2, 3, 4].get(self.below(4) as usize).copied(),
-            Some(Form::D) => Some(self.below(8) as u8),
-            Some(_) => {
-                let byte = self.byte_sized(|f| f.uses_reg());
-                self.register(byte)
-            }
-            None => Some(self.below(8) as u8),
+            Some(Form::D) | None => Some(self.below(8) as u8),
+            Some(form) => self.register_of(form),
         }
     }
 
@@ -271,74 +343,9 @@ impl Gen<'_> {
         if !takes || !self.coin(self.o.segments != 0) {
             return None;
         }
-        let segment = self.one_of(self.o.segments)?;
-        [0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65].get(usize::from(segment)).copied()
-    }
-
-    fn memory(&mut self, reg: u8, asz: u32, tail: &mut Vec<u8>) -> Option<Option<u8>> {
-        if let Some(range) = self.o.absolute.clone()
-            && (self.o.bases == 0 || self.below(4) == 0)
-        {
-            let (low, high) = (u64::from(*range.start()), u64::from(*range.end()));
-            let address = low + self.below(high.saturating_sub(low) + 1);
-            let len = asz as usize / 8;
-            tail.extend_from_slice(&address.to_le_bytes()[..len]);
-            return Some(Some(reg << 3 | if asz == 16 { 6 } else { 5 }));
-        }
-        if asz == 16 { self.memory16(reg, tail) } else { self.memory32(reg, tail) }
-    }
-
-    fn memory16(&mut self, reg: u8, tail: &mut Vec<u8>) -> Option<Option<u8>> {
-        /// Base and index of each rm value.
-        const PARTS: [(u8, Option<u8>); 8] = [
-            (3, Some(6)),
-            (3, Some(7)),
-            (5, Some(6)),
-            (5, Some(7)),
-            (6, None),
-            (7, None),
-            (5, None),
-            (3, None),
-        ];
-        let allowed = |(base, index): &(u8, Option<u8>)| {
-            self.o.bases >> base & 1 != 0 && index.is_none_or(|i| self.o.indexes >> i & 1 != 0)
-        };
-        let mask = PARTS
-            .iter()
-            .enumerate()
-            .filter(|(_, p)| allowed(p))
-            .fold(0u8, |mask, (n, _)| mask | 1 << n);
-        let rm = self.one_of(mask)?;
-        let range = self.o.disp.clone();
-        let disp = self.within(&range);
-        let mode = match disp {
-            0 if rm != 6 => 0,
-            -128..=127 => 1,
-            _ => 2,
-        };
-        tail.extend_from_slice(&disp.to_le_bytes()[..mode]);
-        Some(Some((mode as u8) << 6 | reg << 3 | rm))
-    }
-
-    fn memory32(&mut self, reg: u8, tail: &mut Vec<u8>) -> Option<Option<u8>> {
-        let base = self.one_of(self.o.bases)?;
-        let indexes = self.o.indexes & !(1 << 4);
-        let index = if indexes != 0 && self.below(3) == 0 { self.one_of(indexes) } else { None };
-        let sib = base == 4 || index.is_some() || self.below(8) == 0;
-        let range = self.o.disp.clone();
-        let disp = self.within(&range);
-        let mode: u8 = match disp {
-            0 if base != 5 => 0,
-            -128..=127 => 1,
-            _ => 2,
-        };
-        if sib {
-            let scale = if index.is_some() { self.below(4) as u8 } else { 0 };
-            tail.push(scale << 6 | index.unwrap_or(4) << 3 | base);
-        }
-        let len = [0, 1, 4][usize::from(mode)];
-        tail.extend_from_slice(&disp.to_le_bytes()[..len]);
-        Some(Some(mode << 6 | reg << 3 | if sib { 4 } else { base }))
+        let list: Vec<u8> = (0..6).filter(|n| self.o.segments >> n & 1 != 0).collect();
+        let segment = list.get(self.below(list.len() as u64) as usize)?;
+        [0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65].get(usize::from(*segment)).copied()
     }
 
     fn immediate(&mut self, imm: Imm, osz: u32, asz: u32, tail: &mut Vec<u8>) -> Option<()> {
@@ -368,6 +375,7 @@ impl Gen<'_> {
                 }
                 i64::from(self.within(&(low..=high))) as u64
             }
+            Imm::Is4 => u64::from(self.one_of(self.o.vectors)?) << 4,
             _ => self.plain_immediate(),
         };
         tail.extend_from_slice(&value.to_le_bytes()[..len]);
