@@ -47,7 +47,7 @@ pub fn differences(case: &Case, host: &Output, ours: &Output) -> Vec<String> {
     let defined = !(IGNORED | undefined_flags(case));
     note("flags", (host.flags & defined).into(), (ours.flags & defined).into());
     for n in 0..6 {
-        note(SEG[n], host.seg[n].into(), ours.seg[n].into());
+        note(SEG[n], selector(host, n), selector(ours, n));
     }
     if case.width == Width::W64 {
         note("fs base", host.bases[0], ours.bases[0]);
@@ -62,13 +62,20 @@ pub fn differences(case: &Case, host: &Output, ours: &Output) -> Vec<String> {
     list
 }
 
+/// A selector, without the RPL of null ones: IRET to an outer level clears it on the way out of the host's kernel.
+fn selector(output: &Output, n: usize) -> u64 {
+    let value = output.seg[n];
+    if value < 4 { 0 } else { u64::from(value) }
+}
+
 fn error_code(output: &Output) -> u32 {
     const PRESENT: u32 = 1;
     const USER: u32 = 4;
-    /// Fetches are told apart only where the guest's page tables know no-execute.
-    const FETCH: u32 = 0x10;
-    let code = if output.vector == 14 { output.code & !FETCH } else { output.code };
-    if output.vector == 14 && output.cr2 >= KERNEL { code | PRESENT | USER } else { code }
+    if output.vector == 14 && output.cr2 >= KERNEL {
+        output.code | PRESENT | USER
+    } else {
+        output.code
+    }
 }
 
 fn memory(host: &Output, ours: &Output, list: &mut Vec<String>) {

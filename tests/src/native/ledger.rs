@@ -4,6 +4,9 @@
 //! own ([`is_kernels`]). Then differences that the manuals leave open ([`ENTRIES`]): each says what both sides do and
 //! what the manuals say.
 
+use x86::decode::ROWS;
+use x86::flags;
+
 use super::state::{Case, Output, Width};
 
 /// A difference that is nobody's mistake.
@@ -21,16 +24,14 @@ pub const ENTRIES: [Entry; 1] = [Entry {
     name: "per-CPU segment",
     why: "selector 78h is a data segment of the kernel's whose limit is the number of the CPU: LSL tells, LAR and VERR \
           see it, loads of it succeed. Stele's table has no such entry.",
-    applies: |case, _, _| {
-        let named = |value: u64| value as u16 & 0xFFFC == 0x78;
-        case.gpr.iter().any(|&g| named(g)) || case.patches.iter().any(|p| has_word(p, named))
+    applies: |case, host, ours| {
+        const ASKING: [&str; 4] = ["lar", "lsl", "verr", "verw"];
+        let is_it = |selector: u16| selector & 0xFFFC == 0x78;
+        let asks = case.row.is_some_and(|n| ASKING.contains(&ROWS[usize::from(n)].mnemonic));
+        let sees = asks && host.vector == ours.vector && (host.flags ^ ours.flags) & flags::ZF != 0;
+        sees || is_it(ours.code as u16) || host.seg.into_iter().any(is_it)
     },
 }];
-
-fn has_word(patch: &super::state::Patch, named: impl Fn(u64) -> bool) -> bool {
-    let words = patch.bytes.windows(2).map(|w| u64::from(u16::from_le_bytes([w[0], w[1]])));
-    words.take(usize::from(patch.len)).any(named)
-}
 
 /// The entry that explains a difference, if one does.
 pub fn explain(case: &Case, host: &Output, ours: &Output) -> Option<&'static Entry> {

@@ -162,14 +162,11 @@ fn note(summary: &Shared, outputs: &[Output], taken: Duration) {
 
 /// A thread of engines.
 fn work(receiver: &Mutex<Receiver<Work>>, summary: &Shared, plan: &Plan) {
-    let mut guests: BTreeMap<Width, Vec<Guest>> = BTreeMap::new();
+    let mut guests: Vec<Guest> = plan.engines.iter().map(|&engine| Guest::new(engine)).collect();
     loop {
         let next = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(mut work) = next else { return };
-        let guests = guests.entry(work.width).or_insert_with(|| {
-            plan.engines.iter().map(|&engine| Guest::new(engine, work.width)).collect()
-        });
-        for guest in guests {
+        for guest in &mut guests {
             let (found, explained) = check(guest, &mut work, plan);
             let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
             summary.differences.extend(found);
