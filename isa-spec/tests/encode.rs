@@ -51,7 +51,11 @@ fn every_row_can_be_encoded() {
             for _ in 0..tries {
                 let got = encode(&isa, n, &everything(mode), &mut r);
                 let text = isa_spec::check::describe_row(&isa, row);
-                let got = got.unwrap_or_else(|| panic!("no encoding of {text} in mode {mode}"));
+                let Some(got) = got else {
+                    // A processor without a feature has the weak row where others have the gated ones.
+                    assert!(row.attrs.has("weak"), "no encoding of {text} in mode {mode}");
+                    break;
+                };
                 assert!(!got.bytes.is_empty() && got.bytes.len() <= 15, "{text}");
             }
         }
