@@ -15,6 +15,9 @@ const HLT: u8 = 0xF4;
 /// How often a program runs through, if it has a loop around it.
 const ROUNDS: u32 = 4;
 
+/// Insns that give another result each time.
+pub const FICKLE: [&str; 2] = ["RDRAND", "RDSEED"];
+
 /// Rows sorted by how often they should come.
 #[derive(Debug)]
 pub struct Rows {
@@ -28,11 +31,10 @@ impl Rows {
     /// Sorts the tables' rows.
     pub fn new(isa: &Isa) -> Self {
         let of = |n: usize| -> Vec<usize> {
-            (0..isa.rows.len())
-                .filter(|&r| isa.rows[r].insn == n && !isa.rows[r].attrs.has("o64"))
-                .collect()
+            (0..isa.rows.len()).filter(|&r| isa.rows[r].insn == n).collect()
         };
         let (rare, common): (Vec<_>, Vec<_>) = (0..isa.insns.len())
+            .filter(|n| !FICKLE.contains(&isa.insns[*n].name.as_str()))
             .map(|n| (is_rare(&isa.insns[n], &isa.rows[of(n)[0]]), of(n)))
             .partition(|(is_rare, _)| *is_rare);
         let strip =
@@ -128,28 +130,39 @@ impl<'a> Generator<'a> {
         let (first, end) = if rng.once_in(8) { (CODE, CODE_END) } else { (DATA, DATA_END) };
         let low = self.world.offset(3, first);
         let absolute = low..=low.wrapping_add((end - first - 1) as u32).max(low);
+        let is_long = self.world.kind == Kind::Long;
+        let here = self.world.start - self.world.window + self.code.len() as u64;
+        let rip = (first as i32 - here as i32)..=(end as i32 - here as i32);
+        let has_index = rng.once_in(8);
         Options {
             mode: self.world.bits(),
             registers: *rng.pick(&[0b0000_0111, 0b0000_0111, 0b0000_0111, 0b1110_1111, 0xFF]),
+            high_registers: *rng.pick(&[0b0001_0111, 0b0001_0111, 0b0001_0111, 0xFF]),
             register_forms: true,
             memory_forms: true,
             bases,
+            high_bases: 0b1110_1000,
             indexes: if self.world.bits() == 16 {
                 0b1100_0000
-            } else if rng.once_in(8) {
+            } else if has_index {
                 0b0000_0111
             } else {
                 0
             },
+            high_indexes: if has_index { 0b0001_0111 } else { 0 },
             disp: if rng.once_in(8) { -0x1000..=0x1000 } else { -0x20..=0x20 },
-            absolute: Some(absolute),
+            absolute: (self.world.window == 0).then_some(absolute),
+            rip: is_long.then_some(rip),
             jump: if rng.once_in(6) { -24..=40 } else { 0..=12 },
             far: Some((*rng.pick(&[0, setup::sel::CODE, setup::sel::FREE + 8]), 0x4000..=0x6FFF)),
             opsize: true,
-            adsize: rng.once_in(2),
+            adsize: rng.once_in(if is_long { 12 } else { 2 }),
             lock: true,
             rep: true,
             segments: if rng.once_in(3) { 0b11_1101 } else { 0 },
+            state: 0,
+            vectors: 0xFFFF,
+            vector_index: false,
         }
     }
 
@@ -158,31 +171,38 @@ impl<'a> Generator<'a> {
         self.world.offset(3, DATA + 0xFE0)
     }
 
+    /// Bytes of a displacement or immediate: at most four.
+    fn word_len(&self) -> usize {
+        self.world.bits().min(32) as usize / 8
+    }
+
     /// `word` as an address or an immediate of the code's width.
     fn push_word(&mut self, word: u32) {
-        let len = self.world.bits() as usize / 8;
+        let len = self.word_len();
         self.code.extend(&word.to_le_bytes()[..len]);
     }
 
-    /// ModRM of an absolute address beside `reg`.
-    fn push_absolute(&mut self, reg: u8, address: u32) {
+    /// ModRM of an absolute address beside `reg`; `behind` bytes of the insn follow.
+    fn push_absolute(&mut self, reg: u8, address: u32, behind: usize) {
         self.code.push(reg << 3 | if self.world.bits() == 16 { 6 } else { 5 });
-        self.push_word(address);
+        let next = self.world.start + (self.code.len() + 4 + behind) as u64;
+        let is_relative = self.world.bits() == 64;
+        self.push_word(if is_relative { address.wrapping_sub(next as u32) } else { address });
     }
 
     /// mov word [counter], ROUNDS
     fn set_counter(&mut self, counter: u32) {
         self.code.push(0xC7);
-        self.push_absolute(0, counter);
+        self.push_absolute(0, counter, self.word_len());
         self.push_word(ROUNDS);
     }
 
     /// dec word [counter]; jnz top
     fn count_down(&mut self, counter: u32, top: usize) {
         self.code.push(0xFF);
-        self.push_absolute(1, counter);
+        self.push_absolute(1, counter, 0);
         self.code.extend([0x0F, 0x85]);
-        let next = self.code.len() + self.world.bits() as usize / 8;
+        let next = self.code.len() + self.word_len();
         self.push_word((top as u32).wrapping_sub(next as u32));
     }
 
@@ -197,7 +217,7 @@ impl<'a> Generator<'a> {
     /// A few insns and RET; all calls lead here.
     fn subroutine(&mut self, calls: &[usize]) {
         let target = self.code.len();
-        let len = self.world.bits() as usize / 8;
+        let len = self.word_len();
         for &at in calls {
             let rel = (target - at - len) as u32;
             self.code[at..at + len].copy_from_slice(&rel.to_le_bytes()[..len]);

@@ -1,6 +1,6 @@
 //! Where random programs run: a mode, segments, pages, registers; all from one seed.
 //!
-//! Linear addresses: code from [`CODE`] on, data from [`DATA`] on, the stack below [`STACK_TOP`]. With paging some of
+//! Linear addresses (in 64-bit mode above one of [`setup::WINDOWS`]): code from [`CODE`] on, data from [`DATA`] on, the stack below [`STACK_TOP`]. With paging some of
 //! the data pages are absent, read-only, or another view of the code.
 
 use x86::state::Segment;
@@ -33,6 +33,8 @@ pub enum Kind {
     Segmented16,
     /// Virtual-8086 mode with paging.
     Vm86,
+    /// 64-bit mode, level 0 or 3.
+    Long,
 }
 
 /// A mode with everything that a program finds in it.
@@ -40,14 +42,16 @@ pub enum Kind {
 pub struct World {
     /// The mode.
     pub kind: Kind,
-    /// Registers at the start.
-    pub gpr: [u32; 8],
+    /// Registers at the start; those above the eighth count in 64-bit mode only.
+    pub gpr: [u64; 16],
     /// EFLAGS at the start: arithmetic flags, DF and TF.
     pub flags: u32,
     /// Instruction pointer of the first byte.
     pub start: u64,
     /// Segment registers; in real and virtual-8086 mode the bases only.
     pub segments: [Segment; 6],
+    /// What is added to the linear addresses: 0 outside 64-bit mode.
+    pub window: u64,
     cpl: u32,
     iopl: u32,
     /// Page-table entries of the linear pages from 0 to [`STACK_TOP`].
@@ -59,18 +63,20 @@ impl World {
     /// A world of a kind.
     pub fn new(kind: Kind, rng: &mut Rng) -> Self {
         let cpl = match kind {
-            Kind::Paged => 3 * (rng.below(2) as u32),
+            Kind::Paged | Kind::Long => 3 * (rng.below(2) as u32),
             Kind::Vm86 => 3,
             _ => 0,
         };
+        let window = if kind == Kind::Long { *rng.pick(&setup::WINDOWS) } else { 0 };
         let segments = segments(kind, cpl, rng);
         let at = CODE + 16 * rng.below(32) + if rng.once_in(2) { 0xF80 } else { 0x200 };
         let mut world = Self {
             kind,
-            gpr: [0; 8],
+            gpr: [0; 16],
             flags: rng.draw() as u32 & if rng.once_in(4) { 0xDD5 } else { 0x8D5 },
-            start: at.wrapping_sub(segments[1].base) & 0xFFFF_FFFF,
+            start: window + (at.wrapping_sub(segments[1].base) & 0xFFFF_FFFF),
             segments,
+            window,
             cpl,
             iopl: if rng.once_in(4) { 0 } else { 3 },
             pages: pages(rng),
@@ -80,52 +86,73 @@ impl World {
         world
     }
 
-    /// Width of code: 16 or 32.
+    /// Width of code: 16, 32 or 64.
     pub fn bits(&self) -> u32 {
         match self.kind {
             Kind::Real | Kind::Vm86 | Kind::Segmented16 => 16,
             Kind::Flat | Kind::Paged | Kind::Segmented32 => 32,
+            Kind::Long => 64,
         }
     }
 
-    /// Offset of a linear address in segment `n`.
+    /// Offset of a linear address in segment `n`; without the window.
     pub fn offset(&self, n: usize, lin: u64) -> u32 {
         lin.wrapping_sub(self.segments[n].base) as u32
     }
 
-    /// Pointers in EBX, ESI, EDI and EBP, anything in the others.
+    /// Pointers in EBX, ESI, EDI and EBP, anything in the others; likewise in the eight that follow, but R12.
     fn fill_registers(&mut self, rng: &mut Rng) {
-        const EDGES: [u32; 8] = [0, 1, 0xFFFF_FFFF, 0x8000_0000, 0x7FFF_FFFF, 0x8000, 0xFF, 0x10];
-        for n in [0, 1, 2] {
-            self.gpr[n] = match rng.below(4) {
-                0 => *rng.pick(&EDGES),
-                1 => rng.below(16) as u32,
-                2 => 8 * rng.below(16) as u32,
-                _ => rng.draw() as u32,
-            };
+        const EDGES: [u64; 13] = [
+            0,
+            1,
+            0xFFFF_FFFF,
+            0x8000_0000,
+            0x7FFF_FFFF,
+            0x8000,
+            0xFF,
+            0x10,
+            u64::MAX,
+            1 << 63,
+            u64::MAX >> 1,
+            1 << 47,
+            1 << 32,
+        ];
+        let mask = if self.bits() == 64 { u64::MAX } else { 0xFFFF_FFFF };
+        for n in [0, 1, 2, 8, 9, 10, 12] {
+            self.gpr[n] = mask
+                & match rng.below(4) {
+                    0 => *rng.pick(&EDGES),
+                    1 => rng.below(16),
+                    2 => 8 * rng.below(16),
+                    _ => rng.draw(),
+                };
         }
-        for n in [3, 5, 6, 7] {
+        for n in [3, 5, 6, 7, 11, 13, 14, 15] {
             let seg = if n == 5 { 2 } else { 3 };
             let lin = if n == 5 && rng.once_in(2) {
                 STACK_TOP - 0x80 - 4 * rng.below(64)
             } else {
                 DATA + 0x1000 * rng.below(4) + *rng.pick(&[0, 4, 0xFF, 0x800, 0xFFC, 0xFFE, 0xFFF])
             };
-            self.gpr[n] = self.offset(seg, lin);
+            self.gpr[n] = self.window + u64::from(self.offset(seg, lin));
             if self.bits() == 16 {
                 // The upper half does not matter to 16-bit addresses; 32-bit ones mostly want it clear.
-                let high = if rng.once_in(4) { (rng.draw() as u32) << 16 } else { 0 };
+                let high = if rng.once_in(4) { rng.draw() & 0xFFFF_0000 } else { 0 };
                 self.gpr[n] = self.gpr[n] & 0xFFFF | high;
             }
         }
+        if self.bits() != 64 {
+            self.gpr[8..].fill(0);
+        }
         let depth = if rng.once_in(6) { 0xFF8 } else { 0x100 + 2 * rng.below(0x80) };
-        self.gpr[4] = self.offset(2, STACK_TOP - depth);
+        self.gpr[4] = self.window + u64::from(self.offset(2, STACK_TOP - depth));
     }
 
     /// Puts the bench into this world; `code` from the start on, HLT in the rest of the code pages.
     pub fn enter(&self, bench: &mut Bench, code: &[u8]) {
         bench.clear();
-        bench.poke(self.segments[1].base.wrapping_add(self.start) & 0xFFFF_FFFF, code);
+        let start = self.start - self.window;
+        bench.poke(self.segments[1].base.wrapping_add(start) & 0xFFFF_FFFF, code);
         bench.poke(DATA, &self.data);
         let selectors = self.segments.map(|s| s.selector);
         match self.kind {
@@ -133,6 +160,7 @@ impl World {
             Kind::Vm86 => setup::vm86(bench, selectors, self.iopl),
             Kind::Flat => setup::protected(bench, 0),
             Kind::Paged => setup::protected(bench, self.cpl),
+            Kind::Long => setup::long(bench, self.cpl),
             Kind::Segmented16 | Kind::Segmented32 => {
                 setup::protected(bench, 0);
                 for (n, segment) in self.segments.iter().enumerate() {
@@ -140,12 +168,14 @@ impl World {
                 }
             }
         }
-        if matches!(self.kind, Kind::Paged | Kind::Vm86) {
+        if matches!(self.kind, Kind::Paged | Kind::Vm86 | Kind::Long) {
             self.turn_paging_on(bench);
         }
         let s = &mut bench.cpu_mut().state;
-        for (register, value) in s.gpr.iter_mut().zip(self.gpr) {
-            *register = u64::from(value);
+        s.gpr = self.gpr;
+        if self.kind == Kind::Long {
+            s.seg[4].base = self.segments[4].base;
+            s.seg[5].base = self.segments[5].base;
         }
         s.set_eflags(s.eflags() & !0xDD5 | self.flags);
         s.pc = self.start;
@@ -153,15 +183,18 @@ impl World {
     }
 
     fn turn_paging_on(&self, bench: &mut Bench) {
-        setup::paging(bench, |lin| {
-            let identity = lin as u32;
+        let entry = |lin: u64| {
             match self.pages.get((lin >> 12) as usize) {
                 Some(entry) => *entry,
                 // The lowest MiB stays closed, the system's own pages are the supervisor's.
-                None if lin >= setup::at::GDT => identity | 3,
+                None if lin >= setup::at::GDT => lin as u32 | 3,
                 None => 0,
             }
-        });
+        };
+        match self.kind {
+            Kind::Long => setup::long_paging(bench, |lin| u64::from(entry(lin))),
+            _ => setup::paging(bench, entry),
+        }
         bench.cpu_mut().state.cr0 |= 1 << 16;
     }
 }
@@ -204,7 +237,7 @@ fn segments(kind: Kind, cpl: u32, rng: &mut Rng) -> [Segment; 6] {
             }
             segments
         }
-        Kind::Flat | Kind::Paged => {
+        Kind::Flat | Kind::Paged | Kind::Long => {
             let (code, data) = if cpl == 0 {
                 (setup::sel::CODE, setup::sel::DATA)
             } else {
@@ -213,6 +246,12 @@ fn segments(kind: Kind, cpl: u32, rng: &mut Rng) -> [Segment; 6] {
             let dpl = (cpl << 5) as u16;
             let mut segments = [flat(data, 0xC093 | dpl); 6];
             segments[1] = flat(code, 0xC09B | dpl);
+            if kind == Kind::Long {
+                for s in &mut segments[4..] {
+                    s.base =
+                        *rng.pick(&[0, 0, 0x10, 0x123, 0x1000, 0u64.wrapping_sub(0x10), 1 << 46]);
+                }
+            }
             segments
         }
         Kind::Segmented32 | Kind::Segmented16 => {

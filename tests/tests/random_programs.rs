@@ -10,7 +10,7 @@ use std::path::Path;
 
 use ir::opt::Passes;
 use stele::vcpu::VcpuConfig;
-use stele_tests::program::{Generator, Rows};
+use stele_tests::program::{FICKLE, Generator, Rows};
 use stele_tests::world::{Kind, World};
 use stele_tests::{Bench, Ending, Engine, Rng, Snapshot, setup};
 use x86::cpu::Cpu;
@@ -56,7 +56,7 @@ impl Taint {
             self.repeated = Some((pc, bytes));
         }
         let row = insn.info();
-        self.is_poisoned |= self.now & row.reads != 0;
+        self.is_poisoned |= self.now & row.reads != 0 || FICKLE.contains(&row.name);
         self.earlier = self.now;
         self.now = self.now & !row.writes | row.undefined;
     }
@@ -201,7 +201,7 @@ fn trace(world: &World, code: &[u8]) -> String {
         };
         let bytes = &bytes[..usize::from(len)];
         let flags = cpu.state.eflags();
-        let gpr: Vec<String> = cpu.state.gpr[..8].iter().map(|r| format!("{r:x}")).collect();
+        let gpr: Vec<String> = cpu.state.gpr.iter().map(|r| format!("{r:x}")).collect();
         last.push(format!("{pc:08x} {bytes:02x?} {what}   [{} {flags:x}]", gpr.join(" ")));
     });
     let shown = if std::env::var_os("STELE_LOG").is_some() { usize::MAX } else { 80 };
@@ -288,4 +288,9 @@ fn programs_in_16_bit_segments_agree() {
 #[test]
 fn vm86_programs_agree() {
     check(Kind::Vm86, 5 << 32);
+}
+
+#[test]
+fn long_mode_programs_agree() {
+    check(Kind::Long, 6 << 32);
 }

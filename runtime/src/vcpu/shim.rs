@@ -7,7 +7,10 @@ use std::mem::offset_of;
 
 use super::cache::Cache;
 use ir::{AccessKind, exit};
-use jit::{Calls, Jit, SlowKind, StateLayout, WindowLayout, meta_kind, meta_seg, meta_size};
+use jit::{
+    Calls, Jit, SlowKind, StateLayout, WindowLayout, meta_is_aligned, meta_kind, meta_seg,
+    meta_size,
+};
 use mem::Size;
 use x86::access::Slow;
 use x86::cpu::Cpu;
@@ -109,13 +112,21 @@ extern "C" fn slow_memory(state: *mut CpuState) -> u32 {
     let base = cpu.state.window.get(usize::from(seg)).map_or(0, |w| w.base);
     let off = cpu.state.scratch[0].wrapping_sub(base) & offset_mask(cpu.mode());
     let value = cpu.state.scratch[1];
-    let done = match meta_kind(meta) {
+    let kind = match meta_kind(meta) {
+        0 | 2 => AccessKind::R,
+        1 | 3 => AccessKind::W,
+        _ => AccessKind::Rw,
+    };
+    // A misaligned operand faults before its page is looked at.
+    let aligned = match meta_is_aligned(meta) {
+        true => cpu.check_operand_alignment(seg, off, size, kind),
+        false => Ok(()),
+    };
+    let done = aligned.and_then(|()| match meta_kind(meta) {
         0 => cpu.slow_load(seg, off, size),
         1 => cpu.slow_store(seg, off, size, value),
-        2 => cpu.slow_ptr(seg, off, size, AccessKind::R),
-        3 => cpu.slow_ptr(seg, off, size, AccessKind::W),
-        _ => cpu.slow_ptr(seg, off, size, AccessKind::Rw),
-    };
+        _ => cpu.slow_ptr(seg, off, size, kind),
+    });
     match done {
         Ok(Slow::Done(result)) => {
             cpu.state.scratch[1] = result;

@@ -128,7 +128,7 @@ impl Cpu {
     }
 
     /// #GP(0) if the operand's linear address is not a multiple of its size; faults of the segment come first.
-    pub(crate) fn check_operand_alignment(
+    pub fn check_operand_alignment(
         &self,
         seg: u8,
         off: u64,
