@@ -328,7 +328,8 @@ impl Cpu {
         Ok(Slow::Done(0))
     }
 
-    /// A checked host address for `bytes` at `off`; `EvalOne` when they are not plain RAM.
+    /// A checked host address for `bytes` at `off`; `EvalOne` when they are not plain RAM. Vectors to be read are copied to the
+    /// state's buffer then: an insn reads one at most.
     pub fn slow_ptr(
         &mut self,
         n: u8,
@@ -343,6 +344,9 @@ impl Cpu {
         }
         let is_write = kind != AccessKind::R;
         let Some(at) = self.plain_ram(&span, bytes, is_write) else {
+            if !is_write && bytes > 8 {
+                return Ok(Slow::Done(self.bounce(&span, bytes)));
+            }
             return Ok(self.on_code(&span, bytes));
         };
         if is_write {
@@ -352,6 +356,20 @@ impl Cpu {
             Some(p) => Slow::Done((p.addr() as u64 & !0xFFF) | (at & 0xFFF)),
             None => Slow::EvalOne,
         })
+    }
+
+    /// Copies an operand of up to 64 bytes to the state's buffer; gives its host address.
+    fn bounce(&mut self, span: &Span, bytes: u32) -> u64 {
+        let mut at = 0;
+        for word in 0..self.state.bounce.0.len() {
+            let size = if bytes - at >= 8 { 8 } else { (bytes - at) & !1 };
+            if size == 0 {
+                break;
+            }
+            self.state.bounce.0[word] = self.span_read(span, at, size);
+            at += size;
+        }
+        (&raw mut self.state.bounce).expose_provenance() as u64
     }
 
     /// The answer for a span that is not plain RAM to write.
