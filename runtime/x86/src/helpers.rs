@@ -248,8 +248,8 @@ impl Helpers for Cpu {
         }
         self.load(seg as u8, off, 1).map(|_| ())
     }
-    /// Ends at once, as an MWAIT may (SDM Vol. 2, MWAIT: implementation-dependent events); its extensions, which ECX
-    /// names, are not enumerated.
+    /// Waits for an interrupt when interrupts are on, else ends at once, as an MWAIT may (SDM Vol. 2, MWAIT:
+    /// implementation-dependent events); its extensions, which ECX names, are not enumerated.
     fn mwait(&mut self, next: u64) -> Result<(), Fault> {
         if self.state.cpl != 0 {
             return Err(Fault::ud());
@@ -258,6 +258,7 @@ impl Helpers for Cpu {
             return Err(Fault::gp(0));
         }
         self.state.pc = next;
+        self.state.halted = u32::from(self.state.eflags & flags::IF != 0);
         self.ask_to_leave();
         Ok(())
     }
