@@ -448,7 +448,8 @@ impl Cpu {
     /// Physical address of the code byte at `pc`, for the current mode, as a fetch.
     pub fn fetch_phys(&mut self, pc: u64) -> Result<Phys, crate::fault::Fault> {
         let lin = self.lin_pc(pc);
-        if !is_canonical(lin.0) {
+        let limit = u64::from(self.state.seg[usize::from(seg::CS)].limit);
+        if !is_canonical(lin.0) || (pc > limit && !self.is_code64()) {
             return Err(crate::fault::Fault::gp(0));
         }
         self.translate(lin, mem::Access::Fetch, self.state.cpl)
@@ -496,6 +497,8 @@ pub(crate) struct Caps {
     pub(crate) has_tsc_aux: bool,
     /// IA32_SPEC_CTRL.
     pub(crate) has_spec_ctrl: bool,
+    /// IA32_ARCH_CAPABILITIES.
+    pub(crate) has_arch_caps: bool,
     /// Bits of CR4 that can be set.
     pub(crate) cr4: u64,
     /// Bits of XCR0 that can be set; 0 without XSAVE.

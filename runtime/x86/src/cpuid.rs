@@ -178,7 +178,7 @@ impl Model {
 
     /// Does it have the feature of this name?
     pub fn has(&self, name: &str) -> bool {
-        index_of(name).map_or(FEATURES.is_empty(), |i| self.features >> i & 1 != 0)
+        index_of(name).is_some_and(|i| self.features >> i & 1 != 0)
     }
 }
 
@@ -223,6 +223,7 @@ impl Model {
             has_tsc_adjust: has("TSC_ADJUST"),
             has_tsc_aux: has("RDTSCP") || has("RDPID"),
             has_spec_ctrl: has("SPEC_CTRL"),
+            has_arch_caps: has("ARCH_CAPABILITIES"),
             cr4: cr4 | pmc,
             efer: set(&[("SYSCALL", efer::SCE), ("LM", efer::LME), ("NX", efer::NXE)]),
             xcr0: set(&[("XSAVE", 3), ("AVX", 4)]),
@@ -408,5 +409,72 @@ impl Cpu {
         self.model = model;
         self.caps = model.caps();
         self.reset();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::cpu;
+
+    const LM: (usize, u32) = (3, 1 << 29);
+
+    fn with(name: &str) -> Cpu {
+        let mut cpu = cpu();
+        cpu.set_model(Model::named(name, None).unwrap());
+        cpu
+    }
+
+    fn no_host(_: u32, _: u32) -> [u32; 4] {
+        [0; 4]
+    }
+
+    #[test]
+    fn models() {
+        for (name, _) in Model::list() {
+            assert!(Model::named(name, None).is_some(), "{name}");
+        }
+        assert!(Model::named("z80", None).is_none());
+        let old = with("pentiumpro");
+        assert_eq!(old.state.gpr[2], 0x619);
+        assert_eq!(old.identify(0x8000_0000, 0)[0], 0);
+        assert_eq!((old.caps.phys_bits, old.caps.efer, old.caps.xcr0), (36, 0, 0));
+        let amd = with("qemu64");
+        assert_eq!(amd.identify(0, 0)[1..], [0x6874_7541, 0x444D_4163, 0x6974_6E65]);
+        assert_eq!(amd.identify(1, 0)[0], 0x0006_0FB1);
+        assert_ne!(amd.identify(0x8000_0001, 0)[LM.0] & LM.1, 0);
+        assert_eq!(amd.identify(0x8000_0001, 0)[3] & 1, 1, "bits of leaf 1 again");
+        assert_eq!(amd.identify(0x8000_0008, 0)[0], 0x3028);
+        assert_eq!(amd.identify(0x0FFF_FFFF, 0), [0; 4]);
+    }
+
+    #[test]
+    fn features_bring_what_they_need() {
+        let mut model = Model::named("x86-64-v3", None).unwrap();
+        assert!(model.has("avx2") && model.has("SSE4.1") && !model.has("smap"));
+        model.set("sse3", false, None).unwrap();
+        assert!(!model.has("avx2") && !model.has("ssse3") && model.has("sse2"));
+        model.set("fma", true, None).unwrap();
+        assert!(model.has("avx") && model.has("pni") && !model.has("avx2"));
+        assert_eq!(model.set("sse9", true, None), Err(FeatureError::Unknown));
+        assert_eq!(model.set("x2apic", true, None), Err(FeatureError::NotOffered));
+        assert_eq!(model.set("avx", true, Some(no_host)), Err(FeatureError::NotOffered));
+        let poor = Model::max(Some(no_host));
+        assert!(!poor.has("fpu") && !poor.has("sse") && poor.has("tsc") && poor.has("pae"));
+    }
+
+    #[test]
+    fn live_bits_and_sizes() {
+        let mut cpu = with("max");
+        let has_osxsave = |cpu: &Cpu| cpu.identify(1, 0)[2] >> 27 & 1;
+        assert_eq!((has_osxsave(&cpu), cpu.identify(0xD, 0)), (0, [7, 576, 832, 0]));
+        cpu.write_cr4(cr4::OSXSAVE).unwrap();
+        cpu.write_xcr0(7).unwrap();
+        assert_eq!((has_osxsave(&cpu), cpu.identify(0xD, 0)[1]), (1, 832));
+        assert_eq!(cpu.identify(0xD, 2), [256, 576, 0, 0]);
+        assert_eq!(cpu.write_xcr0(5), Err(crate::fault::Fault::gp(0)));
+        assert_eq!(cpu.identify(0x8000_0001, 0)[3] >> 11 & 1, 0, "SYSCALL in 64-bit code only");
+        assert_eq!(cpu.identify(7, 0)[0], 0);
+        assert_eq!(cpu.identify(0x2000_0000, 0), cpu.identify(cpu.identify(0, 0)[0], 0));
     }
 }

@@ -32,25 +32,20 @@ impl Cpu {
     /// All registers.
     pub fn dump(&self) -> String {
         let s = &self.state;
-        let mut out = String::with_capacity(1024);
-        let g = |n: usize| s.gpr[n] as u32;
-        let _ = writeln!(
-            out,
-            "EAX={:08x} EBX={:08x} ECX={:08x} EDX={:08x}\nESI={:08x} EDI={:08x} EBP={:08x} ESP={:08x}",
-            g(0),
-            g(3),
-            g(1),
-            g(2),
-            g(6),
-            g(7),
-            g(5),
-            g(4)
-        );
+        let mut out = String::with_capacity(1536);
+        let is_long = self.is_long();
+        match self.is_code64() {
+            true => dump_registers_64(&mut out, &s.gpr),
+            false => dump_registers_32(&mut out, &s.gpr),
+        }
         let eflags = s.eflags();
+        let _ = match self.is_code64() {
+            true => write!(out, "RIP={:016x} RFL={eflags:08x}", s.pc),
+            false => write!(out, "EIP={:08x} EFL={eflags:08x}", s.pc as u32),
+        };
         let _ = writeln!(
             out,
-            "EIP={:08x} EFL={eflags:08x} [{}] CPL={} II={} A20={} SMM=0 HLT={}",
-            s.pc as u32,
+            " [{}] CPL={} II={} A20={} SMM=0 HLT={}",
             flag_letters(eflags),
             s.cpl,
             u32::from(s.shadow != 0),
@@ -59,23 +54,26 @@ impl Cpu {
         );
         let is_protected = s.cr0 & crate::cpu::cr0::PE != 0;
         for (name, n) in [("ES", 0), ("CS", 1), ("SS", 2), ("DS", 3), ("FS", 4), ("GS", 5)] {
-            dump_segment(&mut out, name, &s.seg[n], is_protected);
+            dump_segment(&mut out, name, &s.seg[n], is_protected, is_long);
         }
-        dump_segment(&mut out, "LDT", &s.ldtr, is_protected);
-        dump_segment(&mut out, "TR", &s.tr, is_protected);
-        dump_table(&mut out, "GDT", &s.gdtr);
-        dump_table(&mut out, "IDT", &s.idtr);
-        let _ = writeln!(
-            out,
-            "CR0={:08x} CR2={:08x} CR3={:08x} CR4={:08x}",
-            s.cr0, s.cr2, s.cr3, s.cr4
-        );
+        dump_segment(&mut out, "LDT", &s.ldtr, is_protected, is_long);
+        dump_segment(&mut out, "TR", &s.tr, is_protected, is_long);
+        dump_table(&mut out, "GDT", &s.gdtr, is_long);
+        dump_table(&mut out, "IDT", &s.idtr, is_long);
+        let width = if is_long { 16 } else { 8 };
         let d = &s.dr;
         let _ = writeln!(
             out,
-            "DR0={:08x} DR1={:08x} DR2={:08x} DR3={:08x} \nDR6={:08x} DR7={:08x}\nEFER={:016x}",
-            d[0], d[1], d[2], d[3], d[6], d[7], s.efer
+            "CR0={:08x} CR2={:0width$x} CR3={:0width$x} CR4={:08x}",
+            s.cr0, s.cr2, s.cr3, s.cr4
         );
+        let _ = writeln!(
+            out,
+            "DR0={:0width$x} DR1={:0width$x} DR2={:0width$x} DR3={:0width$x} ",
+            d[0], d[1], d[2], d[3]
+        );
+        let _ = writeln!(out, "DR6={:0width$x} DR7={:0width$x}", d[6], d[7]);
+        let _ = writeln!(out, "EFER={:016x}", s.efer);
         out
     }
 
@@ -88,6 +86,11 @@ impl Cpu {
         {
             h.add(v);
         }
+        for v in [s.star, s.lstar, s.cstar, s.sfmask, s.kernel_gs_base, s.tsc_aux, s.xcr0] {
+            h.add(v);
+        }
+        h.add(u64::from(s.mxcsr));
+        s.ymm.iter().flatten().for_each(|&v| h.add(v));
         s.dr.iter().for_each(|&v| h.add(v));
         for segment in s.seg.iter().chain([&s.ldtr, &s.tr]) {
             h.add(u64::from(segment.selector) << 48 | u64::from(segment.attr) << 32);
@@ -131,6 +134,33 @@ impl Hash {
     }
 }
 
+fn dump_registers_32(out: &mut String, gpr: &[u64; 16]) {
+    let g = |n: usize| gpr[n] as u32;
+    let _ = writeln!(
+        out,
+        "EAX={:08x} EBX={:08x} ECX={:08x} EDX={:08x}\nESI={:08x} EDI={:08x} EBP={:08x} ESP={:08x}",
+        g(0),
+        g(3),
+        g(1),
+        g(2),
+        g(6),
+        g(7),
+        g(5),
+        g(4)
+    );
+}
+
+fn dump_registers_64(out: &mut String, gpr: &[u64; 16]) {
+    let named = [("RAX", 0), ("RBX", 3), ("RCX", 1), ("RDX", 2)];
+    let pointers = [("RSI", 6), ("RDI", 7), ("RBP", 5), ("RSP", 4)];
+    let new = [("R8 ", 8), ("R9 ", 9), ("R10", 10), ("R11", 11)];
+    let rest = [("R12", 12), ("R13", 13), ("R14", 14), ("R15", 15)];
+    for row in [named, pointers, new, rest] {
+        let line = row.map(|(name, n)| format!("{name}={:016x}", gpr[n]));
+        let _ = writeln!(out, "{}", line.join(" "));
+    }
+}
+
 fn flag_letters(eflags: u32) -> String {
     let list = [
         (flags::DF, 'D'),
@@ -144,32 +174,36 @@ fn flag_letters(eflags: u32) -> String {
     list.iter().map(|&(bit, letter)| if eflags & bit != 0 { letter } else { '-' }).collect()
 }
 
-fn dump_segment(out: &mut String, name: &str, s: &Segment, is_protected: bool) {
+fn dump_segment(out: &mut String, name: &str, s: &Segment, is_protected: bool, is_long: bool) {
     let nibble = if s.attr & attr::G != 0 { s.limit >> 28 } else { s.limit >> 16 & 0xF };
     let high = u32::from(s.attr) << 8 | nibble << 16;
-    let _ = write!(out, "{name:<3}={:04x} {:08x} {:08x} {high:08x}", s.selector, s.base, s.limit);
+    let (width, base) = (if is_long { 16 } else { 8 }, s.base);
+    let _ = write!(out, "{name:<3}={:04x} {base:0width$x} {:08x} {high:08x}", s.selector, s.limit);
     if is_protected && s.attr & attr::P != 0 {
-        let _ = write!(out, " DPL={} {}", s.dpl(), describe(s));
+        let _ = write!(out, " DPL={} {}", s.dpl(), describe(s, is_long));
     }
     out.push('\n');
 }
 
 /// What kind of segment it is.
-fn describe(s: &Segment) -> String {
+fn describe(s: &Segment, is_long: bool) -> String {
     let letter = |bit: u16, c: char| if s.attr & bit != 0 { c } else { '-' };
     if s.attr & attr::S == 0 {
-        return SYSTEM_TYPES[usize::from(s.attr & 15)].to_owned();
+        let text = SYSTEM_TYPES[usize::from(s.attr & 15)];
+        return if is_long { text.replace("32", "64") } else { text.to_owned() };
     }
     let is_32 = s.attr & attr::DB != 0;
     let (kind, dc, rw) = match s.attr & attr::CODE != 0 {
+        true if is_long && s.attr & attr::L != 0 => ("CS64", 'C', 'R'),
         true => (if is_32 { "CS32" } else { "CS16" }, 'C', 'R'),
         false => (if is_32 { "DS  " } else { "DS16" }, 'E', 'W'),
     };
     format!("{kind} [{}{}{}]", letter(attr::DC, dc), letter(attr::RW, rw), letter(attr::A, 'A'))
 }
 
-fn dump_table(out: &mut String, name: &str, t: &TableReg) {
-    let _ = writeln!(out, "{name}=     {:08x} {:08x}", t.base, t.limit);
+fn dump_table(out: &mut String, name: &str, t: &TableReg, is_long: bool) {
+    let (width, base) = (if is_long { 16 } else { 8 }, t.base);
+    let _ = writeln!(out, "{name}=     {base:0width$x} {:08x}", t.limit);
 }
 
 const _: () = assert!(seg::GS == 5);

@@ -61,6 +61,8 @@ pub mod pf {
 
 /// DR6 bits reported with #DB.
 pub mod dr6 {
+    /// Breakpoints 0 to 3.
+    pub const HITS: u64 = 15;
     /// A debug register was accessed while DR7.GD was set.
     pub const BD: u64 = 1 << 13;
     /// Single step.

@@ -4,7 +4,7 @@
 //! "8086 Emulation".
 
 use crate::cpu::{Cpu, cr0, is_canonical};
-use crate::fault::{Fault, IDT, vector};
+use crate::fault::{Fault, IDT, dr6, vector};
 use crate::flags;
 use crate::segment::{Descriptor, Segment, attr, error_code, is_null, system};
 use crate::stack::Frame;
@@ -125,7 +125,9 @@ impl Cpu {
             self.state.dr[7] &= !(1 << 13);
         }
         let mut event = self.event(fault.vector, Source::Exception(fault.code), self.state.pc);
-        if !fault.is_trap {
+        // All faults, but not instruction breakpoints, ask for the insn to be run without looking at those.
+        let is_breakpoint = fault.vector == vector::DB && fault.info & dr6::HITS != 0;
+        if !fault.is_trap && !is_breakpoint {
             event.flags |= flags::RF;
         }
         self.deliver(event)

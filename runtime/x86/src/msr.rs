@@ -73,6 +73,7 @@ mod msr {
     pub(super) const PERFCTR0: u32 = 0xC1;
     pub(super) const PERFCTR1: u32 = 0xC2;
     pub(super) const MTRRCAP: u32 = 0xFE;
+    pub(super) const ARCH_CAPABILITIES: u32 = 0x10A;
     pub(super) const SYSENTER_CS: u32 = 0x174;
     pub(super) const SYSENTER_ESP: u32 = 0x175;
     pub(super) const SYSENTER_EIP: u32 = 0x176;
@@ -110,6 +111,10 @@ const MISC_ENABLE_WRITABLE: u64 = 1 | 1 << 18 | 1 << 22 | 1 << 34;
 const MTRRCAP_VALUE: u64 = 0x500 | MTRRS as u64;
 /// IA32_MCG_CAP.
 const MCG_CAP_VALUE: u64 = BANKS as u64;
+/// IA32_ARCH_CAPABILITIES: nothing is executed speculatively here, so none of the known leaks exists
+/// (RDCL_NO, IBRS_ALL, SKIP_L1DFL, SSB_NO, MDS_NO, PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO, FBSDP_NO, PSDP_NO,
+/// BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO).
+const ARCH_CAPABILITIES_VALUE: u64 = 0x0D10_E17B;
 /// The microcode revision, in the upper half of IA32_BIOS_SIGN_ID.
 const MICROCODE: u64 = 1 << 32;
 
@@ -173,6 +178,7 @@ impl Cpu {
             msr::APIC_BASE if self.caps.has_apic => s.apic_base,
             msr::TSC_ADJUST if self.caps.has_tsc_adjust => m.tsc_adjust,
             msr::SPEC_CTRL if self.caps.has_spec_ctrl => m.spec_ctrl,
+            msr::ARCH_CAPABILITIES if self.caps.has_arch_caps => ARCH_CAPABILITIES_VALUE,
             msr::BIOS_SIGN => MICROCODE,
             msr::P5_MC_ADDR | msr::P5_MC_TYPE | msr::PLATFORM_ID | msr::EBL_CR_POWERON => 0,
             msr::FEATURE_CONTROL => 1,

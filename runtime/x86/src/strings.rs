@@ -70,7 +70,9 @@ impl Cpu {
         let elements = count.min(room).min(before_wrap);
         let last =
             if is_down { off - (elements - 1) * bytes } else { off + (elements - 1) * bytes };
-        if elements == 0 || self.is_watching() {
+        // A step traps after each iteration, and a breakpoint wants to see each access.
+        let is_stepped = self.state.eflags & crate::flags::TF != 0;
+        if elements == 0 || is_stepped || self.is_watching() {
             return None;
         }
         if !self.is_code64() && !in_limit(&self.state.seg[usize::from(n)], last, bytes as u32) {

@@ -232,8 +232,8 @@ impl Cpu {
         s.ldtr = Segment::null(image.ldt);
         // The breakpoints that are local to a task.
         s.dr[7] &= !0x155;
-        let is_vm86 = image.flags & flags::VM != 0;
-        s.cpl = if is_vm86 { 3 } else { rpl(image.seg[usize::from(seg::CS)]) };
+        // Until SS is loaded a handler must not use it: at level 3 it gets the stack of its own level.
+        s.cpl = 3;
         s.ready = 0;
         self.arm_breakpoints(false);
     }
@@ -249,11 +249,12 @@ impl Cpu {
             }
             return self.check_offset(&self.state.seg[usize::from(seg::CS)], u64::from(image.ip));
         }
-        let cpl = self.state.cpl;
-        let code = self.task_code(image.seg[usize::from(seg::CS)])?;
-        self.set_cs(code, cpl);
-        let ss = usize::from(seg::SS);
+        let (cs, ss) = (image.seg[usize::from(seg::CS)], usize::from(seg::SS));
+        let cpl = rpl(cs);
         self.state.seg[ss] = self.stack_segment(image.seg[ss], cpl, Fault::ts)?;
+        self.state.cpl = cpl;
+        let code = self.task_code(cs)?;
+        self.set_cs(code, cpl);
         for n in [seg::ES, seg::DS, seg::FS, seg::GS].map(usize::from) {
             self.state.seg[n] = self.data_segment(image.seg[n], Fault::ts)?;
         }

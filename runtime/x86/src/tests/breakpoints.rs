@@ -25,6 +25,9 @@ fn code() {
     assert!(cpu.service());
     assert_eq!((cpu.state.pc, cpu.state.dr[6] & 0xF), (0x7000, 1));
     assert!(!cpu.service());
+    let image = cpu.state.gpr[4] + 8;
+    assert_eq!(crate::testing::peek4(&cpu, image), 2, "RF is the handler's to set");
+    crate::testing::poke(&cpu, image, mem::Size::B4, 0x1_0002);
     cpu.iret(32, 0).unwrap();
     assert_eq!((cpu.state.pc, cpu.state.eflags & flags::RF), (0x4000, flags::RF));
     cpu.finish_insn();
