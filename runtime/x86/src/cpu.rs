@@ -497,6 +497,8 @@ pub(crate) struct Caps {
     pub(crate) has_tsc_aux: bool,
     /// IA32_SPEC_CTRL.
     pub(crate) has_spec_ctrl: bool,
+    /// IA32_ARCH_CAPABILITIES.
+    pub(crate) has_arch_caps: bool,
     /// Bits of CR4 that can be set.
     pub(crate) cr4: u64,
     /// Bits of XCR0 that can be set; 0 without XSAVE.
