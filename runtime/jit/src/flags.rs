@@ -24,53 +24,88 @@ fn kills(block: &Block, op: &Op) -> u8 {
     op.flags_asked().minus(op.flags_kept(&block.pool)).0
 }
 
+/// What an op is to the scan.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Neutral,
+    /// May define flags.
+    Produces,
+    /// All flags are exposed.
+    Exposes,
+    /// Branches, ends, and what reads flags.
+    Special,
+}
+
+const KINDS: [Kind; Code::ALL.len()] = {
+    let mut kinds = [Kind::Neutral; Code::ALL.len()];
+    let mut n = 0;
+    while n < kinds.len() {
+        let code = Code::ALL[n];
+        kinds[n] = match code {
+            Code::GotoTb | Code::Label | Code::Native => Kind::Special,
+            Code::Setccf | Code::Cmovf => Kind::Special,
+            _ if code.is_branch() || !code.always_reads().is_empty() => Kind::Special,
+            _ if code.exposes_state() => Kind::Exposes,
+            _ if !code.can_define().is_empty() => Kind::Produces,
+            _ => Kind::Neutral,
+        };
+        n += 1;
+    }
+    kinds
+};
+
 impl FlagFacts {
     /// One backward scan. `exits` are the flags live at the two direct exits.
     pub(crate) fn compute(&mut self, block: &Block, exits: [FlagMask; 2]) {
-        let n = block.ops.len();
         self.after.clear();
-        self.after.resize(n, (0, 0));
+        self.after.resize(block.ops.len(), (63, 63));
         self.label.clear();
         self.label.resize(block.labels as usize, (63, 63));
         let (mut live, mut exposed) = (63u8, 63u8);
-        for (i, op) in block.ops.iter().enumerate().rev() {
-            self.after[i] = (live, exposed);
-            match op.code {
-                Code::GotoTb => {
-                    live = exits[usize::from(op.x & 1)].0;
-                    exposed = live;
-                }
-                Code::GotoPtr
-                | Code::ExitTb
-                | Code::Raise
-                | Code::Ld
-                | Code::St
-                | Code::Ptr
-                | Code::SimdEnter
-                | Code::Call => {
-                    (live, exposed) = (63, 63);
-                }
-                Code::Label => {
-                    if let Some(l) = self.label.get_mut(op.imm as usize) {
-                        *l = (live, exposed);
-                    }
-                }
-                Code::Br => (live, exposed) = self.at_label(op.imm),
-                Code::Brcond | Code::Jccf => {
-                    let (l, e) = self.at_label(op.imm);
-                    live |= l;
-                    exposed |= e;
-                    if op.code == Code::Jccf {
-                        live |= op.cond().flags().0;
-                    }
-                }
-                Code::Native if op.exposes_state() => (live, exposed) = (63, 63),
-                Code::Setccf | Code::Cmovf => live |= op.cond().flags().0,
-                _ => {
+        for n in (0..block.ops.len()).rev() {
+            let op = &block.ops[n];
+            self.after[n] = (live, exposed);
+            match KINDS[op.code as usize] {
+                Kind::Neutral => {}
+                Kind::Exposes => (live, exposed) = (63, 63),
+                Kind::Produces if op.fdef.is_empty() && op.code != Code::Putf => {}
+                Kind::Produces => {
                     let k = kills(block, op);
-                    live = live & !k | op.flags_read().0;
+                    live &= !k;
                     exposed &= !k;
                 }
+                Kind::Special => (live, exposed) = self.before(block, op, exits, (live, exposed)),
+            }
+        }
+    }
+    /// What is live and exposed before a special op.
+    fn before(
+        &mut self,
+        block: &Block,
+        op: &Op,
+        exits: [FlagMask; 2],
+        (live, exposed): (u8, u8),
+    ) -> (u8, u8) {
+        match op.code {
+            Code::GotoTb => {
+                let live = exits[usize::from(op.x & 1)].0;
+                (live, live)
+            }
+            Code::Label => {
+                if let Some(l) = self.label.get_mut(op.imm as usize) {
+                    *l = (live, exposed);
+                }
+                (live, exposed)
+            }
+            Code::Br => self.at_label(op.imm),
+            Code::Brcond | Code::Jccf => {
+                let (l, e) = self.at_label(op.imm);
+                (live | l | op.flags_read().0, exposed | e)
+            }
+            Code::Native if op.exposes_state() => (63, 63),
+            _ => {
+                let k = kills(block, op);
+                (live & !k | op.flags_read().0, exposed & !k)
             }
         }
     }

@@ -37,6 +37,15 @@ pub(crate) struct ThunkKey {
 }
 
 impl ThunkKey {
+    /// Its fields side by side.
+    pub(crate) fn number(self) -> u64 {
+        let part = match self.part {
+            Part::SlowOnly => 0,
+            Part::Whole(policy) => 1 + policy as u8,
+        };
+        let low = u32::from_le_bytes([part, self.seg, self.lin, self.value]);
+        u64::from(self.meta() ^ u32::from(self.merge) << 31) << 32 | u64::from(low)
+    }
     fn meta(self) -> u32 {
         self.kind as u32 | u32::from(self.size) << 8 | u32::from(self.seg) << 16
     }

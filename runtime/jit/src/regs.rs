@@ -7,7 +7,7 @@
 //! stored to such a place goes on holding a copy while nothing better wants it ("kept"): the place is always current, so a
 //! copy may be forgotten at any time, and is where other paths join.
 
-use ir::{Block, Code, Op};
+use ir::{Block, Code, Op, Val};
 
 use crate::abi;
 use crate::asm::Mem;
@@ -66,9 +66,14 @@ impl Regs {
         self.list.resize(block.temps.len(), FRESH);
         let mut seen = 0;
         for (i, op) in block.ops.iter().enumerate() {
-            seen +=
-                u32::from(matches!(op.code, Code::Label | Code::Br | Code::Brcond | Code::Jccf));
+            if op.code == Code::InsnStart {
+                continue;
+            }
+            seen += u32::from(op.code == Code::Label || op.code.is_branch());
             for v in [op.d, op.e, op.a, op.b, op.c] {
+                if !is_tracked(v) {
+                    continue;
+                }
                 if let Some(t) = v.as_temp() {
                     let temp = &mut self.list[usize::from(t)];
                     if temp.uses == 0 {
@@ -262,6 +267,11 @@ impl Regs {
             }
         }
     }
+}
+
+/// Is `v` a temporary or a guest register from the ninth on? Some others pass, too: one comparison sorts out most.
+fn is_tracked(v: Val) -> bool {
+    (8..0x8000).contains(&v.0)
 }
 
 /// Frame slot as a memory operand.

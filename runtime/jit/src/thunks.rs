@@ -4,7 +4,7 @@
 //! nowhere else.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use dynasmrt::{DynasmApi, dynasm};
 use ir::{Cond, Width, exit};
@@ -19,7 +19,7 @@ use crate::simd::{self, SimdThunks, forget_vectors};
 use crate::{CodeBuf, trampoline};
 
 /// A thunk emitted when first wanted.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Wish {
     /// A memory access.
     Memory(ThunkKey),
@@ -27,7 +27,17 @@ pub(crate) enum Wish {
     Helper(u32),
 }
 
-/// A multiplicative hash: wishes are a few small numbers, and each access asks for one.
+impl Hash for Wish {
+    /// One number of all fields, because each access of a block asks for a thunk.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(match self {
+            Self::Helper(id) => u64::from(*id) << 8 | 0xFF,
+            Self::Memory(key) => key.number(),
+        });
+    }
+}
+
+/// A multiplicative hash for wishes.
 #[derive(Default)]
 struct WishHasher(u64);
 
@@ -37,20 +47,11 @@ impl Hasher for WishHasher {
     }
     fn write(&mut self, bytes: &[u8]) {
         for &b in bytes {
-            self.write_u8(b);
+            self.write_u64(u64::from(b));
         }
-    }
-    fn write_u8(&mut self, n: u8) {
-        self.write_u64(u64::from(n));
-    }
-    fn write_u32(&mut self, n: u32) {
-        self.write_u64(u64::from(n));
     }
     fn write_u64(&mut self, n: u64) {
         self.0 = (self.0.rotate_left(7) ^ n).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    }
-    fn write_isize(&mut self, n: isize) {
-        self.write_u64(n as u64);
     }
 }
 

@@ -236,14 +236,10 @@ impl Cpu {
         self.aligned(Lin(s.base.wrapping_add(off) & 0xFFFF_FFFF), bytes)
     }
 
-    /// The alignment check of an operand (SDM Vol. 3A, "Alignment Check Exception": Alignment Requirements by Data Type).
+    /// The alignment check of a scalar operand.
     const fn aligned(&self, lin: Lin, bytes: u32) -> Result<Lin, Fault> {
-        let align = match bytes {
-            2 | 4 | 8 | 16 | 32 => bytes as u64,
-            10 => 8,
-            _ => 1,
-        };
-        if self.checks_alignment() && lin.0 & (align - 1) != 0 {
+        let is_scalar = bytes <= 8 && bytes.is_power_of_two();
+        if is_scalar && self.checks_alignment() && lin.0 & (bytes as u64 - 1) != 0 {
             return Err(Fault::ac());
         }
         Ok(lin)
@@ -396,10 +392,10 @@ impl Cpu {
     }
 }
 
-/// Are all of `bytes` bytes at `lin` canonical? Behind the last address comes the first, as on processors.
+/// Are all of `bytes` bytes at `lin` canonical?
 pub(crate) const fn is_canonical_span(lin: u64, bytes: u32) -> bool {
     let last = lin.wrapping_add(bytes.saturating_sub(1) as u64);
-    is_canonical(lin) && is_canonical(last)
+    is_canonical(lin) && is_canonical(last) && last >= lin
 }
 
 /// May a protected-mode segment be accessed so?

@@ -5,7 +5,7 @@ use super::flow::Target;
 use super::mem::MemState;
 use super::node::{Kind, NO, V};
 use super::tables::helpers;
-use super::{Dest, Flow, Lower, Work, Write};
+use super::{Dest, Flow, Lower, Work, Write, mark};
 use crate::state::CpuState;
 use ir::{AccessKind, Code, FlagMask, Op, Val, Width, exit};
 use std::mem::offset_of;
@@ -43,7 +43,9 @@ impl Lower<'_> {
         if self.run_steps() == Flow::End {
             return Flow::End;
         }
-        self.run_late_calls();
+        if self.marks & mark::LATE != 0 {
+            self.run_late_calls();
+        }
         self.commit();
         self.leave()
     }
@@ -163,18 +165,32 @@ impl Lower<'_> {
     // ---- commits
 
     fn commit(&mut self) {
-        self.probe_stores();
+        let has_stores = self.marks & mark::STORE != 0;
+        let has_flags = !self.work.cc.is_empty() || self.staged.flag_mask != 0;
+        let has_more = self.staged.df.is_some() || !self.work.jumps.is_empty();
+        if !(has_stores || has_flags || has_more) {
+            return self.commit_registers();
+        }
+        if has_stores {
+            self.probe_stores();
+        }
         let (mask, image) = self.flag_image();
         self.settle_jumps(mask != 0);
         if !self.work.cc.is_empty() {
             self.mark_flag_users();
         }
-        self.plain_stores(); // the last thing that may fault
+        if has_stores {
+            self.plain_stores(); // the last thing that may fault
+        }
         let df = self.df_step().map(|n| self.emit(n));
         self.emit_values(image, false);
-        self.emit_cc(FlagMask(mask));
-        self.emit_values(image, true);
-        self.pointer_stores();
+        if !self.work.cc.is_empty() {
+            self.emit_cc(FlagMask(mask));
+            self.emit_values(image, true);
+        }
+        if has_stores {
+            self.pointer_stores();
+        }
         if mask != 0 {
             let mut op = Op::new(Code::Putf, Width::W32);
             op.x = mask;

@@ -346,6 +346,9 @@ impl Lower<'_> {
         if info.stores {
             self.marks |= mark::LEAVE;
         }
+        if late {
+            self.marks |= mark::LATE;
+        }
         let bits = if info.ret == 0 { 64 } else { u32::from(info.ret) };
         let ret = self.node(Node::new(Kind::Call, Width::from_bits(bits)));
         self.step(StepKind::Call { helper, args: nodes, ret, late });

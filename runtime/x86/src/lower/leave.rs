@@ -10,6 +10,12 @@ use std::mem::offset_of;
 
 impl Lower<'_> {
     pub(super) fn leave(&mut self) -> Flow {
+        let is_plain = self.marks & !(mark::STORE | mark::LATE) == 0
+            && !self.has_attr(row::SHADOW | row::ENDS)
+            && !self.place.mode.has(Mode::SHADOW);
+        if is_plain && self.rep_skip.is_none() && self.work.jumps.is_empty() {
+            return Flow::Next;
+        }
         let is_shadow = self.marks & mark::SHADOW != 0 || self.has_attr(row::SHADOW);
         if is_shadow || self.place.mode.has(Mode::SHADOW) {
             let value = self.block.constant(u64::from(is_shadow));

@@ -2,7 +2,7 @@
 
 use super::finish::{Step, StepKind};
 use super::node::{Kind, NO, Node, V};
-use super::{Dest, Lower, Write};
+use super::{Dest, Lower, Write, mark};
 use crate::decode::{MemOperand, Operand};
 use crate::state::seg;
 use ir::{Code, Val, Width};
@@ -340,6 +340,9 @@ impl Lower<'_> {
     }
 
     pub(super) fn step(&mut self, kind: StepKind) {
+        if matches!(kind, StepKind::Store { .. }) {
+            self.marks |= mark::STORE;
+        }
         self.work.steps.push(Step { pred: self.pred, kind });
     }
 }

@@ -320,6 +320,10 @@ mod mark {
     pub(super) const SHADOW: u8 = 4;
     /// A segment load may have changed the mode, or a helper's store the code.
     pub(super) const LEAVE: u8 = 8;
+    /// There are stores.
+    pub(super) const STORE: u8 = 16;
+    /// There are late calls.
+    pub(super) const LATE: u8 = 32;
 }
 
 impl<'a> Lower<'a> {

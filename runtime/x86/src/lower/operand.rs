@@ -94,6 +94,7 @@ impl Lower<'_> {
             Operand::Mem(_) | Operand::Str { .. } => {
                 let w = self.mem_state(i).w;
                 let node = self.fit(v, w);
+                self.marks |= mark::STORE;
                 self.staged.put(Write { dest: Dest::Mem(i as u8), w, node });
             }
             Operand::Seg(n) => {

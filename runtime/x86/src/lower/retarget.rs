@@ -20,6 +20,9 @@ struct Move {
 impl Lower<'_> {
     /// Moves the staged values into their registers, as if all at once.
     pub(super) fn commit_registers(&mut self) {
+        if self.staged.count == 0 || (self.staged.count == 1 && self.commit_only()) {
+            return;
+        }
         let mut moves =
             [Move { reg: Val::NONE, w: Width::W8, val: Val::NONE, done: true }; super::MAX_WRITES];
         let mut count = 0;
@@ -45,6 +48,28 @@ impl Lower<'_> {
                 self.push_move(reg, w, val);
                 self.has_moves |= val.as_temp().is_some();
             }
+        }
+    }
+
+    /// The only staged write, if it is of a value that the last op has just made: the op then writes the register.
+    fn commit_only(&mut self) -> bool {
+        let Write { dest: Dest::Reg(reg), w, node } = self.staged.writes[0] else { return false };
+        let val = self.emit(node);
+        if !self.work.jumps.is_empty() || self.cold_uses(val) {
+            return false;
+        }
+        match self.block.ops.last_mut() {
+            Some(maker)
+                if maker.d == val
+                    && val.as_temp().is_some()
+                    && maker.d_width() == w
+                    && maker.second_result().is_none()
+                    && !matches!(maker.code, Code::Ptr | Code::Native) =>
+            {
+                maker.d = reg;
+                true
+            }
+            _ => false,
         }
     }
 
