@@ -1,8 +1,8 @@
 //! The decoder against iced-x86: which byte strings are instructions, and how long they are.
 //!
-//! Every string's first three bytes are tried in 16- and 32-bit code, every `0F` opcode with every ModRM and
-//! SIB byte behind the usual prefixes, and random strings. iced decodes what was added after the
-//! Pentium Pro too; [`LEDGER`] lists by rule what may differ, and each rule must be needed.
+//! Every string's first three bytes are tried in 16-, 32- and 64-bit code, every opcode of the `0F` maps behind the
+//! usual prefixes, the VEX space, and random strings. iced knows every extension there ever was; [`LEDGER`] lists by
+//! rule what may differ, and each rule must be needed.
 
 use iced_x86::{Code, CpuidFeature, Decoder, DecoderOptions, Instruction};
 use std::collections::BTreeMap;
@@ -12,8 +12,6 @@ use x86::insn::CodeSize;
 /// One string on which the decoders differ.
 struct Difference<'a> {
     bytes: &'a [u8],
-    /// Opcode bytes, prefixes skipped.
-    opcode: &'a [u8],
     /// Our row and length.
     ours: Option<(u16, usize)>,
     /// iced's instruction, if valid.
@@ -21,9 +19,6 @@ struct Difference<'a> {
 }
 
 impl Difference<'_> {
-    fn only_ours(&self) -> bool {
-        self.theirs.is_none()
-    }
     fn only_theirs(&self) -> bool {
         self.ours.is_none()
     }
@@ -36,38 +31,81 @@ struct Rule {
 }
 
 /// The ledger of allowed differences.
-const LEDGER: &[Rule] = &[
-    Rule {
-        reason: "newer than the Pentium Pro's integer set, and in no table",
-        applies: |d| d.only_theirs() && d.theirs.is_some_and(|insn| !is_p6_integer(&insn)),
-    },
-    Rule {
-        reason: "an ESC opcode without an FPU is one instruction whatever ModRM says; iced knows which the FPU has",
-        applies: |d| d.only_ours() && (0xD8..=0xDF).contains(&d.opcode[0]),
-    },
-];
+const LEDGER: &[Rule] = &[Rule {
+    reason: "an extension that the tables do not have",
+    applies: |d| d.only_theirs() && d.theirs.is_some_and(|insn| !is_in_the_tables(&insn)),
+}];
 
-/// Is it in the instruction set of a Pentium Pro without FPU?
-fn is_p6_integer(insn: &Instruction) -> bool {
-    const FEATURES: [CpuidFeature; 16] = [
-        CpuidFeature::INTEL8086,
+/// Do the tables have every extension that this instruction belongs to?
+fn is_in_the_tables(insn: &Instruction) -> bool {
+    const FEATURES: [CpuidFeature; 56] = [
+        CpuidFeature::ADX,
+        CpuidFeature::AES,
+        CpuidFeature::AVX,
+        CpuidFeature::AVX2,
+        CpuidFeature::BMI1,
+        CpuidFeature::BMI2,
+        CpuidFeature::CLFSH,
+        CpuidFeature::CLFLUSHOPT,
+        CpuidFeature::CMOV,
+        CpuidFeature::CMPXCHG16B,
+        CpuidFeature::CPUID,
+        CpuidFeature::CX8,
+        CpuidFeature::F16C,
+        CpuidFeature::FMA,
+        CpuidFeature::FPU,
+        CpuidFeature::FPU287,
+        CpuidFeature::FPU387,
+        CpuidFeature::FSGSBASE,
+        CpuidFeature::FXSR,
         CpuidFeature::INTEL186,
         CpuidFeature::INTEL286,
         CpuidFeature::INTEL386,
         CpuidFeature::INTEL486,
-        CpuidFeature::CMOV,
-        CpuidFeature::CPUID,
-        CpuidFeature::CX8,
-        CpuidFeature::FPU,
-        CpuidFeature::FPU287,
-        CpuidFeature::FPU387,
+        CpuidFeature::INTEL8086,
+        CpuidFeature::INVPCID,
+        CpuidFeature::LZCNT,
+        CpuidFeature::MMX,
+        CpuidFeature::MOVBE,
         CpuidFeature::MSR,
         CpuidFeature::MULTIBYTENOP,
         CpuidFeature::PAUSE,
+        CpuidFeature::PCLMULQDQ,
+        CpuidFeature::POPCNT,
+        CpuidFeature::PREFETCHW,
+        CpuidFeature::RDPID,
         CpuidFeature::RDPMC,
+        CpuidFeature::RDRAND,
+        CpuidFeature::RDSEED,
+        CpuidFeature::SEP,
+        CpuidFeature::SMAP,
+        CpuidFeature::SSE,
+        CpuidFeature::SSE2,
+        CpuidFeature::SSE3,
+        CpuidFeature::SSE4_1,
+        CpuidFeature::SSE4_2,
+        CpuidFeature::SSSE3,
+        CpuidFeature::SYSCALL,
         CpuidFeature::TSC,
+        CpuidFeature::X64,
+        CpuidFeature::XSAVE,
+        CpuidFeature::XSAVEC,
+        CpuidFeature::XSAVEOPT,
+        CpuidFeature::MONITOR,
+        CpuidFeature::RDTSCP,
+        CpuidFeature::CET_IBT,
+        CpuidFeature::PREFETCHWT1,
     ];
     insn.cpuid_features().iter().all(|feature| FEATURES.contains(feature))
+}
+
+/// Width of code as iced counts it.
+const fn bits(size: CodeSize) -> u32 {
+    match size {
+        CodeSize::Bits16 => 16,
+        CodeSize::Bits32 => 32,
+        CodeSize::Bits64 => 64,
+    }
 }
 
 /// What one run has seen.
@@ -81,7 +119,7 @@ struct Tally {
 
 impl Tally {
     fn compare(&mut self, size: CodeSize, bytes: &[u8; 15]) {
-        let bits = if size == CodeSize::Bits16 { 16 } else { 32 };
+        let bits = bits(size);
         let ours =
             decode(bytes, size, &Features::ALL).ok().map(|insn| (insn.row, usize::from(insn.len)));
         let mut decoder = Decoder::new(bits, bytes, DecoderOptions::NONE);
@@ -89,12 +127,11 @@ impl Tally {
         self.strings += 1;
         self.valid += u64::from(ours.is_some());
         if ours.map(|(_, len)| len) != theirs.map(|insn| insn.len()) {
-            let skipped = bytes.iter().take_while(|byte| is_prefix(**byte)).count();
-            self.explain(&Difference { bytes, opcode: &bytes[skipped.min(14)..], ours, theirs });
+            self.explain(size, &Difference { bytes, ours, theirs });
         }
     }
 
-    fn explain(&mut self, difference: &Difference) {
+    fn explain(&mut self, size: CodeSize, difference: &Difference) {
         self.rules_used.resize(LEDGER.len(), 0);
         if let Some(rule) = LEDGER.iter().position(|rule| (rule.applies)(difference)) {
             self.rules_used[rule] += 1;
@@ -110,7 +147,10 @@ impl Tally {
             (None, Some((code, _))) => format!("only iced: {code}"),
             _ => format!("ours {ours:?}, iced {theirs:?}"),
         };
-        let entry = self.unexplained.entry(key).or_insert_with(|| (0, hex(difference.bytes)));
+        let entry = self
+            .unexplained
+            .entry(format!("{size:?} {key}"))
+            .or_insert_with(|| (0, hex(difference.bytes)));
         entry.0 += 1;
     }
 
@@ -132,10 +172,6 @@ impl Tally {
             assert!(*used > 0, "{name}: no longer needed: {}", rule.reason);
         }
     }
-}
-
-fn is_prefix(byte: u8) -> bool {
-    matches!(byte, 0x26 | 0x2E | 0x36 | 0x3E | 0x64..=0x67 | 0xF0 | 0xF2 | 0xF3)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -184,10 +220,17 @@ fn every_opening_in_32_bit_code() {
     all_openings(CodeSize::Bits32, "openings, 32-bit");
 }
 
-/// Every `0F` opcode with every ModRM byte, behind prefixes; SIB bytes by chance.
 #[test]
-fn every_0f_opcode_behind_prefixes() {
-    const PREFIXES: [&[u8]; 9] = [
+fn every_opening_in_64_bit_code() {
+    all_openings(CodeSize::Bits64, "openings, 64-bit");
+}
+
+const SIZES: [CodeSize; 3] = [CodeSize::Bits16, CodeSize::Bits32, CodeSize::Bits64];
+
+/// Every opcode of the one-byte and `0F` maps with every ModRM byte, behind prefixes; SIB bytes by chance.
+#[test]
+fn every_opcode_behind_prefixes() {
+    const PREFIXES: [&[u8]; 20] = [
         &[],
         &[0x66],
         &[0x67],
@@ -196,43 +239,88 @@ fn every_0f_opcode_behind_prefixes() {
         &[0xF3],
         &[0x66, 0x67],
         &[0x66, 0xF3],
+        &[0xF2, 0xF3],
         &[0xF0, 0x67],
+        &[0x48],
+        &[0x41],
+        &[0x44],
+        &[0x66, 0x48],
+        &[0xF3, 0x4C],
+        &[0xF2, 0x4F],
+        &[0xF0, 0x49],
+        &[0x65, 0x45],
+        &[0x48, 0x66],
+        &[0x66, 0xF2, 0x48],
     ];
+    const ESCAPES: [&[u8]; 4] = [&[], &[0x0F], &[0x0F, 0x38], &[0x0F, 0x3A]];
     let mut tally = Tally::default();
     let mut rng = Rng(7);
-    for prefixes in PREFIXES {
+    for (prefixes, escape) in PREFIXES.iter().flat_map(|p| ESCAPES.iter().map(move |e| (p, e))) {
         for tail in 0..1_u32 << 16 {
-            for size in [CodeSize::Bits16, CodeSize::Bits32] {
+            for size in SIZES {
                 let mut bytes = rng.bytes();
-                let at = prefixes.len();
-                bytes[..at].copy_from_slice(prefixes);
-                bytes[at] = 0x0F;
-                bytes[at + 1..at + 3].copy_from_slice(&tail.to_le_bytes()[..2]);
+                let start = [prefixes, *escape, &tail.to_le_bytes()[..2]].concat();
+                bytes[..start.len()].copy_from_slice(&start);
                 tally.compare(size, &bytes);
             }
         }
     }
-    tally.rules_used.iter_mut().for_each(|used| *used += 1); // no ESC opcodes here
-    tally.verdict("0F behind prefixes");
+    tally.verdict("opcodes behind prefixes");
+}
+
+/// The VEX space: every two-byte prefix with every opcode, every three-byte prefix with random ones.
+#[test]
+fn vex_prefixes() {
+    let mut tally = Tally::default();
+    let mut rng = Rng(13);
+    for opening in 0..1_u32 << 16 {
+        for size in SIZES {
+            for modrm in [0x05, 0x44, 0xC1, 0xF8] {
+                let mut bytes = rng.bytes();
+                let [payload, opcode, ..] = opening.to_le_bytes();
+                bytes[..4].copy_from_slice(&[0xC5, payload, opcode, modrm]);
+                tally.compare(size, &bytes);
+            }
+            for map in 1..=3 {
+                for _ in 0..8 {
+                    let mut bytes = rng.bytes();
+                    let [payload, opcode, ..] = opening.to_le_bytes();
+                    let extension = bytes[1] & 0xE0 | map;
+                    bytes[..4].copy_from_slice(&[0xC4, extension, payload, opcode]);
+                    tally.compare(size, &bytes);
+                }
+            }
+        }
+    }
+    for _ in 0..300_000 {
+        for size in SIZES {
+            let mut bytes = rng.bytes();
+            let prefix = [0x66, 0xF2, 0xF3, 0xF0, 0x48, 0x67, 0x65, 0x2E];
+            bytes[0] = prefix[rng.next() as usize % prefix.len()];
+            bytes[1] = 0xC4 | bytes[1] & 1;
+            bytes[2] |= 0xC0;
+            tally.compare(size, &bytes);
+        }
+    }
+    tally.verdict("VEX");
 }
 
 /// Random strings, half of them with a run of prefixes, so that the 15-byte limit is met.
 #[test]
 fn random_strings() {
-    const PREFIX_BYTES: [u8; 11] =
-        [0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3];
+    const PREFIX_BYTES: [u8; 13] =
+        [0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3, 0x48, 0x4D];
     let mut tally = Tally::default();
     let mut rng = Rng(11);
-    for i in 0..2_000_000 {
+    for i in 0..3_000_000 {
         let mut bytes = rng.bytes();
         let mut choice = rng.next();
         let run = if i % 2 == 0 { 0 } else { (choice >> 32) as usize % 16 };
         for byte in &mut bytes[..run.min(15)] {
-            *byte = PREFIX_BYTES[(choice % 11) as usize];
+            *byte = PREFIX_BYTES[(choice % 13) as usize];
             choice = choice.rotate_right(5).wrapping_mul(5);
         }
-        let size = if i % 4 < 2 { CodeSize::Bits16 } else { CodeSize::Bits32 };
-        tally.compare(size, &bytes);
+        tally.compare(SIZES[i % 3], &bytes);
     }
     tally.verdict("random strings");
 }

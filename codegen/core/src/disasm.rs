@@ -1,7 +1,7 @@
 //! Mnemonic templates of the disassembler, one per row and syntax.
 //!
 //! The defaults follow from forms and attributes; `att("…")` and `intel("…")` in the tables say what is
-//! otherwise. In a template `%` is the letter of the operand size, `~` of a 32/64-bit operand, `#` the
+//! otherwise. In a template `%` is the letter of the operand size, `~` of a 32/64-bit operand, `=` of a 16/32-bit one, `#` the
 //! condition, `^` of a `zext_reg` row's register (`w` for memory), and `a|b|c` are alternatives for operand
 //! sizes 16, 32 and 64.
 
@@ -83,7 +83,8 @@ fn suffix_letter(row: &Row) -> &'static str {
         Sz::W => "w",
         Sz::D => "l",
         Sz::Q => "q",
-        Sz::V | Sz::Z => "%",
+        Sz::V => "%",
+        Sz::Z => "=",
         Sz::Y => "~",
         Sz::T | Sz::Dq | Sz::Qq | Sz::X => "",
     }

@@ -128,3 +128,40 @@ fn sixty_four_bit_rules_hold() {
     assert!(undefined(&[0x60], Bits64), "PUSHA");
     assert_eq!(one(&[0x2E, 0x8B, 0x00], Bits64).unwrap().prefixes & prefix::SEG, 0);
 }
+
+#[test]
+fn vex_prefixes_are_taken_apart() {
+    // vpaddb xmm9, xmm10, [r12 + r13]
+    let found = one(&[0xC4, 0x01, 0x29, 0xFC, 0x0C, 0x2C], Bits64).unwrap();
+    assert_eq!((found.vl, found.vvvv, found.rex, found.modrm_reg()), (1, 10, 0x47, 9));
+    assert_eq!(found.operand(0), Operand::Vec { num: 9, bits: 128 });
+    assert_eq!(found.operand(1), Operand::Vec { num: 10, bits: 128 });
+    // vpaddb ymm1, ymm2, ymm0
+    let found = one(&[0xC5, 0xED, 0xFC, 0xC8], Bits32).unwrap();
+    assert_eq!(found.operand(2), Operand::Vec { num: 0, bits: 256 });
+    // 32-bit code: without 11 on top it is LDS
+    assert_eq!(one(&[0xC5, 0x00], Bits32).unwrap().vl, 0);
+}
+
+#[test]
+fn prefixes_that_vex_stands_for_are_undefined_before_it() {
+    for prefix in [0x66, 0xF2, 0xF3, 0xF0, 0x48] {
+        assert!(undefined(&[prefix, 0xC5, 0xED, 0xFC, 0xC8], Bits64), "{prefix:#x}");
+    }
+    // vvvv where no operand uses it (vpabsb xmm1, xmm0), map 0, L = 1 for a 128-bit row (vmovd)
+    assert!(undefined(&[0xC4, 0xE2, 0x71, 0x1C, 0xC8], Bits64));
+    assert!(undefined(&[0xC4, 0xE0, 0x79, 0x1C, 0xC8], Bits64));
+    assert!(undefined(&[0xC5, 0xFD, 0x6E, 0xC0], Bits64));
+    assert!(!undefined(&[0xC4, 0xE2, 0x79, 0x1C, 0xC8], Bits64));
+}
+
+#[test]
+fn gathers_ask_for_an_index_and_distinct_registers() {
+    // vpgatherdd xmm1, [rax + xmm2], xmm3; then without SIB, and with equal registers
+    let found = one(&[0xC4, 0xE2, 0x61, 0x90, 0x0C, 0x10], Bits64).unwrap();
+    let Operand::Mem(m) = found.operand(1) else { panic!("{found:?}") };
+    assert_eq!((m.base, m.index, m.vector_index), (Some(0), None, Some(2)));
+    assert!(undefined(&[0xC4, 0xE2, 0x61, 0x90, 0x08], Bits64));
+    assert!(undefined(&[0xC4, 0xE2, 0x61, 0x90, 0x0C, 0x18], Bits64));
+    assert!(undefined(&[0xC4, 0xE2, 0x61, 0x90, 0x1C, 0x10], Bits64));
+}

@@ -32,7 +32,7 @@ fn spell(insn: &Insn, pc: u64, form: Form, bound: Operand) -> String {
         Operand::Far { sel, off } => format!("${}:${}", number(u64::from(sel)), number(off)),
         Operand::Vec { num, bits } => format!("%{}", vector_name(num, bits)),
         Operand::Mmx { num } => format!("%mm{num}"),
-        Operand::St { num } => format!("%{}", stack_name(num)),
+        Operand::St { num } => format!("%{}", stack_name(form, num)),
         Operand::Seg(n) => format!("%{}", segment_name(n)),
         Operand::Cr(n) => format!("%cr{n}"),
         Operand::Dr(n) => format!("%dr{n}"),
@@ -57,7 +57,7 @@ fn memory(insn: &Insn, m: &MemOperand) -> String {
     }
     text.push('(');
     if m.rip {
-        text += "%rip";
+        text += if m.asz == 32 { "%eip" } else { "%rip" };
     }
     if let Some(base) = m.base {
         text += &format!("%{}", register_name(base, m.asz));

@@ -27,7 +27,7 @@ fn spell(insn: &Insn, pc: u64, form: Form, bound: Operand) -> String {
         Operand::Far { sel, off } => format!("{}:{}", number(u64::from(sel)), number(off)),
         Operand::Vec { num, bits } => vector_name(num, bits),
         Operand::Mmx { num } => format!("mm{num}"),
-        Operand::St { num } => stack_name(num),
+        Operand::St { num } => stack_name(form, num),
         Operand::Seg(n) => segment_name(n).to_owned(),
         Operand::Cr(n) => format!("cr{n}"),
         Operand::Dr(n) => format!("dr{n}"),
@@ -60,7 +60,7 @@ fn memory(insn: &Insn, m: &MemOperand) -> String {
     }
     let mut terms: Vec<String> = Vec::new();
     if m.rip {
-        terms.push("rip".to_owned());
+        terms.push(if m.asz == 32 { "eip" } else { "rip" }.to_owned());
     }
     terms.extend(m.base.map(|base| register_name(base, m.asz)));
     if let Some(index) = index_name(insn, m) {

@@ -75,6 +75,7 @@ fn expand(out: &mut String, template: &str, insn: &Insn, syntax: Syntax) {
     for c in chosen.chars() {
         match c {
             '%' => out.push(size_letter(insn.osz, syntax)),
+            '=' => out.push(size_letter(insn.size_bits(Sz::Z) as u8, syntax)),
             '~' => out.push(size_letter(insn.size_bits(Sz::Y) as u8, syntax)),
             '^' => out.push(size_letter(if insn.is_memory_form() { 16 } else { insn.osz }, syntax)),
             '#' => out.push_str(CONDITIONS[usize::from(insn.condition())]),
@@ -184,9 +185,9 @@ fn vector_name(number: u8, bits: u16) -> String {
     format!("{}{number}", if bits == 256 { "ymm" } else { "xmm" })
 }
 
-/// Name of an x87 stack register.
-fn stack_name(number: u8) -> String {
-    if number == 0 { "st".to_owned() } else { format!("st({number})") }
+/// Name of an x87 stack register: the top by itself, or one that the encoding names.
+fn stack_name(form: Form, number: u8) -> String {
+    if form == Form::St0 { "st".to_owned() } else { format!("st({number})") }
 }
 
 /// Name of the index register, if there is one: general, or a vector register in `vsib` rows.

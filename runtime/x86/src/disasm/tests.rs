@@ -1,7 +1,7 @@
 //! Spellings, as QEMU's `-d in_asm` shows them.
 use super::*;
 use crate::decode::{Features, decode};
-use crate::insn::CodeSize::{Bits16, Bits32};
+use crate::insn::CodeSize::{Bits16, Bits32, Bits64};
 use crate::insn::{CodeSize, Insn};
 
 fn insn(hex: &str, size: CodeSize) -> Insn {
@@ -107,4 +107,52 @@ fn sizes_choose_names() {
     check("f00fb10e", Bits32, "lock cmpxchgl %ecx, (%esi)", "lock cmpxchg dword ptr [esi], ecx");
     check("0f94c4", Bits32, "sete %ah", "sete ah");
     check("0f44c1", Bits32, "cmovel %ecx, %eax", "cmove eax, ecx");
+}
+
+#[test]
+fn vector_operands_have_their_registers() {
+    check("660ffcca", Bits32, "paddb %xmm2, %xmm1", "paddb xmm1, xmm2");
+    check("0ffc08", Bits32, "paddb (%eax), %mm1", "paddb mm1, qword ptr [eax]");
+    check("c5e9fcc8", Bits32, "vpaddb %xmm0, %xmm2, %xmm1", "vpaddb xmm1, xmm2, xmm0");
+    check(
+        "c5edfc08",
+        Bits32,
+        "vpaddb (%eax), %ymm2, %ymm1",
+        "vpaddb ymm1, ymm2, ymmword ptr [eax]",
+    );
+    check("660f71d005", Bits32, "psrlw $5, %xmm0", "psrlw xmm0, 5");
+    check("c5f171d005", Bits32, "vpsrlw $5, %xmm0, %xmm1", "vpsrlw xmm1, xmm0, 5");
+    check("660f3815c8", Bits32, "blendvpd %xmm0, %xmm0, %xmm1", "blendvpd xmm1, xmm0, xmm0");
+    check(
+        "c4e3714ac230",
+        Bits32,
+        "vblendvps %xmm3, %xmm2, %xmm1, %xmm0",
+        "vblendvps xmm0, xmm1, xmm2, xmm3",
+    );
+    check("66480f6ec0", Bits64, "movq %rax, %xmm0", "movq xmm0, rax");
+    check("450f28ff", Bits64, "movaps %xmm15, %xmm15", "movaps xmm15, xmm15");
+}
+
+#[test]
+fn stack_registers_and_64_bit_operands() {
+    check("d8c1", Bits32, "fadd %st(1), %st", "fadd st, st(1)");
+    check("dce9", Bits32, "fsubr %st, %st(1)", "fsub st(1), st");
+    check("d9c0", Bits32, "fld %st(0)", "fld st(0)");
+    check(
+        "48b88877665544332211",
+        Bits64,
+        "movabsq $0x1122334455667788, %rax",
+        "mov rax, 0x1122334455667788",
+    );
+    check("4c8b0d10000000", Bits64, "movq 0x10(%rip), %r9", "mov r9, qword ptr [rip + 0x10]");
+    check("4088f0", Bits64, "movb %sil, %al", "mov al, sil");
+    check("ffd0", Bits64, "callq *%rax", "call rax");
+    check("e8fdff0000", Bits64, "callq 0x11002", "call 0x11002");
+    check("4190", Bits64, "xchgl %eax, %r8d", "xchg r8d, eax");
+    check(
+        "f348a5",
+        Bits64,
+        "rep movsq (%rsi), %es:(%rdi)",
+        "rep movsq qword ptr es:[rdi], qword ptr [rsi]",
+    );
 }
