@@ -9,9 +9,10 @@ use std::time::Duration;
 use ir::opt::Passes;
 use mem::{Bus, GuestRam, Phys, PhysMap, Port, Size};
 use stele::log::{Items, Log};
-use stele::machine::Accel;
+use stele::machine::{Accel, host_cpuid};
 use stele::vcpu::{Kicker, Vcpu, VcpuConfig, VcpuExit};
 use x86::cpu::Cpu;
+use x86::cpuid::Model;
 
 use crate::Snapshot;
 
@@ -123,7 +124,8 @@ impl Bench {
         let ram = Arc::new(GuestRam::new(RAM).expect("the host has 2 MiB to spare"));
         let map = Arc::new(PhysMap::new(0, 0));
         map.map_ram(Phys(0), RAM, 0, true);
-        let cpu = Cpu::new(ram, map, Box::new(NullBus));
+        let mut cpu = Cpu::new(ram, map, Box::new(NullBus));
+        cpu.set_model(Model::max(Some(host_cpuid)));
         let vcpu = Vcpu::new(cpu, config, log).expect("the host maps a code cache");
         Self { vcpu }
     }

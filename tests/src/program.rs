@@ -4,7 +4,7 @@
 //! later, if only behind an exception. An insn that leaves flags undefined is mostly followed by one that defines them,
 //! so that few programs depend on undefined flags; those that do are for the caller to find out.
 
-use isa_spec::encode::{Options, encode};
+use isa_spec::encode::{Options, encode, state_bits};
 use isa_spec::model::{Form, Insn, Isa, Row};
 
 use crate::world::{CODE, CODE_END, DATA, DATA_END, Kind, World};
@@ -23,6 +23,8 @@ pub const FICKLE: [&str; 2] = ["RDRAND", "RDSEED"];
 pub struct Rows {
     /// Rows of each instruction that does something to registers, flags and memory.
     common: Vec<Vec<usize>>,
+    /// Likewise, those that use FP or vector state.
+    vector: Vec<Vec<usize>>,
     /// Rows of the others: privileged, mode-changing, raising.
     rare: Vec<Vec<usize>>,
 }
@@ -37,9 +39,13 @@ impl Rows {
             .filter(|n| !FICKLE.contains(&isa.insns[*n].name.as_str()))
             .map(|n| (is_rare(&isa.insns[n], &isa.rows[of(n)[0]]), of(n)))
             .partition(|(is_rare, _)| *is_rare);
-        let strip =
-            |list: Vec<(bool, Vec<usize>)>| list.into_iter().map(|(_, rows)| rows).collect();
-        Self { common: strip(common), rare: strip(rare) }
+        let strip = |list: Vec<(bool, Vec<usize>)>| -> Vec<Vec<usize>> {
+            list.into_iter().map(|(_, rows)| rows).collect()
+        };
+        let (vector, common) = strip(common)
+            .into_iter()
+            .partition(|rows| rows.iter().all(|r| state_bits(&isa.rows[*r]) != 0));
+        Self { common, vector, rare: strip(rare) }
     }
 }
 
@@ -116,6 +122,8 @@ impl<'a> Generator<'a> {
         // In real mode most of the rare ones go well.
         let list = if self.rng.once_in(if self.world.kind == Kind::Real { 12 } else { 40 }) {
             &self.rows.rare
+        } else if self.world.vectors.is_some() && self.rng.once_in(2) {
+            &self.rows.vector
         } else {
             &self.rows.common
         };
@@ -160,9 +168,9 @@ impl<'a> Generator<'a> {
             lock: true,
             rep: true,
             segments: if rng.once_in(3) { 0b11_1101 } else { 0 },
-            state: 0,
-            vectors: 0xFFFF,
-            vector_index: false,
+            state: if self.world.vectors.is_some() { 0x1F } else { 0 },
+            vectors: *rng.pick(&[0b11, 0b111, 0x8181, 0xFFFF]),
+            vector_index: true,
         }
     }
 

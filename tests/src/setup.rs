@@ -5,7 +5,7 @@
 //! (single step, INT3, INTO) lead to an IRET.
 
 use x86::flags;
-use x86::state::{Segment, TableReg};
+use x86::state::{Segment, TableReg, XsaveArea};
 
 use crate::{Bench, RAM};
 
@@ -156,6 +156,16 @@ pub fn long(bench: &mut Bench, cpl: u32) {
     s.seg[1] = Segment { selector: code, attr: 0xA09B | dpl, ..data };
     s.cpl = cpl;
     s.gpr[4] = 0x1000;
+}
+
+/// Lets FP and vector instructions run: what an operating system does for them in CR0, CR4 and XCR0. x87 exceptions are masked.
+pub fn vectors(bench: &mut Bench) {
+    let s = &mut bench.cpu_mut().state;
+    s.cr0 |= 1 << 5;
+    s.cr4 |= 1 << 9 | 1 << 10 | 1 << 18;
+    s.xcr0 = 7;
+    s.fpu.set_u16(XsaveArea::FCW, 0x37F);
+    bench.settle();
 }
 
 /// The linear windows of [`long_paging`]: whatever lies at an address below 2 MiB lies above each of these, too. The first and the

@@ -1,7 +1,7 @@
 //! Everything two runs of the same guest code may be told apart by.
 
 use x86::cpu::Cpu;
-use x86::state::{Segment, TableReg};
+use x86::state::{Segment, TableReg, XsaveArea};
 
 use crate::RAM;
 
@@ -36,6 +36,14 @@ pub struct Snapshot {
     pub dr: [u64; 8],
     /// EFER, XCR0, IA32_KERNEL_GS_BASE, IA32_TSC_AUX.
     pub system_registers: [u64; 4],
+    /// Vector registers.
+    pub ymm: [[u64; 4]; 16],
+    /// MXCSR.
+    pub mxcsr: u32,
+    /// x87 and MMX: control, status and tag words, then the registers.
+    pub fpu: ([u16; 3], [[u8; 10]; 8]),
+    /// The last x87 instruction: FIP FDP FOP FCS FDS.
+    pub fpu_last: [u64; 5],
     /// Waiting after HLT.
     pub is_halted: bool,
     /// Stopped by a triple fault.
@@ -61,6 +69,15 @@ impl Snapshot {
             cr: [s.cr0, s.cr2, s.cr3, s.cr4],
             dr: s.dr,
             system_registers: [s.efer, s.xcr0, s.kernel_gs_base, s.tsc_aux],
+            ymm: s.ymm,
+            mxcsr: s.mxcsr,
+            fpu: (
+                [XsaveArea::FCW, XsaveArea::FSW, XsaveArea::FTW].map(|at| s.fpu.u16(at)),
+                std::array::from_fn(|n| {
+                    std::array::from_fn(|i| s.fpu.0[XsaveArea::ST + 16 * n + i])
+                }),
+            ),
+            fpu_last: [s.fpu_ip, s.fpu_dp, s.fpu_op.into(), s.fpu_cs.into(), s.fpu_ds.into()],
             is_halted: s.halted != 0,
             is_shut_down: cpu.shutdown,
             memory,
@@ -90,6 +107,10 @@ impl Snapshot {
         for (n, name) in ["efer", "xcr0", "kernel_gs_base", "tsc_aux"].iter().enumerate() {
             note(name, self.system_registers[n], other.system_registers[n]);
         }
+        note("mxcsr", self.mxcsr.into(), other.mxcsr.into());
+        for (n, name) in ["fip", "fdp", "fop", "fcs", "fds"].iter().enumerate() {
+            note(name, self.fpu_last[n], other.fpu_last[n]);
+        }
         note("halted", self.is_halted.into(), other.is_halted.into());
         note("shutdown", self.is_shut_down.into(), other.is_shut_down.into());
         let segments =
@@ -101,6 +122,14 @@ impl Snapshot {
         }
         if self.tables != other.tables {
             list.push(format!("gdtr, idtr are {:x?} instead of {:x?}", other.tables, self.tables));
+        }
+        for (n, (want, got)) in self.ymm.iter().zip(&other.ymm).enumerate() {
+            if want != got {
+                list.push(format!("ymm{n} is {got:x?} instead of {want:x?}"));
+            }
+        }
+        if self.fpu != other.fpu {
+            list.push(format!("x87 state is {:x?} instead of {:x?}", other.fpu, self.fpu));
         }
         list.extend(self.memory_differences(other));
         list

@@ -3,7 +3,7 @@
 //! Linear addresses (in 64-bit mode above one of [`setup::WINDOWS`]): code from [`CODE`] on, data from [`DATA`] on, the stack below [`STACK_TOP`]. With paging some of
 //! the data pages are absent, read-only, or another view of the code.
 
-use x86::state::Segment;
+use x86::state::{Segment, XsaveArea};
 
 use crate::{Bench, Rng, setup};
 
@@ -52,11 +52,64 @@ pub struct World {
     pub segments: [Segment; 6],
     /// What is added to the linear addresses: 0 outside 64-bit mode.
     pub window: u64,
+    /// FP and vector registers, and MXCSR and the x87 control word, when programs may use them.
+    pub vectors: Option<Box<Vectors>>,
     cpl: u32,
     iopl: u32,
     /// Page-table entries of the linear pages from 0 to [`STACK_TOP`].
     pages: Vec<u32>,
     data: Vec<u8>,
+}
+
+/// What a program finds in the FP and vector registers.
+#[derive(Clone, Debug)]
+pub struct Vectors {
+    /// Vector registers.
+    ymm: [[u64; 4]; 16],
+    /// x87 registers, the low ten bytes of each.
+    st: [u128; 8],
+    mxcsr: u32,
+    fcw: u16,
+}
+
+impl Vectors {
+    fn new(rng: &mut Rng) -> Self {
+        // Mostly everything is masked; what is not ends the program.
+        let unmasked = if rng.once_in(8) { rng.draw() as u32 & 0x1F80 } else { 0 };
+        let word = |rng: &mut Rng| match rng.below(4) {
+            0 => *rng.pick(&[0, 1, 1 << 63, 0x7FF0_0000_0000_0000, 0x7FF8_0000_0000_0001]),
+            1 => (rng.below(1000) as f64 / 8.0).to_bits(),
+            2 => {
+                let half = |rng: &mut Rng| u64::from((rng.below(1000) as f32 / 8.0).to_bits());
+                half(rng) << 32 | half(rng)
+            }
+            _ => rng.draw(),
+        };
+        Self {
+            ymm: std::array::from_fn(|_| std::array::from_fn(|_| word(rng))),
+            st: std::array::from_fn(|_| {
+                let exponent = *rng.pick(&[0, 0x3FFF, 0x4005, 0xBFFE, 0x7FFF, 0x3C00]);
+                u128::from(rng.draw() | u64::from(exponent != 0) << 63) | exponent << 64
+            }),
+            mxcsr: (0x1F80 & !unmasked)
+                | rng.draw() as u32 & if rng.once_in(3) { 0xE040 } else { 0 },
+            fcw: if rng.once_in(4) { 0x37F & rng.draw() as u16 | 0x40 } else { 0x37F },
+        }
+    }
+
+    fn enter(&self, bench: &mut Bench) {
+        setup::vectors(bench);
+        let s = &mut bench.cpu_mut().state;
+        s.ymm = self.ymm;
+        s.mxcsr = self.mxcsr;
+        s.fpu.set_u16(XsaveArea::FCW, self.fcw);
+        for (n, value) in self.st.iter().enumerate() {
+            let at = XsaveArea::ST + 16 * n;
+            s.fpu.0[at..at + 10].copy_from_slice(&value.to_le_bytes()[..10]);
+        }
+        s.fpu.0[XsaveArea::FTW] = 0x0F; // half of them in use
+        bench.settle();
+    }
 }
 
 impl World {
@@ -77,6 +130,7 @@ impl World {
             start: window + (at.wrapping_sub(segments[1].base) & 0xFFFF_FFFF),
             segments,
             window,
+            vectors: rng.once_in(2).then(|| Box::new(Vectors::new(rng))),
             cpl,
             iopl: if rng.once_in(4) { 0 } else { 3 },
             pages: pages(rng),
@@ -170,6 +224,9 @@ impl World {
         }
         if matches!(self.kind, Kind::Paged | Kind::Vm86 | Kind::Long) {
             self.turn_paging_on(bench);
+        }
+        if let Some(vectors) = &self.vectors {
+            vectors.enter(bench);
         }
         let s = &mut bench.cpu_mut().state;
         s.gpr = self.gpr;

@@ -236,10 +236,14 @@ impl Cpu {
         self.aligned(Lin(s.base.wrapping_add(off) & 0xFFFF_FFFF), bytes)
     }
 
-    /// The alignment check of a scalar operand.
+    /// The alignment check of an operand (SDM Vol. 3A, "Alignment Check Exception": Alignment Requirements by Data Type).
     const fn aligned(&self, lin: Lin, bytes: u32) -> Result<Lin, Fault> {
-        let is_scalar = bytes <= 8 && bytes.is_power_of_two();
-        if is_scalar && self.checks_alignment() && lin.0 & (bytes as u64 - 1) != 0 {
+        let align = match bytes {
+            2 | 4 | 8 | 16 | 32 => bytes as u64,
+            10 => 8,
+            _ => 1,
+        };
+        if self.checks_alignment() && lin.0 & (align - 1) != 0 {
             return Err(Fault::ac());
         }
         Ok(lin)
@@ -392,10 +396,10 @@ impl Cpu {
     }
 }
 
-/// Are all of `bytes` bytes at `lin` canonical?
+/// Are all of `bytes` bytes at `lin` canonical? Behind the last address comes the first, as on processors.
 pub(crate) const fn is_canonical_span(lin: u64, bytes: u32) -> bool {
     let last = lin.wrapping_add(bytes.saturating_sub(1) as u64);
-    is_canonical(lin) && is_canonical(last) && last >= lin
+    is_canonical(lin) && is_canonical(last)
 }
 
 /// May a protected-mode segment be accessed so?

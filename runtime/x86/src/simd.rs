@@ -95,7 +95,9 @@ impl Cpu {
         }
         let size = io.size.min(64);
         let mut operand = [0; 64];
-        if let Some(handle) = io.mem.filter(|_| io.kind != AccessKind::W) {
+        // An x87 store that an unmasked exception stops leaves memory alone: what goes back is then what was there.
+        let is_read = io.kind != AccessKind::W || native.uses & X87 != 0;
+        if let Some(handle) = io.mem.filter(|_| is_read) {
             self.each_piece(size, |cpu, at, bytes| {
                 let value = cpu.read_handle(handle, at as i32, bytes).to_le_bytes();
                 if let Some(to) = operand.get_mut(at as usize..(at + bytes) as usize) {
@@ -127,7 +129,8 @@ impl Cpu {
         Ok(())
     }
 
-    /// #GP(0) if the operand's linear address is not a multiple of its size; faults of the segment come first.
+    /// #GP(0) if the operand's linear address is not a multiple of its size. That comes before what else is wrong with the
+    /// address: a host says #GP, not #SS, of a misaligned operand beyond the stack segment.
     pub fn check_operand_alignment(
         &self,
         seg: u8,
@@ -135,8 +138,14 @@ impl Cpu {
         size: u32,
         kind: AccessKind,
     ) -> Result<(), Fault> {
-        let lin = self.seg_lin(seg, off, size, access_of(kind))?;
-        if lin.0 & (u64::from(size) - 1) != 0 { Err(Fault::gp(0)) } else { Ok(()) }
+        let base = match (self.is_code64(), usize::from(seg)) {
+            (true, 0..4) => 0,
+            (_, n) => self.state.seg.get(n).map_or(0, |s| s.base),
+        };
+        if base.wrapping_add(off) & (u64::from(size) - 1) != 0 {
+            return Err(Fault::gp(0));
+        }
+        self.seg_lin(seg, off, size, access_of(kind)).map(|_| ())
     }
 
     /// Calls `f` with place and size of each piece of an operand: eight bytes, then what is left.

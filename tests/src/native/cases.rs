@@ -107,24 +107,28 @@ impl Maker<'_> {
     fn options(&mut self) -> Options {
         let rng = &mut self.rng;
         let is_near = !rng.once_in(8);
+        let mut reach = || *rng.pick(&[0, 0x7F, 0x200, i32::MAX]);
+        let disp = -reach()..=reach();
+        let indexes = if rng.once_in(2) { 0xFF } else { 0 };
+        let pointer = values::code_pointer(rng, self.width) as u32;
         Options {
             registers: if rng.once_in(2) { 0xFF } else { 0xCF },
             memory_forms: true,
             bases: 0xFF,
-            indexes: if rng.once_in(2) { 0xFF } else { 0 },
-            disp: *rng.pick(&[0, 0x7F, 0x200, 0x7FFF_FFFF]) as i32 * -1
-                ..=*rng.pick(&[0, 0x7F, 0x200, 0x7FFF_FFFF]) as i32,
+            high_bases: 0xFF,
+            indexes,
+            high_indexes: indexes,
+            disp,
             absolute: Some((DATA as u32)..=(DATA as u32 + 0x7FFF)),
+            rip: Some(0xA000..=0x1_2000),
             jump: if is_near { -0x200..=0x200 } else { i32::MIN..=i32::MAX },
-            far: Some((*rng.pick(&SELECTORS), {
-                let at = values::code_pointer(rng, self.width) as u32;
-                at..=at
-            })),
-            opsize: true,
+            far: Some((*rng.pick(&SELECTORS), pointer..=pointer)),
             adsize: true,
             lock: true,
             rep: true,
             segments: 0x3F,
+            state: 0xFF,
+            vector_index: true,
             ..Options::registers_only(self.width.bits())
         }
     }
@@ -146,7 +150,11 @@ impl Maker<'_> {
         };
         case.bytes[..bytes.len()].copy_from_slice(bytes);
         if uses_fp(self.data) {
-            case.fp = Some(Box::new(values::state(&mut self.rng)));
+            let mut fp = values::state(&mut self.rng);
+            if self.data.attrs.has("vsib") && !self.rng.once_in(4) {
+                values::make_indexes(&mut self.rng, &mut fp);
+            }
+            case.fp = Some(Box::new(fp));
         }
         for _ in 0..16 {
             case.ip = self.place(&case);
@@ -281,7 +289,9 @@ impl Maker<'_> {
             if let Operand::Mem(m) = insn.operand(n) {
                 let size = u64::from(m.bits / 8).max(1);
                 let off = self.target(case, usize::from(m.seg), size)?;
-                solve(case, insn, &m, off);
+                // A vector index is no general register.
+                let index = m.index.filter(|_| !row.attrs.has("vsib"));
+                solve(case, insn, &MemOperand { index, ..m }, off);
                 found = Some(linear(case, usize::from(m.seg), off));
             }
         }

@@ -261,6 +261,27 @@ pub(super) fn state(rng: &mut Rng) -> Fp {
     fp
 }
 
+/// Small numbers in all vector registers, masks in some: indexes of gathers.
+pub(super) fn make_indexes(rng: &mut Rng, fp: &mut Fp) {
+    let is_quad = rng.once_in(2);
+    let mut small = || {
+        let n = (rng.below(0x40) as i64 - 0x20).cast_unsigned();
+        let mask = rng.draw() & 0x8000_0000_8000_0000;
+        if is_quad { n } else { n & 0xFFFF_FFFF | n << 32 | mask & rng.draw() }
+    };
+    for n in 0..16 {
+        for half in 0..2 {
+            let at = 160 + 16 * n + 8 * half;
+            fp.legacy[at..at + 8].copy_from_slice(&small().to_le_bytes());
+            fp.high[n][half] = small();
+        }
+    }
+    for n in 0..4 {
+        // Masks in the lowest ones.
+        fp.high[n] = fp.high[n].map(|v| v ^ rng.draw() & 1 << 63);
+    }
+}
+
 /// Bytes of the data pages.
 pub(super) fn image(rng: &mut Rng, width: Width) -> Vec<u8> {
     let mut data = Vec::with_capacity(DATA_LEN);

@@ -143,8 +143,11 @@ fn decode_in(cursor: &mut Cursor, insn: &mut Insn, size: CodeSize, features: &Fe
         }
     }
     insn.opcode = opcode;
-    let entry = select_row(MAPS[map * 256 + usize::from(opcode)], cursor, insn, features);
+    let first = MAPS[map * 256 + usize::from(opcode)];
+    let entry = select_row(first, cursor, insn, features);
     if entry == 0 {
+        // That it is none was read from a ModRM byte, which may lie beyond the end.
+        cursor.pos += usize::from(asks_modrm(first, cursor, insn, features));
         return false;
     }
     insn.row = entry - 1;
@@ -355,25 +358,42 @@ fn scan_prefixes(cursor: &mut Cursor, insn: &mut Insn, size: CodeSize) -> u8 {
 fn select_row(entry: u16, cursor: &Cursor, insn: &Insn, features: &Features) -> u16 {
     let mut entry = entry;
     while entry & node::FLAG != 0 {
-        let node = NODES[usize::from(entry & !node::FLAG)];
-        let base = (node & 0xFFFF) as usize;
-        let slot = match node >> 16 {
-            node::MODREG => {
-                let modrm = cursor.peek();
-                usize::from(modrm >> 3 & 7) + if modrm >= 0xC0 { 8 } else { 0 }
-            }
-            node::PREFIX => prefix_slot(insn.prefixes),
-            node::RM => usize::from(cursor.peek() & 7),
-            node::REX_B => usize::from(insn.rex & 1),
-            node::VEX_L => usize::from(insn.vl >> 1),
-            node::MODE => usize::from(insn.prefixes & prefix::CODE64 != 0),
-            node::REX_W => usize::from(insn.rex >> 3 & 1),
-            // node::GATE: a gate number, then the entries for open and closed
-            _ => 1 + usize::from(!is_open(SLOTS[base], features)),
-        };
-        entry = SLOTS[base + slot];
+        entry = step(entry, cursor, insn, features);
     }
     entry
+}
+
+/// The entry that a node leads to.
+#[inline]
+fn step(entry: u16, cursor: &Cursor, insn: &Insn, features: &Features) -> u16 {
+    let node = NODES[usize::from(entry & !node::FLAG)];
+    let base = (node & 0xFFFF) as usize;
+    let slot = match node >> 16 {
+        node::MODREG => {
+            let modrm = cursor.peek();
+            usize::from(modrm >> 3 & 7) + if modrm >= 0xC0 { 8 } else { 0 }
+        }
+        node::PREFIX => prefix_slot(insn.prefixes),
+        node::RM => usize::from(cursor.peek() & 7),
+        node::REX_B => usize::from(insn.rex & 1),
+        node::VEX_L => usize::from(insn.vl >> 1),
+        node::MODE => usize::from(insn.prefixes & prefix::CODE64 != 0),
+        node::REX_W => usize::from(insn.rex >> 3 & 1),
+        // node::GATE: a gate number, then the entries for open and closed
+        _ => 1 + usize::from(!is_open(SLOTS[base], features)),
+    };
+    SLOTS[base + slot]
+}
+
+/// Does the way from a map's entry look at ModRM?
+#[cold]
+fn asks_modrm(entry: u16, cursor: &Cursor, insn: &Insn, features: &Features) -> bool {
+    let kind = |entry: u16| NODES[usize::from(entry & !node::FLAG)] >> 16;
+    let mut entry = entry;
+    while entry & node::FLAG != 0 && !matches!(kind(entry), node::MODREG | node::RM) {
+        entry = step(entry, cursor, insn, features);
+    }
+    entry & node::FLAG != 0
 }
 
 /// None, 66, F3, F2: a repeat prefix outranks 66 as a mandatory prefix.
