@@ -12,6 +12,9 @@ mod fxsave;
 mod masked;
 mod xsave;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use xsave::Save;
 
 use mem::Access;
