@@ -6,9 +6,10 @@
 
 use isa_spec::encode::{Options, encode};
 use isa_spec::model::{Form, Isa, Row};
-use x86::decode::{Features, MemOperand, Operand, decode};
+use x86::decode::{MemOperand, Operand, decode};
 use x86::insn::{CodeSize, Insn, prefix};
 
+use super::guest::features;
 use super::layout::{
     AREA, CODE, CODE_END, DATA, DATA_SEGMENTS, PAGE, SELECTORS, STACK, code_selector, segment, sel,
 };
@@ -158,7 +159,7 @@ impl Maker<'_> {
         }
         for _ in 0..16 {
             case.ip = self.place(&case);
-            let insn = decode(&case.bytes, code_size(self.width), &Features::ALL).ok();
+            let insn = decode(&case.bytes, code_size(self.width), features()).ok();
             case.row = insn.map(|insn| insn.row);
             if !insn.is_some_and(|insn| jumps_into_itself(&insn, &case)) {
                 break;
@@ -167,8 +168,12 @@ impl Maker<'_> {
             let last = usize::from(case.len) - 1;
             case.bytes[last] = case.bytes[last].wrapping_add(0x20);
         }
+        if let Ok(insn) = decode(&case.bytes, code_size(self.width), features()) {
+            // A prefix may have made it shorter; what is left over would run, too.
+            case.len = case.len.min(insn.len);
+        }
         self.registers(&mut case);
-        let insn = decode(&case.bytes, code_size(self.width), &Features::ALL).ok();
+        let insn = decode(&case.bytes, code_size(self.width), features()).ok();
         let target = insn.and_then(|insn| self.operands(&mut case, &insn));
         self.patches(&mut case, target);
         case

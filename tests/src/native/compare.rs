@@ -1,8 +1,9 @@
 //! Tells what differs between the host's output and ours.
 
 use super::cases::code_size;
+use super::guest::features;
 use super::state::{Case, ENDLESS, Fp, Output, Width};
-use x86::decode::{Features, decode};
+use x86::decode::decode;
 use x86::flags;
 
 const GPR: [&str; 16] = [
@@ -18,7 +19,7 @@ const KERNEL: u64 = 0x7FFF_FFFF_F000;
 
 /// What the instruction leaves undefined, as EFLAGS bits.
 fn undefined_flags(case: &Case) -> u32 {
-    let insn = decode(&case.bytes, code_size(case.width), &Features::ALL);
+    let insn = decode(&case.bytes, code_size(case.width), features());
     insn.map_or(0, |insn| ir::FlagMask(insn.info().undefined).eflags())
 }
 

@@ -3,13 +3,16 @@
 //! The processor is in long mode, as the host is; cases run at privilege level 3 in 64-bit or compatibility mode, and every
 //! exception ends at a HLT of level 0 ([`world`]). What the exception frame holds is what the host's kernel would see.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use mem::Size;
+use stele::machine::host_cpuid;
 use stele::vcpu::{Vcpu, VcpuExit};
+use x86::cpuid::Model;
+use x86::decode::Features;
 use x86::flags;
 use x86::state::{CpuState, XsaveArea};
 
@@ -20,6 +23,12 @@ use crate::Engine;
 
 mod world;
 use world::{BACKING, HANDLERS, STACK0, SYSTEM};
+
+/// What the guest's processor has: all that the tables and this host offer.
+pub fn features() -> &'static Features {
+    static FEATURES: OnceLock<Features> = OnceLock::new();
+    FEATURES.get_or_init(|| Model::max(Some(host_cpuid)).features())
+}
 
 /// One engine with its world.
 pub struct Guest {
@@ -65,7 +74,7 @@ impl Guest {
     }
 
     /// Takes an image for the cases to come.
-    pub fn fill(&mut self, image: &Image) {
+    pub fn fill(&mut self, image: &mut Image) {
         self.view.fill(image);
         self.announce(CODE, (CODE_END - CODE) as usize);
     }

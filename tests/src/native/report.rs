@@ -2,16 +2,17 @@
 
 use std::fmt::Write as _;
 
-use x86::decode::{Features, decode};
+use x86::decode::decode;
 use x86::disasm::{Syntax, format};
 
 use super::cases::code_size;
+use super::guest::features;
 use super::state::{Case, Output, Width};
 
 /// The instruction: bytes and text.
 pub fn instruction(case: &Case) -> String {
     let bytes: Vec<String> = case.code().iter().map(|b| format!("{b:02x}")).collect();
-    let text = match decode(&case.bytes, code_size(case.width), &Features::ALL) {
+    let text = match decode(&case.bytes, code_size(case.width), features()) {
         Ok(insn) => format(&insn, case.ip, Syntax::Intel),
         Err(_) => "(no instruction)".to_owned(),
     };

@@ -64,7 +64,8 @@ impl View {
     }
 
     /// Fills everything: INT3 in the code pages, the image in the data pages.
-    pub(super) fn fill(&mut self, image: &Image) {
+    pub(super) fn fill(&mut self, image: &mut Image) {
+        image.code = (0, 0, [0; 16]);
         let (code, data) = self.bytes().split_at_mut(CODE_LEN);
         code.fill(INT3);
         data.copy_from_slice(&image.data);
