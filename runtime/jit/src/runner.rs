@@ -148,6 +148,7 @@ impl NativeRunner for Runner {
         *state.mxcsr = c.mxcsr;
         if uses_x87 {
             *state.fpu = c.fpu.0;
+            tidy(state.fpu);
         }
         if let Some(trap) = c.trap.checked_sub(1).and_then(|n| TRAPS.get(n as usize)) {
             return Err(trap.0);
@@ -165,7 +166,7 @@ impl NativeRunner for Runner {
     }
 
     fn park(&mut self, fpu: &mut [u8; 576]) {
-        let mut area = Area([0; 576]);
+        let mut area = Area(*fpu);
         // SAFETY: the area is aligned and as long as XSAVE needs for x87 state; the host has XSAVE, for `Runner::new` and
         // `Jit::new` run generated code that needs newer features. The x87 state is nobody's but the guest's.
         unsafe {
@@ -176,10 +177,16 @@ impl NativeRunner for Runner {
                 options(nostack),
             );
         }
-        area.0[512..].fill(0);
-        area.0[512] = 1;
         *fpu = area.0;
+        tidy(fpu);
     }
+}
+
+/// Takes the host's instruction and data pointers and opcode out of an XSAVE area, and says that its x87 part counts.
+fn tidy(fpu: &mut [u8; 576]) {
+    fpu[6..24].fill(0);
+    fpu[512..].fill(0);
+    fpu[512] = 1;
 }
 
 fn field(at: usize) -> Mem {
