@@ -139,20 +139,19 @@ impl Trial<'_> {
         self.raises().is_none() && self.end() == self.start
     }
 
-    /// The machine of the case, ready to run, and what it should be like in the end.
-    fn prepare(&self, engine: Engine) -> (Bench, Snapshot) {
-        let mut bench = Bench::new(engine);
-        bench.cpu_mut().state.gpr = [0; 16];
-        setup::flat(&mut bench, self.case.mode);
-        apply(&mut bench, &self.case.inputs);
+    /// Makes the machine ready to run the case; what it should be like in the end.
+    fn prepare(&self, bench: &mut Bench) -> Snapshot {
+        bench.clear();
+        assert!(bench.cpu().ram.fill(0, 1 << 20, 0), "the lowest MiB is memory");
+        setup::flat(bench, self.case.mode);
+        apply(bench, &self.case.inputs);
         bench.cpu_mut().state.pc = self.start;
         bench.poke(self.start, &self.case.bytes);
         if self.raises().is_none() && !self.is_endless() {
             bench.poke(self.end(), &[HLT]);
         }
         bench.settle();
-        let expected = self.expect(&bench);
-        (bench, expected)
+        self.expect(bench)
     }
 
     /// The state after the insn and its HLT. After an exception: the state before the insn.
@@ -195,8 +194,8 @@ impl Trial<'_> {
     }
 
     /// Runs the case; what is wrong, if anything.
-    fn check(&self, engine: Engine) -> Result<(), String> {
-        let (mut bench, mut expected) = self.prepare(engine);
+    fn check(&self, engine: Engine, bench: &mut Bench) -> Result<(), String> {
+        let mut expected = self.prepare(bench);
         let ending = if self.is_endless() {
             bench.run_steps(1, |_| ());
             Ending::Halted
@@ -210,7 +209,7 @@ impl Trial<'_> {
         if ending != Ending::Halted {
             wrong.push(format!("ended in {ending:?}"));
         } else if let Some((name, code)) = self.raises() {
-            wrong.extend(self.unwind(&bench, &mut found, (name, code)).err());
+            wrong.extend(self.unwind(bench, &expected, &mut found, (name, code)).err());
         } else {
             let undefined = eflags_of(self.insn.flags.undefined);
             found.eflags &= !undefined;
@@ -221,7 +220,7 @@ impl Trial<'_> {
             wrong = expected.differences(&found);
         }
         if wrong.is_empty() && self.raises().is_none() {
-            wrong.extend(self.wrong_registers(&bench));
+            wrong.extend(self.wrong_registers(bench));
         }
         if wrong.is_empty() {
             return Ok(());
@@ -249,6 +248,7 @@ impl Trial<'_> {
     fn unwind(
         &self,
         bench: &Bench,
+        before: &Snapshot,
         found: &mut Snapshot,
         (name, code): (&str, Option<u32>),
     ) -> Result<(), String> {
@@ -273,7 +273,6 @@ impl Trial<'_> {
             return Err(format!("raised at {:#x}", image[0]));
         }
         let depth = size * (slots + usize::from(code.is_some()));
-        let before = self.prepare(Engine::Evaluator).1;
         let stack = top as usize..top as usize + depth;
         found.memory[stack.clone()].copy_from_slice(&before.memory[stack]);
         let sp = image.get(3).copied().unwrap_or(top + depth as u64);
@@ -312,13 +311,16 @@ fn cases_of_the_tables_hold_on_every_engine() {
     let isa = isa_spec::load(&folder).unwrap_or_else(|errors| panic!("{errors}"));
     let mut failures = Vec::new();
     let mut count = 0;
+    let mut benches = Engine::ALL.map(|engine| (engine, Bench::new(engine)));
     for insn in &isa.insns {
         for case in &insn.cases {
             let start = instruction_pointer(&case.inputs).unwrap_or(DEFAULT_IP);
             let trial = Trial { isa: &isa, insn, case, start };
             count += 1;
-            let engines = if trial.is_endless() { &Engine::ALL[..1] } else { &Engine::ALL };
-            failures.extend(engines.iter().filter_map(|engine| trial.check(*engine).err()));
+            let engines = if trial.is_endless() { 1 } else { benches.len() };
+            for (engine, bench) in &mut benches[..engines] {
+                failures.extend(trial.check(*engine, bench).err());
+            }
         }
     }
     assert!(count > 0, "the tables hold no case");

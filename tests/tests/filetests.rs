@@ -55,6 +55,7 @@ impl<'a> Header<'a> {
             Some("real") => setup::real(bench, [0x20, 0, 0, 0x10, 0, 0]),
             Some("flat16") => setup::flat(bench, 16),
             Some("flat32") => setup::flat(bench, 32),
+            Some("flat64") => setup::flat(bench, 64),
             Some("segmented") => {
                 setup::flat(bench, 32);
                 let small = Segment { selector: 0x40, attr: 0x4093, limit: 0xFFFF, base: 0x1000 };

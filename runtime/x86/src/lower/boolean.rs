@@ -242,7 +242,10 @@ impl Lower<'_> {
                 node.x = cond as u8;
                 node.args = [a, b, NO, NO];
             }
-            B::Cmp(cond, x, y) if self.at_node(x).w == w => {
+            // Extended by their kind, two values compare as they did.
+            B::Cmp(cond, x, y) if self.at_node(x).w <= w => {
+                let code = if is_signed(cond) { Code::Exts } else { Code::Extu };
+                let (x, y) = (self.extend(x, w, code), self.extend(y, w, code));
                 node.x = cond as u8;
                 node.args = [x, y, a, b];
             }
@@ -326,6 +329,11 @@ impl Lower<'_> {
         let bit = self.bit_node(b);
         V::Node(self.extend(bit, w, Code::Extu))
     }
+}
+
+/// Does the condition compare signed numbers?
+const fn is_signed(cond: Cond) -> bool {
+    matches!(cond, Cond::L | Cond::Ge | Cond::Le | Cond::G)
 }
 
 /// The condition with its sides exchanged.
