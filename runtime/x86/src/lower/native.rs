@@ -157,7 +157,8 @@ impl Lower<'_> {
         };
         let by_osz = |f: &Form| matches!(f, Form::E(Sz::V) | Form::G(Sz::V) | Form::R(Sz::V));
         // Outside 64-bit mode W does not widen general registers.
-        let w = insn.rex & 8 != 0 && (self.is_code64() || !info.forms.iter().any(is_general));
+        let is_general = info.attrs & attr::IMPLICIT != 0 || info.forms.iter().any(is_general);
+        let w = insn.rex & 8 != 0 && (self.is_code64() || !is_general);
         let mut imm = insn.imm as u16 & 0xFF | (insn.imm2 as u16) << 8;
         let bytes = |f: &&Form| matches!(f, Form::I(Sz::B) | Form::Iu(Sz::B) | Form::L(_));
         if !self.is_code64() && info.forms.iter().any(|f| matches!(f, Form::L(_))) {
