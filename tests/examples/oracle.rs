@@ -20,6 +20,7 @@ options:
   --row ROW        only rows of this name or mnemonic, or whose opcode column begins so: \"0F B1\"
   --engine NAME    evaluator, compact, hot, compact-optimised, hot-optimised, mixed; may be given again
                    (default: evaluator, compact, hot-optimised)
+  --deal yes       deal the cases out to the engines instead of running each on all
   --threads N      threads for the engines (default: as many as CPUs)
   --show N         differences told in full per row, code size and engine (default 2)
   --json FILE      write a summary";
@@ -51,6 +52,7 @@ fn options() -> Result<Options, String> {
         widths: Vec::new(),
         row: None,
         engines: Vec::new(),
+        deal: false,
         threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
         shown: 2,
     };
@@ -77,6 +79,7 @@ fn options() -> Result<Options, String> {
             "--engine" => {
                 plan.engines.push(engine(&value).ok_or_else(|| format!("no engine {value}"))?);
             }
+            "--deal" => plan.deal = value == "yes",
             "--threads" => plan.threads = number()?.max(1) as usize,
             "--show" => plan.shown = number()? as usize,
             "--json" => json = Some(value),

@@ -20,7 +20,7 @@ use super::view::Image;
 use crate::Rng;
 
 /// Cases with the same bytes: translating them once will do.
-const SAME_BYTES: usize = 4;
+pub const SAME_BYTES: usize = 4;
 /// Carry, parity, adjust, zero, sign, overflow.
 const ARITH: u32 = 0x8D5;
 const DF: u32 = 1 << 10;

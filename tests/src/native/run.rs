@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use isa_spec::model::Isa;
 
-use super::cases::{Batch, batch};
+use super::cases::{Batch, SAME_BYTES, batch};
 use super::compare::differences;
 use super::guest::Guest;
 use super::host::{Host, Unavailable};
@@ -32,6 +32,8 @@ pub struct Plan {
     pub row: Option<String>,
     /// Engines.
     pub engines: Vec<Engine>,
+    /// Deal the cases out to the engines instead of running each on all.
+    pub deal: bool,
     /// Threads for the engines.
     pub threads: usize,
     /// Differences told in full per row, width and engine.
@@ -166,8 +168,10 @@ fn work(receiver: &Mutex<Receiver<Work>>, summary: &Shared, plan: &Plan) {
     loop {
         let next = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(mut work) = next else { return };
-        for guest in &mut guests {
-            let (found, explained) = check(guest, &mut work, plan);
+        let all = guests.len();
+        for (turn, guest) in guests.iter_mut().enumerate() {
+            let turn = plan.deal.then_some((turn, all));
+            let (found, explained) = check(guest, &mut work, plan, turn);
             let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
             summary.differences.extend(found);
             for name in explained {
@@ -177,17 +181,19 @@ fn work(receiver: &Mutex<Receiver<Work>>, summary: &Shared, plan: &Plan) {
     }
 }
 
-/// Runs a batch on an engine.
+/// Runs a batch on an engine, or of every so many cases with the same bytes those whose turn it is.
 fn check(
     guest: &mut Guest,
     work: &mut Work,
     plan: &Plan,
+    turn: Option<(usize, usize)>,
 ) -> (Option<Difference>, Vec<&'static str>) {
     let Batch { image, cases } = &mut work.batch;
     guest.fill(image);
     let (mut count, mut lines, mut explained) = (0, Vec::new(), Vec::new());
     for (n, (case, host)) in cases.iter().zip(&work.outputs).enumerate() {
-        if host.vector == ENDLESS {
+        let is_next = turn.is_none_or(|(turn, all)| n / SAME_BYTES % all == turn);
+        if host.vector == ENDLESS || !is_next {
             continue;
         }
         let ours = guest.run(image, case);
