@@ -364,6 +364,12 @@ impl Helpers for Cpu {
     fn gather(&mut self, regs: u64, index: u64, how: u64, base: u64) -> Result<(), Fault> {
         self.gather_elements(regs, index, how, base)
     }
+    fn vzero(&mut self, is_all: u64) {
+        self.zero_vectors(is_all != 0);
+    }
+    fn flush_line(&mut self, seg: u64, off: u64) -> Result<(), Fault> {
+        self.flush_operand(seg, off)
+    }
     fn maskmov_sse(&mut self, value: u64, mask: u64, seg: u64, off: u64) -> Result<(), Fault> {
         self.store_bytes(value, mask, seg, off)
     }

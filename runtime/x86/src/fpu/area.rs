@@ -84,6 +84,7 @@ impl Cpu {
 
     /// FNINIT. `clear`: the registers too, as XRSTOR's initial state has them.
     pub(super) fn init_x87(&mut self, clear: bool) {
+        self.turn(0);
         self.set_fpu_words(FCW_INIT, 0, 0);
         self.set_fpu_pointers(Pointers::default());
         if clear {
@@ -128,15 +129,20 @@ impl Cpu {
         })
     }
 
-    /// What MMX instructions do on their way: all registers are in use, the top is 0.
-    pub(super) fn enter_mmx(&mut self) {
-        let top = usize::from(self.top());
-        if top != 0 {
+    /// The registers stay where they are when TOP is about to change: the area has them counted from TOP.
+    pub(super) fn turn(&mut self, top: u8) {
+        let by = usize::from(self.top().wrapping_sub(top) & 7);
+        if by != 0 {
             let old: [[u8; 10]; 8] = std::array::from_fn(|i| self.st(i));
             for (i, value) in old.iter().enumerate() {
-                self.set_st((i + top) & 7, value);
+                self.set_st((i + by) & 7, value);
             }
         }
+    }
+
+    /// What MMX instructions do on their way: all registers are in use, TOP is 0.
+    pub(super) fn enter_mmx(&mut self) {
+        self.turn(0);
         let fsw = self.fsw() & !(7 << 11);
         self.set_fpu_words(self.fcw(), fsw, 0xFF);
     }

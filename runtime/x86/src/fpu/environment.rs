@@ -116,6 +116,7 @@ impl Cpu {
 
     /// Takes an environment; a register whose tag is not "empty" counts as full.
     fn set_environment(&mut self, e: &Environment) {
+        self.turn((e.fsw >> 11 & 7) as u8);
         let full = (0..8).fold(0, |full, i| {
             let is_full = e.ftw >> (2 * i) & 3 != 3;
             full | u8::from(is_full) << i
@@ -124,16 +125,23 @@ impl Cpu {
         self.set_fpu_pointers(e.pointers);
     }
 
-    /// The operand of one of these instructions. Alignment is checked by its fields.
+    /// The operand of one of these instructions: the environment and `more` bytes. With alignment checking on, its fields
+    /// must be aligned.
     fn fpu_operand(
         &mut self,
         seg: u64,
         off: u64,
-        bytes: usize,
+        layout: Layout,
+        more: usize,
         access: Access,
     ) -> Result<Operand, Fault> {
         self.park_fpu();
-        Operand::plain(self, seg, off, bytes as u32, access)
+        let bytes = (layout.len() + more) as u32; // at most 108
+        let lin = self.seg_lin(seg as u8, off, bytes, access)?;
+        if self.checks_alignment() && lin.0 & (layout.field() as u64 - 1) != 0 {
+            return Err(Fault::ac());
+        }
+        Operand::plain(self, seg, off, bytes, access)
     }
 
     /// FNINIT.
@@ -145,7 +153,7 @@ impl Cpu {
     /// FNSTENV: afterwards every exception is masked.
     pub(crate) fn store_environment(&mut self, seg: u64, off: u64, osz: u64) -> Result<(), Fault> {
         let layout = self.layout(osz);
-        let operand = self.fpu_operand(seg, off, layout.len(), Access::Write)?;
+        let operand = self.fpu_operand(seg, off, layout, 0, Access::Write)?;
         let e = self.environment();
         operand.write(self, 0, &layout.store(&e)[..layout.len()]);
         self.set_fpu_words(e.fcw | 0x3F, e.fsw, self.full_tags());
@@ -157,7 +165,7 @@ impl Cpu {
         let layout = self.layout(osz);
         self.park_fpu();
         self.check_pending_x87()?;
-        let operand = self.fpu_operand(seg, off, layout.len(), Access::Read)?;
+        let operand = self.fpu_operand(seg, off, layout, 0, Access::Read)?;
         let mut bytes = [0; 28];
         let bytes = &mut bytes[..layout.len()];
         operand.read(self, 0, bytes);
@@ -168,7 +176,7 @@ impl Cpu {
     /// FNSAVE.
     pub(crate) fn save_x87(&mut self, seg: u64, off: u64, osz: u64) -> Result<(), Fault> {
         let layout = self.layout(osz);
-        let operand = self.fpu_operand(seg, off, layout.len() + REGISTERS, Access::Write)?;
+        let operand = self.fpu_operand(seg, off, layout, REGISTERS, Access::Write)?;
         let e = self.environment();
         operand.write(self, 0, &layout.store(&e)[..layout.len()]);
         for i in 0..8 {
@@ -184,7 +192,7 @@ impl Cpu {
         let layout = self.layout(osz);
         self.park_fpu();
         self.check_pending_x87()?;
-        let operand = self.fpu_operand(seg, off, layout.len() + REGISTERS, Access::Read)?;
+        let operand = self.fpu_operand(seg, off, layout, REGISTERS, Access::Read)?;
         let mut bytes = [0; 28 + REGISTERS];
         let bytes = &mut bytes[..layout.len() + REGISTERS];
         operand.read(self, 0, bytes);

@@ -65,6 +65,37 @@ impl Cpu {
         self.state.ymm[n & 15] = from_bytes(value);
     }
 
+    /// Translates one element. Alignment is not checked, not even with alignment checking on.
+    fn masked_element(
+        &mut self,
+        segment: u64,
+        off: u64,
+        size: usize,
+        access: Access,
+    ) -> Result<Span, Fault> {
+        let lin = self.seg_lin(segment as u8, off, 1, access)?;
+        self.seg_lin(segment as u8, off.wrapping_add(size as u64 - 1), 1, access)?;
+        let span = self.span(lin, size as u32, access, self.data_view())?;
+        self.watch(lin, size as u32, access);
+        Ok(span)
+    }
+
+    /// VZEROALL and VZEROUPPER outside 64-bit mode, where eight registers exist.
+    pub(crate) fn zero_vectors(&mut self, is_all: bool) {
+        for register in &mut self.state.ymm[..8] {
+            register[2..].fill(0);
+            if is_all {
+                register[..2].fill(0);
+            }
+        }
+    }
+
+    /// CLFLUSH and its kin: nothing is cached here, but the operand is checked. An execute-only segment will do.
+    pub(crate) fn flush_operand(&mut self, segment: u64, off: u64) -> Result<(), Fault> {
+        let lin = self.seg_lin(segment as u8, off, 1, Access::Fetch)?;
+        self.span(lin, 1, Access::Read, self.data_view()).map(|_| ())
+    }
+
     /// VMASKMOV, VPMASKMOV from memory.
     pub(crate) fn load_masked(
         &mut self,
@@ -78,7 +109,9 @@ impl Cpu {
         let mut result = [0; 32];
         for at in (0..pair.len).step_by(size) {
             if is_on(&mask[at..at + size]) {
-                let value = self.load(segment as u8, off.wrapping_add(at as u64), size as u32)?;
+                let span =
+                    self.masked_element(segment, off.wrapping_add(at as u64), size, Access::Read)?;
+                let value = self.span_read(&span, 0, size as u32);
                 result[at..at + size].copy_from_slice(&value.to_le_bytes()[..size]);
             }
         }
@@ -113,7 +146,7 @@ impl Cpu {
         for (at, span) in elements().zip(&mut spans) {
             if is_on(&mask[at..at + size]) {
                 let off = off.wrapping_add(at as u64);
-                *span = Some(self.seg_span(segment as u8, off, size as u32, Access::Write)?);
+                *span = Some(self.masked_element(segment, off, size, Access::Write)?);
             }
         }
         for (at, span) in elements().zip(&spans) {
@@ -190,8 +223,11 @@ impl Cpu {
             let number = sign_extended(&indices[i * index_size..(i + 1) * index_size]);
             let off = base.wrapping_add(number << scale);
             let off = if index >> 6 == 2 { off } else { off & 0xFFFF_FFFF };
-            match self.load(segment, off, size as u32) {
-                Ok(v) => value[at..at + size].copy_from_slice(&v.to_le_bytes()[..size]),
+            match self.masked_element(segment.into(), off, size, Access::Read) {
+                Ok(span) => {
+                    let v = self.span_read(&span, 0, size as u32).to_le_bytes();
+                    value[at..at + size].copy_from_slice(&v[..size]);
+                }
                 Err(fault) => {
                     done = Err(fault);
                     break;
