@@ -180,17 +180,6 @@ impl Cpu {
         self.msr.tpr = v as u8;
         Ok(())
     }
-
-    /// XSETBV to XCR0: x87 state always, AVX only with SSE.
-    pub fn write_xcr0(&mut self, v: u64) -> Result<(), Fault> {
-        let is_legal = v & !self.caps.xcr0 == 0 && v & 1 != 0 && v & 6 != 4;
-        if !is_legal {
-            return Err(Fault::gp(0));
-        }
-        self.state.xcr0 = v;
-        self.state.ready = 0;
-        Ok(())
-    }
 }
 
 /// Dropping translations.
