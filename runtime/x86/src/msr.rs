@@ -9,7 +9,7 @@ use crate::fault::Fault;
 use crate::state::seg;
 
 /// Registers that only Rust sees.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Msrs {
     /// Added to the bus's counter (writes of the time-stamp counter and IA32_TSC_ADJUST).
     tsc_offset: u64,
@@ -36,28 +36,8 @@ const MTRRS: usize = 8;
 /// Machine-check banks.
 const BANKS: usize = 4;
 
-impl Default for Msrs {
-    fn default() -> Self {
-        Self {
-            tsc_offset: 0,
-            tsc_adjust: 0,
-            perf: [0; 4],
-            mtrr_var: [0; 2 * MTRRS],
-            mtrr_fixed: [0; 11],
-            mtrr_default: 0,
-            mcg_status: 0,
-            banks: [0; 4 * BANKS],
-            debugctl: 0,
-            spec_ctrl: 0,
-            hwcr: 0,
-            tpr: 0,
-            reported: Vec::new(),
-        }
-    }
-}
-
 /// MSR numbers.
-mod msr {
+mod number {
     pub(super) const P5_MC_ADDR: u32 = 0;
     pub(super) const P5_MC_TYPE: u32 = 1;
     pub(super) const TSC: u32 = 0x10;
@@ -105,7 +85,7 @@ mod msr {
 
 /// IA32_APIC_BASE: the bits that can be set below the address.
 const APIC_FLAGS: u64 = 0x900;
-/// IA32_MISC_ENABLE as read, whatever is written: performance monitoring unavailable parts, fast strings.
+/// Bits of IA32_MISC_ENABLE that can be written: fast strings, MONITOR, the CPUID limit, no XD.
 const MISC_ENABLE_WRITABLE: u64 = 1 | 1 << 18 | 1 << 22 | 1 << 34;
 /// IA32_MTRRCAP: fixed ranges and write-combining, `MTRRS` pairs.
 const MTRRCAP_VALUE: u64 = 0x500 | MTRRS as u64;
@@ -174,35 +154,40 @@ impl Cpu {
     pub(crate) fn read_msr(&mut self, n: u32) -> Result<u64, Fault> {
         let (s, m) = (&self.state, &self.msr);
         Ok(match n {
-            msr::TSC => self.time_stamp(),
-            msr::APIC_BASE if self.caps.has_apic => s.apic_base,
-            msr::TSC_ADJUST if self.caps.has_tsc_adjust => m.tsc_adjust,
-            msr::SPEC_CTRL if self.caps.has_spec_ctrl => m.spec_ctrl,
-            msr::ARCH_CAPABILITIES if self.caps.has_arch_caps => ARCH_CAPABILITIES_VALUE,
-            msr::BIOS_SIGN => MICROCODE,
-            msr::P5_MC_ADDR | msr::P5_MC_TYPE | msr::PLATFORM_ID | msr::EBL_CR_POWERON => 0,
-            msr::FEATURE_CONTROL => 1,
-            msr::PERFCTR0 | msr::PERFCTR1 => m.perf[(n - msr::PERFCTR0) as usize],
-            msr::EVNTSEL0 | msr::EVNTSEL1 => m.perf[(n - msr::EVNTSEL0) as usize + 2],
-            msr::SYSENTER_CS if self.caps.has_sep => s.sysenter_cs,
-            msr::SYSENTER_ESP if self.caps.has_sep => s.sysenter_esp,
-            msr::SYSENTER_EIP if self.caps.has_sep => s.sysenter_eip,
-            msr::MCG_CAP if self.caps.has_mca => MCG_CAP_VALUE,
-            msr::MCG_STATUS if self.caps.has_mca => m.mcg_status,
-            msr::BANK0..=msr::BANK_LAST if self.caps.has_mca => m.banks[(n - msr::BANK0) as usize],
-            msr::MISC_ENABLE => s.misc_enable,
-            msr::DEBUGCTL => m.debugctl,
-            _ if msr::LAST_BRANCH.contains(&n) => 0,
-            msr::MTRRCAP if self.caps.has_mtrr => MTRRCAP_VALUE,
-            msr::MTRR_VAR..=msr::MTRR_VAR_LAST if self.caps.has_mtrr => {
-                m.mtrr_var[(n - msr::MTRR_VAR) as usize]
+            number::TSC => self.time_stamp(),
+            number::APIC_BASE if self.caps.has_apic => s.apic_base,
+            number::TSC_ADJUST if self.caps.has_tsc_adjust => m.tsc_adjust,
+            number::SPEC_CTRL if self.caps.has_spec_ctrl => m.spec_ctrl,
+            number::ARCH_CAPABILITIES if self.caps.has_arch_caps => ARCH_CAPABILITIES_VALUE,
+            number::BIOS_SIGN => MICROCODE,
+            number::P5_MC_ADDR
+            | number::P5_MC_TYPE
+            | number::PLATFORM_ID
+            | number::EBL_CR_POWERON => 0,
+            number::FEATURE_CONTROL => 1,
+            number::PERFCTR0 | number::PERFCTR1 => m.perf[(n - number::PERFCTR0) as usize],
+            number::EVNTSEL0 | number::EVNTSEL1 => m.perf[(n - number::EVNTSEL0) as usize + 2],
+            number::SYSENTER_CS if self.caps.has_sep => s.sysenter_cs,
+            number::SYSENTER_ESP if self.caps.has_sep => s.sysenter_esp,
+            number::SYSENTER_EIP if self.caps.has_sep => s.sysenter_eip,
+            number::MCG_CAP if self.caps.has_mca => MCG_CAP_VALUE,
+            number::MCG_STATUS if self.caps.has_mca => m.mcg_status,
+            number::BANK0..=number::BANK_LAST if self.caps.has_mca => {
+                m.banks[(n - number::BANK0) as usize]
             }
-            msr::MTRR_DEFAULT if self.caps.has_mtrr => m.mtrr_default,
-            msr::PAT if self.caps.has_pat => s.pat,
-            msr::EFER if self.caps.efer != 0 => s.efer,
-            msr::HWCR if self.caps.is_amd => m.hwcr,
-            msr::TSC_AUX if self.caps.has_tsc_aux => s.tsc_aux,
-            msr::STAR..=msr::KERNEL_GS_BASE if self.caps.has_long => self.read_long_msr(n)?,
+            number::MISC_ENABLE => s.misc_enable,
+            number::DEBUGCTL => m.debugctl,
+            _ if number::LAST_BRANCH.contains(&n) => 0,
+            number::MTRRCAP if self.caps.has_mtrr => MTRRCAP_VALUE,
+            number::MTRR_VAR..=number::MTRR_VAR_LAST if self.caps.has_mtrr => {
+                m.mtrr_var[(n - number::MTRR_VAR) as usize]
+            }
+            number::MTRR_DEFAULT if self.caps.has_mtrr => m.mtrr_default,
+            number::PAT if self.caps.has_pat => s.pat,
+            number::EFER if self.caps.efer != 0 => s.efer,
+            number::HWCR if self.caps.is_amd => m.hwcr,
+            number::TSC_AUX if self.caps.has_tsc_aux => s.tsc_aux,
+            number::STAR..=number::KERNEL_GS_BASE if self.caps.has_long => self.read_long_msr(n)?,
             _ => match fixed_mtrr(n).filter(|_| self.caps.has_mtrr) {
                 Some(i) => m.mtrr_fixed[i],
                 None => return Err(self.unknown_msr(n, None)),
@@ -214,86 +199,92 @@ impl Cpu {
     fn read_long_msr(&mut self, n: u32) -> Result<u64, Fault> {
         let s = &self.state;
         Ok(match n {
-            msr::STAR => s.star,
-            msr::LSTAR => s.lstar,
-            msr::CSTAR => s.cstar,
-            msr::FMASK => s.sfmask,
-            msr::FS_BASE => s.seg[usize::from(seg::FS)].base,
-            msr::GS_BASE => s.seg[usize::from(seg::GS)].base,
-            msr::KERNEL_GS_BASE => s.kernel_gs_base,
+            number::STAR => s.star,
+            number::LSTAR => s.lstar,
+            number::CSTAR => s.cstar,
+            number::FMASK => s.sfmask,
+            number::FS_BASE => s.seg[usize::from(seg::FS)].base,
+            number::GS_BASE => s.seg[usize::from(seg::GS)].base,
+            number::KERNEL_GS_BASE => s.kernel_gs_base,
             _ => return Err(self.unknown_msr(n, None)),
         })
     }
 
     pub(crate) fn write_msr(&mut self, n: u32, v: u64) -> Result<(), Fault> {
         match n {
-            msr::TSC => self.set_time_stamp(v),
-            msr::TSC_ADJUST if self.caps.has_tsc_adjust => {
+            number::TSC => self.set_time_stamp(v),
+            number::TSC_ADJUST if self.caps.has_tsc_adjust => {
                 self.move_time_stamp(v.wrapping_sub(self.msr.tsc_adjust));
             }
-            msr::APIC_BASE if self.caps.has_apic => {
+            number::APIC_BASE if self.caps.has_apic => {
                 let address = self.frame_mask();
                 demand(v & !(APIC_FLAGS | address) == 0)?;
                 // The bootstrap-processor flag is the hardware's.
                 self.state.apic_base = v & !0x100 | self.state.apic_base & 0x100;
             }
-            msr::SPEC_CTRL if self.caps.has_spec_ctrl => {
+            number::SPEC_CTRL if self.caps.has_spec_ctrl => {
                 demand(v & !7 == 0)?;
                 self.msr.spec_ctrl = v;
             }
-            msr::PRED_CMD if self.caps.has_spec_ctrl => demand(v & !1 == 0)?,
-            msr::EBL_CR_POWERON | msr::BIOS_UPDT_TRIG | msr::BIOS_SIGN => {}
-            msr::P5_MC_ADDR | msr::P5_MC_TYPE => {}
-            msr::PERFCTR0 | msr::PERFCTR1 => self.msr.perf[(n - msr::PERFCTR0) as usize] = v,
-            msr::EVNTSEL0 | msr::EVNTSEL1 => self.msr.perf[(n - msr::EVNTSEL0) as usize + 2] = v,
-            msr::SYSENTER_CS if self.caps.has_sep => self.state.sysenter_cs = v & 0xFFFF_FFFF,
-            msr::SYSENTER_ESP if self.caps.has_sep => {
+            number::PRED_CMD if self.caps.has_spec_ctrl => demand(v & !1 == 0)?,
+            number::EBL_CR_POWERON | number::BIOS_UPDT_TRIG | number::BIOS_SIGN => {}
+            number::P5_MC_ADDR | number::P5_MC_TYPE => {}
+            number::PERFCTR0 | number::PERFCTR1 => {
+                self.msr.perf[(n - number::PERFCTR0) as usize] = v
+            }
+            number::EVNTSEL0 | number::EVNTSEL1 => {
+                self.msr.perf[(n - number::EVNTSEL0) as usize + 2] = v
+            }
+            number::SYSENTER_CS if self.caps.has_sep => self.state.sysenter_cs = v & 0xFFFF_FFFF,
+            number::SYSENTER_ESP if self.caps.has_sep => {
                 demand(is_canonical(v))?;
                 self.state.sysenter_esp = v;
             }
-            msr::SYSENTER_EIP if self.caps.has_sep => {
+            number::SYSENTER_EIP if self.caps.has_sep => {
                 demand(is_canonical(v))?;
                 self.state.sysenter_eip = v;
             }
-            msr::MCG_STATUS if self.caps.has_mca => self.msr.mcg_status = v & 7,
-            msr::BANK0..=msr::BANK_LAST if self.caps.has_mca => {
-                let i = (n - msr::BANK0) as usize;
+            number::MCG_STATUS if self.caps.has_mca => self.msr.mcg_status = v & 7,
+            number::BANK0..=number::BANK_LAST if self.caps.has_mca => {
+                let i = (n - number::BANK0) as usize;
                 // STATUS, ADDR and MISC can only be cleared.
                 demand(i.is_multiple_of(4) || v == 0)?;
                 self.msr.banks[i] = v;
             }
-            msr::MISC_ENABLE => {
+            number::MISC_ENABLE => {
                 let kept = self.state.misc_enable & !MISC_ENABLE_WRITABLE;
                 self.state.misc_enable = kept | v & MISC_ENABLE_WRITABLE;
             }
             // Branch traps and last-branch records do not exist: the bits read 0.
-            msr::DEBUGCTL => self.msr.debugctl = 0,
-            msr::PAT if self.caps.has_pat => {
+            number::DEBUGCTL => self.msr.debugctl = 0,
+            number::PAT if self.caps.has_pat => {
                 demand(are_memory_types(v, true))?;
                 self.state.pat = v;
             }
-            msr::HWCR if self.caps.is_amd => self.msr.hwcr = v,
-            msr::EFER if self.caps.efer != 0 => self.write_efer(v)?,
-            msr::TSC_AUX if self.caps.has_tsc_aux => {
+            number::HWCR if self.caps.is_amd => self.msr.hwcr = v,
+            number::EFER if self.caps.efer != 0 => self.write_efer(v)?,
+            number::TSC_AUX if self.caps.has_tsc_aux => {
                 demand(v >> 32 == 0)?;
                 self.state.tsc_aux = v;
             }
-            msr::STAR..=msr::KERNEL_GS_BASE if self.caps.has_long => self.write_long_msr(n, v)?,
+            number::STAR..=number::KERNEL_GS_BASE if self.caps.has_long => {
+                self.write_long_msr(n, v)?
+            }
             _ => self.write_mtrr(n, v)?,
         }
         Ok(())
     }
 
     fn write_long_msr(&mut self, n: u32, v: u64) -> Result<(), Fault> {
-        demand(matches!(n, msr::STAR | msr::FMASK) || is_canonical(v))?;
+        demand(matches!(n, number::STAR | number::FMASK) || is_canonical(v))?;
         match n {
-            msr::STAR => self.state.star = v,
-            msr::LSTAR => self.state.lstar = v,
-            msr::CSTAR => self.state.cstar = v,
-            msr::FMASK => self.state.sfmask = v & 0xFFFF_FFFF,
-            msr::FS_BASE => self.set_segment_base(seg::FS, v),
-            msr::GS_BASE => self.set_segment_base(seg::GS, v),
-            msr::KERNEL_GS_BASE => self.state.kernel_gs_base = v,
+            number::STAR => self.state.star = v,
+            number::LSTAR => self.state.lstar = v,
+            number::CSTAR => self.state.cstar = v,
+            number::FMASK => self.state.sfmask = v & 0xFFFF_FFFF,
+            number::FS_BASE => self.set_segment_base(seg::FS, v),
+            number::GS_BASE => self.set_segment_base(seg::GS, v),
+            number::KERNEL_GS_BASE => self.state.kernel_gs_base = v,
             _ => return Err(self.unknown_msr(n, Some(v))),
         }
         Ok(())
@@ -305,13 +296,13 @@ impl Cpu {
         }
         let above = !((1 << self.caps.phys_bits) - 1);
         match n {
-            msr::MTRR_VAR..=msr::MTRR_VAR_LAST => {
+            number::MTRR_VAR..=number::MTRR_VAR_LAST => {
                 let is_mask = n & 1 != 0;
                 let reserved = above | if is_mask { 0x7FF } else { 0xF00 };
                 demand(v & reserved == 0 && (is_mask || is_memory_type(v & 0xFF, false)))?;
-                self.msr.mtrr_var[(n - msr::MTRR_VAR) as usize] = v;
+                self.msr.mtrr_var[(n - number::MTRR_VAR) as usize] = v;
             }
-            msr::MTRR_DEFAULT => {
+            number::MTRR_DEFAULT => {
                 demand(v & !0xCFF == 0 && is_memory_type(v & 0xFF, false))?;
                 self.msr.mtrr_default = v;
             }
