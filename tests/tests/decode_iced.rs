@@ -38,7 +38,7 @@ const LEDGER: &[Rule] = &[Rule {
 
 /// Do the tables have every extension that this instruction belongs to?
 fn is_in_the_tables(insn: &Instruction) -> bool {
-    const FEATURES: [CpuidFeature; 56] = [
+    const FEATURES: [CpuidFeature; 59] = [
         CpuidFeature::ADX,
         CpuidFeature::AES,
         CpuidFeature::AVX,
@@ -46,6 +46,9 @@ fn is_in_the_tables(insn: &Instruction) -> bool {
         CpuidFeature::BMI1,
         CpuidFeature::BMI2,
         CpuidFeature::CLFSH,
+        CpuidFeature::CLWB,
+        CpuidFeature::MOVDIRI,
+        CpuidFeature::SHA,
         CpuidFeature::CLFLUSHOPT,
         CpuidFeature::CMOV,
         CpuidFeature::CMPXCHG16B,
@@ -120,8 +123,10 @@ struct Tally {
 impl Tally {
     fn compare(&mut self, size: CodeSize, bytes: &[u8; 15]) {
         let bits = bits(size);
-        let ours =
-            decode(bytes, size, &Features::ALL).ok().map(|insn| (insn.row, usize::from(insn.len)));
+        // Escapes that no x87 row has are decoded for processors without coprocessor; on others their row raises #UD.
+        let ours = decode(bytes, size, &Features::ALL).ok();
+        let ours = ours.filter(|insn| insn.info().name != "ESC");
+        let ours = ours.map(|insn| (insn.row, usize::from(insn.len)));
         let mut decoder = Decoder::new(bits, bytes, DecoderOptions::NONE);
         let theirs = Some(decoder.decode()).filter(|insn| insn.code() != Code::INVALID);
         self.strings += 1;
