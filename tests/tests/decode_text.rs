@@ -79,6 +79,7 @@ const STYLE: &[(&str, &str)] = &[
     ("PCMPESTRM", "the width of the lengths is not shown"),
     ("RDRAND", "a suffix, as QEMU"),
     ("RDSEED", "a suffix, as QEMU"),
+    ("MOVDIRI", "no suffix, as binutils"),
 ];
 
 /// The same for Intel syntax only.
@@ -126,6 +127,10 @@ const STYLE_INTEL: &[(&str, &str)] = &[
     ("FST", "ST is not shown beside memory"),
     ("FSUBR_M", "ST is not shown beside memory"),
     ("FSUB_M", "ST is not shown beside memory"),
+    ("CLFLUSH", "as PREFETCH"),
+    ("CLFLUSHOPT", "as PREFETCH"),
+    ("CLWB", "as PREFETCH"),
+    ("SHA256RNDS2", "XMM0 is shown"),
 ];
 
 const PC: u64 = 0x1000;

@@ -131,8 +131,12 @@ fn decode_in(cursor: &mut Cursor, insn: &mut Insn, size: CodeSize, features: &Fe
     let mut opcode = scan_prefixes(cursor, insn, size);
     let mut map = 0;
     if opcode & 0xFE == 0xC4 && (size == CodeSize::Bits64 || cursor.peek() >= 0xC0) {
-        let Some(vex_map) = read_vex(cursor, insn, opcode, size) else { return false };
-        map = vex_map;
+        let bytes = [opcode, cursor.byte_at(0), cursor.byte_at(1)];
+        let Some(vex) = read_vex(bytes, insn.prefixes, insn.rex, size) else { return false };
+        cursor.pos += vex.len;
+        (insn.rex, insn.vl, insn.vvvv) = (vex.rex, 1 + vex.l, vex.vvvv);
+        insn.prefixes |= vex.prefix;
+        map = vex.map;
         opcode = cursor.byte();
     } else if opcode == 0x0F {
         opcode = cursor.byte();
@@ -144,10 +148,11 @@ fn decode_in(cursor: &mut Cursor, insn: &mut Insn, size: CodeSize, features: &Fe
     }
     insn.opcode = opcode;
     let first = MAPS[map * 256 + usize::from(opcode)];
-    let entry = select_row(first, cursor, insn, features);
+    let seen = Seen { prefixes: insn.prefixes, rex: insn.rex, vl: insn.vl, modrm: cursor.peek() };
+    let entry = select_row::<false>(first, seen, features);
     if entry == 0 {
         // That it is none was read from a ModRM byte, which may lie beyond the end.
-        cursor.pos += usize::from(asks_modrm(first, cursor, insn, features));
+        cursor.pos += usize::from(asks_modrm(first, seen, features));
         return false;
     }
     insn.row = entry - 1;
@@ -161,43 +166,61 @@ fn decode_in(cursor: &mut Cursor, insn: &mut Insn, size: CodeSize, features: &Fe
     }
     read_immediates(cursor, insn, bits);
     insn.len = cursor.pos as u8; // fits: the longest form is far below 256
-    is_legal(insn, bits) && (insn.vl == 0 || finish_vex(insn, bits, size))
-}
-
-/// Reads what follows the first byte of a VEX prefix; gives the number of its opcode map. SDM Vol. 2A, "The VEX
-/// Prefix"; prefixes that VEX stands for may not come before it.
-#[inline]
-fn read_vex(cursor: &mut Cursor, insn: &mut Insn, first: u8, size: CodeSize) -> Option<usize> {
-    const FORBIDDEN: u16 = prefix::LOCK | prefix::REP | prefix::REPNE | prefix::OPSIZE;
-    if insn.prefixes & FORBIDDEN != 0 || insn.rex != 0 {
-        return None;
+    if insn.vl == 0 {
+        return is_legal(insn, bits);
     }
-    let byte = cursor.byte();
-    let (extension, map, last) = match first {
-        0xC4 => (byte, byte & 0x1F, cursor.byte()),
-        _ => (byte | 0x60, 1, byte & 0x7F),
-    };
-    // R, X and B are stored inverted, from bit 7 down; outside 64-bit code there are eight registers.
-    let extension = if size == CodeSize::Bits64 { !extension >> 5 } else { 0 };
-    insn.rex = 0x40 | extension | last >> 4 & 8;
-    insn.vl = 1 + (last >> 2 & 1);
-    insn.vvvv = !last >> 3 & 15;
-    insn.prefixes |= [0, prefix::OPSIZE, prefix::REP, prefix::REPNE][usize::from(last & 3)];
-    // Maps 1 to 3 stand behind the four legacy maps.
-    matches!(map, 1..=3).then_some(usize::from(map) + 3)
-}
-
-/// Rules of VEX that need the row: vvvv is 1111 where nothing uses it; a gather's registers differ.
-fn finish_vex(insn: &mut Insn, bits: u32, size: CodeSize) -> bool {
-    if bits & row_bit::VVVV == 0 && insn.vvvv != 0 {
-        return false;
-    }
+    let is_used = bits & row_bit::VVVV != 0;
+    let is_legal = is_used || insn.vvvv == 0;
     if size != CodeSize::Bits64 {
         insn.vvvv &= 7;
     }
-    if bits & row_bit::VSIB == 0 {
-        return true;
+    is_legal && (bits & row_bit::VSIB == 0 || is_legal_gather(insn))
+}
+
+/// What a VEX prefix says.
+struct Vex {
+    /// Number of the opcode map among the decoder's.
+    map: usize,
+    /// Bytes after the first.
+    len: usize,
+    /// W R X B as in a REX byte.
+    rex: u8,
+    /// L.
+    l: u8,
+    vvvv: u8,
+    /// The prefix it stands for.
+    prefix: u16,
+}
+
+/// Reads what follows the first byte of a VEX prefix. SDM Vol. 2A, "The VEX Prefix"; prefixes that VEX stands for may
+/// not come before it. By value, so that the caller keeps its instruction in registers.
+#[inline(never)]
+fn read_vex(bytes: [u8; 3], before: u16, rex: u8, size: CodeSize) -> Option<Vex> {
+    const FORBIDDEN: u16 = prefix::LOCK | prefix::REP | prefix::REPNE | prefix::OPSIZE;
+    if before & FORBIDDEN != 0 || rex != 0 {
+        return None;
     }
+    let [first, payload, second] = bytes;
+    let (extension, map, last, len) = match first {
+        0xC4 => (payload, payload & 0x1F, second, 2),
+        _ => (payload | 0x60, 1, payload & 0x7F, 1),
+    };
+    // R, X and B are stored inverted, from bit 7 down; outside 64-bit code there are eight registers.
+    let extension = if size == CodeSize::Bits64 { !extension >> 5 } else { 0 };
+    let vex = Vex {
+        map: usize::from(map) + 3, // maps 1 to 3 stand behind the four legacy maps
+        len,
+        rex: 0x40 | extension | last >> 4 & 8,
+        l: last >> 2 & 1,
+        vvvv: !last >> 3 & 15,
+        prefix: [0, prefix::OPSIZE, prefix::REP, prefix::REPNE][usize::from(last & 3)],
+    };
+    matches!(map, 1..=3).then_some(vex)
+}
+
+/// A gather has an index, and its three registers differ.
+#[inline]
+const fn is_legal_gather(insn: &Insn) -> bool {
     let index = (insn.sib >> 3 & 7) | (insn.rex & 2) << 2;
     let (target, mask) = (insn.modrm_reg(), insn.vvvv);
     insn.has_sib && target != index && target != mask && index != mask
@@ -240,6 +263,12 @@ impl Cursor<'_> {
     #[inline]
     fn peek(&self) -> u8 {
         self.window[self.pos]
+    }
+
+    /// The byte `ahead` of the reading position.
+    #[inline]
+    fn byte_at(&self, ahead: usize) -> u8 {
+        self.window[self.pos + ahead]
     }
 
     #[inline]
@@ -353,47 +382,48 @@ fn scan_prefixes(cursor: &mut Cursor, insn: &mut Insn, size: CodeSize) -> u8 {
     }
 }
 
-/// Follows nodes from a map's entry to a row's number plus one, or 0.
+/// What nodes ask for. By value: the address of an [`Insn`] or [`Cursor`] under construction, given away, keeps both
+/// out of registers.
+#[derive(Clone, Copy)]
+struct Seen {
+    prefixes: u16,
+    rex: u8,
+    vl: u8,
+    /// The byte behind the opcode.
+    modrm: u8,
+}
+
+/// Follows nodes from a map's entry to a row's number plus one, or 0; if asked, no further than to a node that looks
+/// at ModRM.
 #[inline]
-fn select_row(entry: u16, cursor: &Cursor, insn: &Insn, features: &Features) -> u16 {
+fn select_row<const STOP_AT_MODRM: bool>(entry: u16, seen: Seen, features: &Features) -> u16 {
     let mut entry = entry;
     while entry & node::FLAG != 0 {
-        entry = step(entry, cursor, insn, features);
+        let node = NODES[usize::from(entry & !node::FLAG)];
+        let base = (node & 0xFFFF) as usize;
+        let slot = match node >> 16 {
+            node::MODREG | node::RM if STOP_AT_MODRM => break,
+            node::MODREG => {
+                usize::from(seen.modrm >> 3 & 7) + if seen.modrm >= 0xC0 { 8 } else { 0 }
+            }
+            node::PREFIX => prefix_slot(seen.prefixes),
+            node::RM => usize::from(seen.modrm & 7),
+            node::REX_B => usize::from(seen.rex & 1),
+            node::VEX_L => usize::from(seen.vl >> 1),
+            node::MODE => usize::from(seen.prefixes & prefix::CODE64 != 0),
+            node::REX_W => usize::from(seen.rex >> 3 & 1),
+            // node::GATE: a gate number, then the entries for open and closed
+            _ => 1 + usize::from(!is_open(SLOTS[base], features)),
+        };
+        entry = SLOTS[base + slot];
     }
     entry
 }
 
-/// The entry that a node leads to.
-#[inline]
-fn step(entry: u16, cursor: &Cursor, insn: &Insn, features: &Features) -> u16 {
-    let node = NODES[usize::from(entry & !node::FLAG)];
-    let base = (node & 0xFFFF) as usize;
-    let slot = match node >> 16 {
-        node::MODREG => {
-            let modrm = cursor.peek();
-            usize::from(modrm >> 3 & 7) + if modrm >= 0xC0 { 8 } else { 0 }
-        }
-        node::PREFIX => prefix_slot(insn.prefixes),
-        node::RM => usize::from(cursor.peek() & 7),
-        node::REX_B => usize::from(insn.rex & 1),
-        node::VEX_L => usize::from(insn.vl >> 1),
-        node::MODE => usize::from(insn.prefixes & prefix::CODE64 != 0),
-        node::REX_W => usize::from(insn.rex >> 3 & 1),
-        // node::GATE: a gate number, then the entries for open and closed
-        _ => 1 + usize::from(!is_open(SLOTS[base], features)),
-    };
-    SLOTS[base + slot]
-}
-
 /// Does the way from a map's entry look at ModRM?
 #[cold]
-fn asks_modrm(entry: u16, cursor: &Cursor, insn: &Insn, features: &Features) -> bool {
-    let kind = |entry: u16| NODES[usize::from(entry & !node::FLAG)] >> 16;
-    let mut entry = entry;
-    while entry & node::FLAG != 0 && !matches!(kind(entry), node::MODREG | node::RM) {
-        entry = step(entry, cursor, insn, features);
-    }
-    entry & node::FLAG != 0
+fn asks_modrm(entry: u16, seen: Seen, features: &Features) -> bool {
+    select_row::<true>(entry, seen, features) & node::FLAG != 0
 }
 
 /// None, 66, F3, F2: a repeat prefix outranks 66 as a mandatory prefix.
