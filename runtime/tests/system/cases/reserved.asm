@@ -1,0 +1,33 @@
+; Reserved bits of control registers. QEMU 7.2 hangs or loses its way on these: compared with Bochs alone.
+%macro cr 4-*                            ; name, mode, value in rax, instructions
+%assign level 0
+%rep 2
+record %1, %2, level
+reg rax, %3
+%if level == 0
+reg rsp, STACK0
+%endif
+code
+        %rotate 3
+        %rep %0 - 3
+        %1
+        %rotate 1
+        %endrep
+done
+%assign level level + 3
+%endrep
+%endmacro
+%assign b 0
+%rep 32
+%if b != 0
+        cr 'cr4bit', PROT32, 1 << b, {mov cr4, eax}, {mov ebx, cr4}
+%endif
+        cr 'cr4long', LONG, 0x20 ^ (1 << b), {mov cr4, rax}, {mov rbx, cr4}
+        cr 'cr4high', LONG, 0x20 | (1 << (b + 32)), {mov cr4, rax}
+%if b >= 20
+        cr 'cr3high', LONG, PML4 | (1 << (b + 32)), {mov cr3, rax}
+%endif
+%assign b b + 1
+%endrep
+        cr 'cr0pe', LONG, 0x80010010, {mov cr0, rax}
+        cr 'cr0pg', LONG, 0x00010011, {mov cr0, rax}
