@@ -208,6 +208,8 @@ impl Cpu {
         s.xcr0 = 1;
         s.pat = 0x0007_0406_0007_0406;
         s.apic_base = 0xFEE0_0900;
+        // Fast string operations on: systems take ERMS for absent without, but not FSRM.
+        s.misc_enable = 1;
         self.shutdown = false;
         self.nmi_blocked = false;
         self.inhibit_step = false;
