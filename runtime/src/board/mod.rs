@@ -33,6 +33,7 @@ pub use snapshot::SnapshotError;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use devices::debugcon::Debugcon;
 use devices::vga::{TextScreen, Vga};
 use mem::{Bus, GuestRam, Ns, Phys, PhysMap, Port, RamDma, Size};
 
@@ -191,6 +192,7 @@ impl Board {
 
     /// Lets every alarm go off that is due.
     pub fn run_timers(&mut self) {
+        self.chips.debugcon.iter_mut().for_each(Debugcon::flush);
         self.time.refresh(self.alarms.clock());
         // Each chip's next deadline lies after now, so that this ends; the bound is a safeguard.
         for _ in 0..4 * Sleeper::ALL.len() {
