@@ -5,9 +5,11 @@
 //! describes them). The row then says which fields follow. Nothing here knows an instruction by name.
 //! Rules of SDM Vol. 2A, "Instruction Format", and Vol. 2A, "LOCK—Assert LOCK# Signal Prefix".
 
+mod features;
 mod operand;
 pub mod tables;
 
+pub use features::{CpuInfo, FeatureInfo, Features, Level};
 pub use operand::{MemOperand, Operand};
 pub use tables::{CPUS, FEATURES, ROWS, attr, feature};
 
@@ -16,95 +18,6 @@ use tables::{GATES, MAPS, NODES, ROW_BITS, SLOTS, node, row_bit};
 
 /// An instruction has at most this many bytes.
 pub const MAX_LEN: usize = 15;
-
-/// What the modelled processor has: decides rows with `since` or `cpuid`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub struct Features {
-    /// Processor generation.
-    pub level: Level,
-    /// Bits of module [`feature`].
-    pub cpuid: u128,
-}
-
-/// A CPUID bit as the tables declare it; its number is its index in [`FEATURES`].
-#[derive(Clone, Copy, Debug)]
-pub struct FeatureInfo {
-    /// Name, as `cpuid(…)` gives it.
-    pub name: &'static str,
-    /// CPUID leaf.
-    pub leaf: u32,
-    /// Sub-leaf.
-    pub sub: u32,
-    /// Register: 0 EAX, 1 EBX, 2 ECX, 3 EDX.
-    pub reg: u8,
-    /// Bit number.
-    pub bit: u8,
-    /// Offered only together with these features.
-    pub needs: &'static [u8],
-    /// Some row asks for it, or the machine has it by itself.
-    pub exists: bool,
-    /// The host must have it too.
-    pub native: bool,
-}
-
-/// A processor model as the tables declare it.
-#[derive(Clone, Copy, Debug)]
-pub struct CpuInfo {
-    /// Name, as the user gives it.
-    pub name: &'static str,
-    /// Vendor string, 12 characters.
-    pub vendor: &'static str,
-    /// Brand string.
-    pub brand: &'static str,
-    /// Family, extended family added.
-    pub family: u32,
-    /// Model, extended model added.
-    pub model: u32,
-    /// Stepping.
-    pub stepping: u32,
-    /// Generation.
-    pub level: Level,
-    /// Bits of module [`feature`].
-    pub features: u128,
-}
-
-impl Features {
-    /// A Pentium Pro with every feature that the tables know of.
-    pub const ALL: Self = Self { level: Level::P6, cpuid: u128::MAX };
-    /// A processor of this generation with the extensions of these names, as the tables' `cpuid(…)` spell them. A
-    /// name that gates no row changes nothing.
-    pub fn named(level: Level, names: &[&str]) -> Self {
-        let known = feature::NAMES.iter().enumerate();
-        let cpuid = known
-            .filter(|(_, name)| names.contains(name))
-            .fold(0, |bits, (bit, _)| bits | 1 << bit);
-        Self { level, cpuid }
-    }
-    /// A processor of this generation without CPUID-gated extensions.
-    pub const fn plain(level: Level) -> Self {
-        Self { level, cpuid: 0 }
-    }
-}
-
-/// Processor generations, as in the `since` attribute.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
-#[repr(u8)]
-pub enum Level {
-    /// 8086 and 8088.
-    I8086,
-    /// 80186 and 80188.
-    I186,
-    /// 80286.
-    I286,
-    /// 80386.
-    I386,
-    /// 80486.
-    I486,
-    /// Pentium.
-    P5,
-    /// Pentium Pro and later.
-    P6,
-}
 
 /// Decodes the instruction at the start of `bytes` (which may be longer; 15 bytes are always enough).
 pub fn decode(bytes: &[u8], size: CodeSize, features: &Features) -> Result<Insn, DecodeError> {
