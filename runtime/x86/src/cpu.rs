@@ -92,6 +92,9 @@ pub mod efer {
     pub const NXE: u64 = 1 << 11;
 }
 
+/// IA32_MISC_ENABLE after RESET: fast strings on, branch traces and event sampling unavailable.
+const MISC_ENABLE_RESET: u64 = 0x1801;
+
 /// What `jump_ctx` numbers: a translation context.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Context {
@@ -208,6 +211,7 @@ impl Cpu {
         s.xcr0 = 1;
         s.pat = 0x0007_0406_0007_0406;
         s.apic_base = 0xFEE0_0900;
+        s.misc_enable = MISC_ENABLE_RESET;
         // Fast string operations on: systems take ERMS for absent without, but not FSRM.
         s.misc_enable = 1;
         self.shutdown = false;
@@ -497,8 +501,8 @@ pub(crate) struct Caps {
     pub(crate) has_tsc_adjust: bool,
     /// IA32_TSC_AUX.
     pub(crate) has_tsc_aux: bool,
-    /// IA32_SPEC_CTRL.
-    pub(crate) has_spec_ctrl: bool,
+    /// Bits of IA32_SPEC_CTRL that can be set.
+    pub(crate) spec_ctrl: u64,
     /// IA32_ARCH_CAPABILITIES.
     pub(crate) has_arch_caps: bool,
     /// Bits of CR4 that can be set.

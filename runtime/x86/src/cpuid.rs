@@ -222,7 +222,7 @@ impl Model {
             has_mca: has("MCA"),
             has_tsc_adjust: has("TSC_ADJUST"),
             has_tsc_aux: has("RDTSCP") || has("RDPID"),
-            has_spec_ctrl: has("SPEC_CTRL"),
+            spec_ctrl: set(&[("SPEC_CTRL", 7), ("BHI_CTRL", 1 << 10)]),
             has_arch_caps: has("ARCH_CAPABILITIES"),
             cr4: cr4 | pmc,
             efer: set(&[("SYSCALL", efer::SCE), ("LM", efer::LME), ("NX", efer::NXE)]),
@@ -262,6 +262,11 @@ impl Model {
             _ => 1,
         };
         used.max(monitor).max(xsave).max(caches)
+    }
+
+    /// The highest sub-leaf of leaf 7.
+    fn last_of_leaf_7(&self) -> u32 {
+        (1..=2).rev().find(|&sub| self.bits(7, sub) != [0; 4]).unwrap_or(0)
     }
 
     /// The highest extended leaf, 0 for none.
@@ -314,9 +319,8 @@ impl Cpu {
             4 => cache(sub),
             5 => [64, 64, 0, 0],
             7 => {
-                let next = u32::from(sub == 0 && model.bits(7, 1) != [0; 4]);
                 let [a, b, c, d] = model.bits(7, sub);
-                [a | next, b, c, d]
+                [if sub == 0 { model.last_of_leaf_7() } else { a }, b, c, d]
             }
             0xB => [0, 0, sub & 0xFF, 0],
             0xD => self.leaf_d(sub),
@@ -473,7 +477,7 @@ mod tests {
         assert_eq!((has_osxsave(&cpu), cpu.identify(0xD, 0)[1]), (1, 832));
         assert_eq!(cpu.identify(0xD, 2), [256, 576, 0, 0]);
         assert_eq!(cpu.identify(0x8000_0001, 0)[3] >> 11 & 1, 0, "SYSCALL in 64-bit code only");
-        assert_eq!((cpu.identify(7, 0)[0], with("x86-64-v3").identify(7, 0)[0]), (1, 0));
+        assert_eq!((cpu.identify(7, 0)[0], with("x86-64-v3").identify(7, 0)[0]), (2, 0));
         assert_eq!(cpu.identify(0x2000_0000, 0), cpu.identify(cpu.identify(0, 0)[0], 0));
     }
 }

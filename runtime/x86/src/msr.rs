@@ -85,8 +85,8 @@ mod number {
 
 /// IA32_APIC_BASE: the bits that can be set below the address.
 const APIC_FLAGS: u64 = 0x900;
-/// Bits of IA32_MISC_ENABLE that can be written: fast strings, MONITOR, the CPUID limit, no XD.
-const MISC_ENABLE_WRITABLE: u64 = 1 | 1 << 18 | 1 << 22 | 1 << 34;
+/// Bits of IA32_MISC_ENABLE that can be written: fast strings.
+const MISC_ENABLE_WRITABLE: u64 = 1;
 /// IA32_MTRRCAP: fixed ranges and write-combining, `MTRRS` pairs.
 const MTRRCAP_VALUE: u64 = 0x500 | MTRRS as u64;
 /// IA32_MCG_CAP.
@@ -157,7 +157,7 @@ impl Cpu {
             number::TSC => self.time_stamp(),
             number::APIC_BASE if self.caps.has_apic => s.apic_base,
             number::TSC_ADJUST if self.caps.has_tsc_adjust => m.tsc_adjust,
-            number::SPEC_CTRL if self.caps.has_spec_ctrl => m.spec_ctrl,
+            number::SPEC_CTRL if self.caps.spec_ctrl != 0 => m.spec_ctrl,
             number::ARCH_CAPABILITIES if self.caps.has_arch_caps => ARCH_CAPABILITIES_VALUE,
             number::BIOS_SIGN => MICROCODE,
             number::P5_MC_ADDR
@@ -222,11 +222,11 @@ impl Cpu {
                 // The bootstrap-processor flag is the hardware's.
                 self.state.apic_base = v & !0x100 | self.state.apic_base & 0x100;
             }
-            number::SPEC_CTRL if self.caps.has_spec_ctrl => {
-                demand(v & !7 == 0)?;
+            number::SPEC_CTRL if self.caps.spec_ctrl != 0 => {
+                demand(v & !self.caps.spec_ctrl == 0)?;
                 self.msr.spec_ctrl = v;
             }
-            number::PRED_CMD if self.caps.has_spec_ctrl => demand(v & !1 == 0)?,
+            number::PRED_CMD if self.caps.spec_ctrl != 0 => demand(v & !1 == 0)?,
             number::EBL_CR_POWERON | number::BIOS_UPDT_TRIG | number::BIOS_SIGN => {}
             number::P5_MC_ADDR | number::P5_MC_TYPE => {}
             number::PERFCTR0 | number::PERFCTR1 => {
