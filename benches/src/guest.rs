@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mem::{Bus, GuestRam, Phys, PhysMap, Port, Size};
 use stele::log::Log;
 use stele::vcpu::{Stats, Vcpu, VcpuConfig, VcpuExit};
-use x86::cpu::{Cpu, cr0};
+use x86::cpu::{Cpu, cr0, cr4};
 use x86::state::{Segment, seg};
 
 use crate::kernels::{BUFFER, Kernel};
@@ -127,6 +127,7 @@ fn set_mode(cpu: &mut Cpu, bits: u32) {
     cpu.state.seg = [data; seg::COUNT];
     if is_32bit {
         cpu.state.cr0 |= cr0::PE;
+        cpu.state.cr4 |= cr4::OSFXSR;
         cpu.state.seg[usize::from(seg::CS)] = Segment { selector: 8, attr: FLAT_CODE, ..data };
     }
 }

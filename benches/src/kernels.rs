@@ -64,6 +64,9 @@ kernels! {
     "call", 32, 8, 1, stele_bench_call32, stele_native_call32;
     "indirect", 16, 6, 1, stele_bench_indirect16, stele_native_indirect16;
     "indirect", 32, 6, 1, stele_bench_indirect32, stele_native_indirect32;
+    "sse", 32, 10, 1, stele_bench_sse32, stele_native_sse32;
+    "sse-helper", 32, 4, 1, stele_bench_ssehelper32, stele_native_ssehelper32;
+    "x87", 32, 8, 1, stele_bench_x8732, stele_native_x8732;
     "rep-movs-4k", 16, 1, 2, stele_bench_movs16, stele_native_movs16;
     "rep-movs-4k", 32, 1, 2, stele_bench_movs32, stele_native_movs32;
     "rep-stos-4k", 16, 1, 2, stele_bench_stos16, stele_native_stos16;

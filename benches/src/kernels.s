@@ -101,6 +101,45 @@
 4:
 .endm
 
+# 10 insns: loads, a store, singles and integers
+.macro SSE base, index, i
+ xorps %xmm1, %xmm1
+ xorps %xmm2, %xmm2
+2: movups (%\base,%\index), %xmm0
+ addps 16(%\base,%\index), %xmm0
+ mulps %xmm0, %xmm1
+ paddd %xmm0, %xmm2
+ pxor %xmm1, %xmm2
+ movups %xmm2, 32(%\base,%\index)
+ add $16, %\i
+ and $0xff0, %\i
+ decl %ecx
+ jnz 2b
+.endm
+
+# 4 insns, one of them a call out of generated code with vector registers in use
+.macro SSEHELPER base, index
+ xorps %xmm0, %xmm0
+ xorps %xmm1, %xmm1
+2: addps %xmm1, %xmm0
+ stmxcsr (%\base,%\index)
+ decl %ecx
+ jnz 2b
+.endm
+
+# 8 insns
+.macro X87 base, index, i
+ fninit
+2: fldl (%\base,%\index)
+ faddl 8(%\base,%\index)
+ fmul %st(0), %st
+ fstpl 16(%\base,%\index)
+ add $16, %\i
+ and $0xff0, %\i
+ decl %ecx
+ jnz 2b
+.endm
+
 .macro MOVS insn, count, src, dst, s, d, c
 2: mov %\src, %\s
  mov %\dst, %\d
@@ -175,6 +214,27 @@ NATIVE stele_native_indirect32
  leaq 3f(%rip), %rsi
  leaq 5f(%rip), %rdi
  INDIRECT l, rsi, rdi, eax, edx
+NATIVE_END
+
+GUEST stele_bench_sse32, 32
+ SSE ebx, esi, esi
+GUEST_END stele_bench_sse32
+NATIVE stele_native_sse32
+ SSE rbx, rsi, esi
+NATIVE_END
+
+GUEST stele_bench_ssehelper32, 32
+ SSEHELPER ebx, esi
+GUEST_END stele_bench_ssehelper32
+NATIVE stele_native_ssehelper32
+ SSEHELPER rbx, rsi
+NATIVE_END
+
+GUEST stele_bench_x8732, 32
+ X87 ebx, esi, esi
+GUEST_END stele_bench_x8732
+NATIVE stele_native_x8732
+ X87 rbx, rsi, esi
 NATIVE_END
 
 GUEST stele_bench_movs16, 16
