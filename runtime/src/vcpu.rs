@@ -54,7 +54,7 @@ impl Default for VcpuConfig {
             nochain: false,
             cache_bytes: 64 << 20,
             max_insns: 64,
-            hot_after: 32,
+            hot_after: 64,
         }
     }
 }

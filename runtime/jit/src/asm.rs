@@ -137,59 +137,52 @@ impl<'a> Asm<'a> {
     }
 
     /// The general form: `[66] [REX] [0F] op modrm [sib] [disp]`. `byte_regs`: bit 0 = reg, bit 1 = rm is an 8-bit register.
+    /// Made without branches, because there is no telling what comes next.
     #[inline]
     fn enc(&mut self, w: Width, map0f: bool, op: u8, reg: u8, rm: Rm, byte_regs: u8) {
-        let mut out = [0u8; 16];
-        let mut n = 0;
-        if w == Width::W16 {
-            out[n] = 0x66;
-            n += 1;
-        }
-        let mut rex = if w == Width::W64 { 0x48 } else { 0 };
-        let mut force = false;
-        let mut high = false;
-        let reg_code = if reg >= 16 {
-            high = true;
-            reg - 12
-        } else {
-            force |= byte_regs & 1 != 0 && (4..8).contains(&reg);
-            rex |= (reg >> 3) << 2;
-            reg & 7
-        };
-        let (rm_reg, base, index) = match rm {
-            Rm::R(r) if r >= 16 => {
-                high = true;
-                (r - 12, 0, None)
-            }
-            Rm::R(r) => {
-                force |= byte_regs & 2 != 0 && (4..8).contains(&r);
-                rex |= r >> 3;
-                (r & 7, 0, None)
-            }
-            Rm::M(m) => {
-                rex |= (m.base >> 3) | m.index.map_or(0, |i| (i >> 3) << 1);
-                (0, m.base & 7, m.index.map(|i| i & 7))
-            }
-        };
-        if rex != 0 || force {
-            debug_assert!(!high, "high byte register with REX");
-            out[n] = 0x40 | rex;
-            n += 1;
-        }
-        if map0f {
-            out[n] = 0x0F;
-            n += 1;
-        }
-        out[n] = op;
-        n += 1;
         match rm {
-            Rm::R(_) => {
-                out[n] = 0xC0 | reg_code << 3 | rm_reg;
-                n += 1;
-            }
-            Rm::M(m) => n = modrm_mem(&mut out, n, reg_code, base, index, m),
+            Rm::R(r) => self.enc_register(w, map0f, op, reg, r, byte_regs),
+            Rm::M(m) => self.enc_memory(w, map0f, op, reg, m, byte_regs),
         }
-        self.bytes_n(&out, n);
+    }
+    #[inline(never)]
+    fn enc_register(&mut self, w: Width, map0f: bool, op: u8, reg: u8, rm: u8, byte_regs: u8) {
+        let rex = extension(reg) << 2 | extension(rm);
+        let force = byte_regs & needs_rex(reg) | byte_regs >> 1 & needs_rex(rm);
+        let (head, len) = prefixes(w, rex, force, map0f);
+        debug_assert!((reg | rm) < 16 || (rex | force) == 0, "high byte register with REX");
+        let modrm = 0xC0 | low_bits(reg) << 3 | low_bits(rm);
+        self.word(head | (u64::from(op) | u64::from(modrm) << 8) << len, len / 8 + 2);
+    }
+    #[inline(never)]
+    fn enc_memory(&mut self, w: Width, map0f: bool, op: u8, reg: u8, m: Mem, byte_regs: u8) {
+        let index = m.index.unwrap_or(4);
+        let rex = extension(reg) << 2 | extension(index) << 1 | extension(m.base);
+        let (head, len) = prefixes(w, rex, byte_regs & needs_rex(reg), map0f);
+        debug_assert!(reg < 16 || rex == 0, "high byte register with REX");
+        let base = m.base & 7;
+        let has_sib = m.index.is_some() | (base == 4);
+        let is_short = m.disp as i8 as i32 == m.disp;
+        let has_disp = (m.disp != 0) | (base == 5);
+        let (mode, disp_len) = match (has_disp, is_short) {
+            (false, _) => (0, 0),
+            (true, true) => (0x40, 1),
+            (true, false) => (0x80, 4),
+        };
+        let modrm = mode | low_bits(reg) << 3 | if has_sib { 4 } else { base };
+        let sib = m.scale << 6 | (index & 7) << 3 | base;
+        let sib = if has_sib { sib } else { 0 };
+        let tail = u64::from(op) | u64::from(modrm) << 8 | u64::from(sib) << 16;
+        self.word(head | tail << len, len / 8 + 2 + u32::from(has_sib));
+        self.word(u64::from(m.disp.cast_unsigned()), disp_len);
+    }
+    /// The low `len` bytes of `bytes`. Writes eight, of which the rest is overwritten by what follows.
+    #[inline]
+    fn word(&mut self, bytes: u64, len: u32) {
+        if let Some(slot) = self.buf.get_mut(self.pos..self.pos + 8) {
+            slot.copy_from_slice(&bytes.to_le_bytes());
+        }
+        self.pos += len as usize;
     }
     #[inline]
     fn bytes_n(&mut self, out: &[u8; 16], n: usize) {
@@ -448,6 +441,34 @@ impl<'a> Asm<'a> {
     pub(crate) fn sahf(&mut self) {
         self.byte(0x9E);
     }
+}
+
+/// Bit 3 of a register number; 16..20 are the high bytes.
+#[inline]
+const fn extension(r: u8) -> u8 {
+    r >> 3 & 1
+}
+/// The number's place in ModRM: AH CH DH BH are 4..8.
+#[inline]
+const fn low_bits(r: u8) -> u8 {
+    (r & 7) | r >> 4 << 2
+}
+/// 1 for the registers that are high bytes without a REX prefix.
+#[inline]
+const fn needs_rex(r: u8) -> u8 {
+    (r >> 2 == 1) as u8
+}
+/// `[66] [REX] [0F]` from the lowest byte on, and their length in bits.
+#[inline]
+fn prefixes(w: Width, rex: u8, force: u8, map0f: bool) -> (u64, u32) {
+    let rex = rex | u8::from(w == Width::W64) << 3;
+    let mut len = u32::from(w == Width::W16) * 8;
+    let mut head = if w == Width::W16 { 0x66 } else { 0 };
+    let has_rex = (rex != 0) | (force & 1 != 0);
+    head |= (if has_rex { u64::from(0x40 | rex) } else { 0 }) << len;
+    len += u32::from(has_rex) * 8;
+    head |= (if map0f { 0x0F } else { 0 }) << len;
+    (head, len + u32::from(map0f) * 8)
 }
 
 /// ModRM, SIB and displacement of a memory operand; returns the new length.

@@ -344,6 +344,11 @@ impl Emit<'_> {
         for i in 0..self.block.ops.len() {
             self.at = i;
             let op = self.block.ops[i];
+            if op.code == Code::InsnStart {
+                self.page_offset = op.imm as u16;
+                self.mark(self.page_offset);
+                continue;
+            }
             self.op(&op)?;
             if self.pending[0].is_some() {
                 self.store_results(&op);
@@ -378,11 +383,6 @@ impl Emit<'_> {
     }
     fn op(&mut self, op: &Op) -> Result<(), CompileError> {
         match op.code {
-            Code::InsnStart => {
-                self.page_offset = op.imm as u16;
-                self.mark(self.page_offset);
-                Ok(())
-            }
             Code::Label | Code::Br | Code::Brcond | Code::Jccf => self.branch(op),
             Code::GotoTb | Code::GotoPtr | Code::ExitTb | Code::Raise | Code::Call => {
                 self.control(op)

@@ -233,7 +233,8 @@ impl Lower<'_> {
     /// The instruction pointer of a page offset: a constant, or read at run time in position-independent code.
     pub(super) fn pc_node(&mut self, off: i64, w: Width) -> u16 {
         if !self.place.is_flat() {
-            return self.const_node(self.ip_of(off), w);
+            let ip = self.ip_of(off);
+            return self.const_node(ip, w);
         }
         let mut node = Node::new(Kind::Pc, w);
         node.imm = off.cast_unsigned();
@@ -242,7 +243,8 @@ impl Lower<'_> {
     }
 
     /// Instruction pointer of a page offset when CS is not flat.
-    fn ip_of(&self, off: i64) -> u64 {
+    fn ip_of(&mut self, off: i64) -> u64 {
+        self.knows_place = true;
         self.place.ip_base().wrapping_add(off.cast_unsigned()) & Width::W32.mask()
     }
 

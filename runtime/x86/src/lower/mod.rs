@@ -22,6 +22,7 @@ mod kinds;
 mod leave;
 #[allow(dead_code, reason = "as above")]
 mod mem;
+mod memo;
 #[allow(dead_code, reason = "as above")]
 mod native;
 mod node;
@@ -196,6 +197,7 @@ pub struct Work {
     cc: Vec<(B, u16)>,
     emitted: Vec<u16>,
     colds: Vec<flow::Cold>,
+    memo: memo::Memo,
 }
 
 /// At most this many operands, `with` names included.
@@ -307,6 +309,8 @@ pub struct Lower<'a> {
     pc_stored: bool,
     /// Moves into registers have been emitted: the peephole has something to look at.
     has_moves: bool,
+    /// The insn's place has gone into its ops as a number.
+    knows_place: bool,
     mismatches: u32,
 }
 
@@ -349,12 +353,17 @@ impl<'a> Lower<'a> {
             rep_skip: None,
             pc_stored: false,
             has_moves: false,
+            knows_place: false,
             mismatches: 0,
         }
     }
 
     /// Lowers one insn that stands at page offset `at`.
     pub fn lower(&mut self, insn: &Insn, at: u32) -> Flow {
+        if self.recall(insn, at) {
+            return Flow::Next;
+        }
+        let before = memo::Before::of(self.block);
         self.begin(insn, at);
         self.check_privileges();
         if insn.prefixes & (prefix::REP | prefix::REPNE) != 0
@@ -365,6 +374,7 @@ impl<'a> Lower<'a> {
         (tables::LOWER[usize::from(insn.info().insn)])(self);
         let flow = self.finish();
         self.retarget();
+        self.remember(&before, flow);
         flow
     }
 
@@ -414,6 +424,7 @@ impl<'a> Lower<'a> {
         self.rep_skip = None;
         self.pc_stored = false;
         self.has_moves = false;
+        self.knows_place = false;
         self.first_op = self.block.ops.len();
         self.push_start(at, insn.len, 0);
     }
