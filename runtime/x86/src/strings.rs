@@ -68,13 +68,13 @@ impl Cpu {
         let before_wrap =
             if is_down { off / bytes + 1 } else { (mask - off).saturating_add(1) / bytes };
         let elements = count.min(room).min(before_wrap);
-        let last =
-            if is_down { off - (elements - 1) * bytes } else { off + (elements - 1) * bytes };
         // A step traps after each iteration, and a breakpoint wants to see each access.
         let is_stepped = self.state.eflags & crate::flags::TF != 0;
         if elements == 0 || is_stepped || self.is_watching() {
             return None;
         }
+        let last =
+            if is_down { off - (elements - 1) * bytes } else { off + (elements - 1) * bytes };
         if !self.is_code64() && !in_limit(&self.state.seg[usize::from(n)], last, bytes as u32) {
             return None;
         }

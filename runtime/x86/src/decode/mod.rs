@@ -45,7 +45,11 @@ fn decode_in(cursor: &mut Cursor, insn: &mut Insn, size: CodeSize, features: &Fe
     let mut map = 0;
     if opcode & 0xFE == 0xC4 && (size == CodeSize::Bits64 || cursor.peek() >= 0xC0) {
         let bytes = [opcode, cursor.byte_at(0), cursor.byte_at(1)];
-        let Some(vex) = read_vex(bytes, insn.prefixes, insn.rex, size) else { return false };
+        let Some(vex) = read_vex(bytes, insn.prefixes, insn.rex, size) else {
+            // The map number may lie beyond the end.
+            cursor.pos += if opcode == 0xC4 { 2 } else { 1 };
+            return false;
+        };
         cursor.pos += vex.len;
         (insn.rex, insn.vl, insn.vvvv) = (vex.rex, 1 + vex.l, vex.vvvv);
         insn.prefixes |= vex.prefix;
