@@ -2,10 +2,8 @@
 
 use ir::{Code, FlagMask, Op, Val, Width};
 
-use crate::abi::PINNED;
 use crate::asm::{Alu, Mem, Rm, state};
 use crate::compile::{CompileError, Emit, Src, legacy_byte};
-use crate::memory::Fused;
 
 /// The host's arithmetic group for an op.
 pub(crate) fn alu_of(code: Code) -> Option<Alu> {
@@ -21,7 +19,7 @@ pub(crate) fn alu_of(code: Code) -> Option<Alu> {
     })
 }
 
-fn commutes(k: Alu) -> bool {
+pub(crate) fn commutes(k: Alu) -> bool {
     matches!(k, Alu::Add | Alu::Adc | Alu::And | Alu::Or | Alu::Xor)
 }
 
@@ -131,42 +129,6 @@ impl Emit<'_> {
             }
         }
         self.after_producer(op)
-    }
-
-    /// An operand that is best taken from its place in the state.
-    fn fused_home(&self, k: Alu, op: &Op) -> Option<Fused> {
-        if op.a.as_high().is_some() || op.b.as_high().is_some() || op.d.as_high().is_some() {
-            return None;
-        }
-        let is_compare = op.d.is_none() && matches!(k, Alu::Sub | Alu::And);
-        if op.a != op.b && (is_compare || commutes(k) && op.d != op.a) {
-            let far = |v| self.block.const_of(v).is_some_and(|n| i32::try_from(n).is_err());
-            let fits = !(is_compare && op.w == Width::W64 && far(op.b));
-            if let Some(mem) = self.home_of(op.a).filter(|_| fits) {
-                return Some(Fused { val: op.a, mem });
-            }
-        }
-        let keeps_flags = op.fdef.0 & self.live_after() == 0 && op.d != op.a;
-        let mem = if keeps_flags { None } else { self.home_of(op.b) };
-        mem.map(|mem| Fused { val: op.b, mem })
-    }
-    /// `d = d k b` on a guest register in its place in the state.
-    fn binary_home(&mut self, k: Alu, op: &Op) -> Result<bool, CompileError> {
-        if op.d != op.a || op.w == Width::W32 || op.b.as_high().is_some() {
-            return Ok(false);
-        }
-        let Some(mem) = self.home_of(op.d) else { return Ok(false) };
-        let b = match self.src(op.b, op.w)? {
-            Src::Imm(n) if i32::try_from(n).is_err() => Src::Reg(self.copy_of(op.b, op.w)?),
-            b => b,
-        };
-        self.before_producer(op)?;
-        match b {
-            Src::Reg(b) => self.asm.alu_mr(k, op.w, mem, b),
-            Src::Imm(n) => self.asm.alu_mi(k, op.w, mem, n as i32),
-        }
-        self.after_producer(op)?;
-        Ok(true)
     }
 
     /// d (not a high byte) = src, merging if `d` is a guest register.
@@ -308,28 +270,6 @@ impl Emit<'_> {
             _ => self.move_into(op.d, d, a, op.w)?,
         }
         Ok(())
-    }
-
-    /// Moves what needs no widening straight to a guest register's place in the state.
-    fn mov_home(&mut self, op: &Op, a: Src) -> bool {
-        let Some(n) = op.d.as_gpr().filter(|&n| usize::from(n) >= PINNED.len()) else {
-            return false;
-        };
-        let home = self.gpr_home(n);
-        match a {
-            Src::Reg(r) if r < 16 && op.w != Width::W32 => self.asm.store(op.w, home, r),
-            Src::Imm(v) if op.w == Width::W32 => match i32::try_from(v & 0xFFFF_FFFF) {
-                Ok(v) => self.asm.store_i(Width::W64, home, v),
-                Err(_) => return false,
-            },
-            Src::Imm(v) => match i32::try_from(v) {
-                Ok(v) => self.asm.store_i(op.w, home, v),
-                Err(_) => return false,
-            },
-            Src::Reg(_) => return false,
-        }
-        self.regs.forget(n);
-        true
     }
 
     fn extend(&mut self, op: &Op) -> Result<(), CompileError> {

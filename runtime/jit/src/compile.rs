@@ -6,6 +6,7 @@ use thiserror::Error;
 use crate::abi;
 use crate::asm::{Asm, Mem, state};
 use crate::flags::FlagFacts;
+use crate::homes::Pending;
 use crate::layout::{Calls, SegPolicy, StateLayout};
 use crate::memory::{Fused, SlowSite};
 use crate::regs::{Loc, Regs, slot_mem};
@@ -318,17 +319,6 @@ pub(crate) struct Emit<'a> {
     pub(crate) simd: u8,
 }
 
-/// A result on its way to a guest register in the state.
-#[derive(Clone, Copy)]
-pub(crate) struct Pending {
-    /// Guest register.
-    n: u8,
-    /// Where it is computed.
-    r: u8,
-    /// All of `r` was the guest register's value before the op.
-    whole: bool,
-}
-
 /// Where an operand is, ready for an instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Src {
@@ -487,58 +477,6 @@ impl Emit<'_> {
         self.move_to(t, src, w);
         Ok(t)
     }
-    /// Where guest register `n` is in the state.
-    pub(crate) fn gpr_home(&self, n: u8) -> Mem {
-        state(self.layout.gpr + 8 * i32::from(n))
-    }
-    /// The place of operand `v` if it is a guest register in the state that is better used from there.
-    pub(crate) fn home_of(&self, v: Val) -> Option<Mem> {
-        let n = v.as_gpr().filter(|&n| usize::from(n) >= abi::PINNED.len())?;
-        self.regs.is_passing(n, self.at).then(|| self.gpr_home(n))
-    }
-    /// Guest register `n`, which has no host register, in a scratch register.
-    fn state_gpr(&mut self, n: u8) -> Result<u8, CompileError> {
-        if let Some(r) = self.regs.kept(n) {
-            return Ok(r);
-        }
-        let r = self.take_temp()?;
-        self.asm.load(Width::W64, r, self.gpr_home(n));
-        self.regs.keep(n, r);
-        Ok(r)
-    }
-    /// Where the new value of guest register `n`, which has no host register, is computed; stored behind the op.
-    fn state_dst(&mut self, n: u8) -> Result<u8, CompileError> {
-        if let Some(p) = self.pending.iter().flatten().find(|p| p.n == n) {
-            return Ok(p.r);
-        }
-        let (r, whole) = match self.regs.kept(n) {
-            Some(r) => (r, true),
-            None => (self.take_temp()?, false),
-        };
-        let at = usize::from(self.pending[0].is_some());
-        self.pending[at] = Some(Pending { n, r, whole });
-        Ok(r)
-    }
-    /// Behind an op: its results that were computed for guest registers in the state.
-    fn store_results(&mut self, op: &Op) {
-        for p in std::mem::take(&mut self.pending).into_iter().flatten() {
-            let w = if op.d.as_gpr() == Some(p.n) { op.d_width() } else { op.w };
-            self.store_gpr(p.n, w, p.r, p.whole);
-        }
-    }
-    /// Guest register `n` = register `r` (at 32 bits: zero-extended already), all of which is the guest register if `whole`.
-    fn store_gpr(&mut self, n: u8, w: Width, r: u8, whole: bool) {
-        let home = self.gpr_home(n);
-        if w >= Width::W32 {
-            self.asm.store(Width::W64, home, r);
-            self.regs.keep(n, r);
-        } else {
-            self.asm.store(w, home, r);
-            if !whole {
-                self.regs.forget(n);
-            }
-        }
-    }
     /// Copies `src` into scratch register `t`; upper bits are unspecified.
     pub(crate) fn move_to(&mut self, t: u8, src: Src, w: Width) {
         let wide = if w == Width::W64 { w } else { Width::W32 };
@@ -594,14 +532,6 @@ impl Emit<'_> {
             self.asm.mov_rr(w, r, from);
         }
         Ok(())
-    }
-    /// The op does without the register it asked for.
-    fn cancel_pending(&mut self, n: u8) {
-        if self.pending[0].is_some_and(|p| p.n == n) {
-            self.pending[0] = self.pending[1].take();
-        } else if self.pending[1].is_some_and(|p| p.n == n) {
-            self.pending[1] = None;
-        }
     }
     /// AH CH DH BH = low byte of scratch register `from`, by way of the low byte's place.
     pub(crate) fn write_high(&mut self, n: u8, from: u8) {

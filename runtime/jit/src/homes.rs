@@ -1,0 +1,143 @@
+//! Guest registers that have no host register of their own: they live in the state.
+//!
+//! An op computes their new value in a scratch register, which is stored right behind the op and goes on holding a copy
+//! (see `regs`); one that passes through once is used from the state by the instruction itself.
+
+use ir::{Op, Val, Width};
+
+use crate::abi::PINNED;
+use crate::alu::commutes;
+use crate::asm::{Alu, Mem, state};
+use crate::compile::{CompileError, Emit, Src};
+use crate::memory::Fused;
+
+/// A result on its way to a guest register in the state.
+#[derive(Clone, Copy)]
+pub(crate) struct Pending {
+    /// Guest register.
+    n: u8,
+    /// Where it is computed.
+    r: u8,
+    /// All of `r` was the guest register's value before the op.
+    whole: bool,
+}
+
+impl Emit<'_> {
+    /// Where guest register `n` is in the state.
+    pub(crate) fn gpr_home(&self, n: u8) -> Mem {
+        state(self.layout.gpr + 8 * i32::from(n))
+    }
+    /// The place of operand `v` if it is a guest register in the state that is better used from there.
+    pub(crate) fn home_of(&self, v: Val) -> Option<Mem> {
+        let n = v.as_gpr().filter(|&n| usize::from(n) >= PINNED.len())?;
+        self.regs.is_passing(n, self.at).then(|| self.gpr_home(n))
+    }
+    /// Guest register `n`, which has no host register, in a scratch register.
+    pub(crate) fn state_gpr(&mut self, n: u8) -> Result<u8, CompileError> {
+        if let Some(r) = self.regs.kept(n) {
+            return Ok(r);
+        }
+        let r = self.take_temp()?;
+        self.asm.load(Width::W64, r, self.gpr_home(n));
+        self.regs.keep(n, r);
+        Ok(r)
+    }
+    /// Where the new value of guest register `n`, which has no host register, is computed; stored behind the op.
+    pub(crate) fn state_dst(&mut self, n: u8) -> Result<u8, CompileError> {
+        if let Some(p) = self.pending.iter().flatten().find(|p| p.n == n) {
+            return Ok(p.r);
+        }
+        let (r, whole) = match self.regs.kept(n) {
+            Some(r) => (r, true),
+            None => (self.take_temp()?, false),
+        };
+        let at = usize::from(self.pending[0].is_some());
+        self.pending[at] = Some(Pending { n, r, whole });
+        Ok(r)
+    }
+    /// Behind an op: its results that were computed for guest registers in the state.
+    pub(crate) fn store_results(&mut self, op: &Op) {
+        for p in std::mem::take(&mut self.pending).into_iter().flatten() {
+            let w = if op.d.as_gpr() == Some(p.n) { op.d_width() } else { op.w };
+            self.store_gpr(p.n, w, p.r, p.whole);
+        }
+    }
+    /// Guest register `n` = register `r` (at 32 bits: zero-extended already), all of which is the guest register if `whole`.
+    pub(crate) fn store_gpr(&mut self, n: u8, w: Width, r: u8, whole: bool) {
+        let home = self.gpr_home(n);
+        if w >= Width::W32 {
+            self.asm.store(Width::W64, home, r);
+            self.regs.keep(n, r);
+        } else {
+            self.asm.store(w, home, r);
+            if !whole {
+                self.regs.forget(n);
+            }
+        }
+    }
+    /// The op does without the register it asked for.
+    pub(crate) fn cancel_pending(&mut self, n: u8) {
+        if self.pending[0].is_some_and(|p| p.n == n) {
+            self.pending[0] = self.pending[1].take();
+        } else if self.pending[1].is_some_and(|p| p.n == n) {
+            self.pending[1] = None;
+        }
+    }
+    /// An operand that is best taken from its place in the state.
+    pub(crate) fn fused_home(&self, k: Alu, op: &Op) -> Option<Fused> {
+        if op.a.as_high().is_some() || op.b.as_high().is_some() || op.d.as_high().is_some() {
+            return None;
+        }
+        let is_compare = op.d.is_none() && matches!(k, Alu::Sub | Alu::And);
+        if op.a != op.b && (is_compare || commutes(k) && op.d != op.a) {
+            let far = |v| self.block.const_of(v).is_some_and(|n| i32::try_from(n).is_err());
+            let fits = !(is_compare && op.w == Width::W64 && far(op.b));
+            if let Some(mem) = self.home_of(op.a).filter(|_| fits) {
+                return Some(Fused { val: op.a, mem });
+            }
+        }
+        let keeps_flags = op.fdef.0 & self.live_after() == 0 && op.d != op.a;
+        let mem = if keeps_flags { None } else { self.home_of(op.b) };
+        mem.map(|mem| Fused { val: op.b, mem })
+    }
+    /// `d = d k b` on a guest register in its place in the state.
+    pub(crate) fn binary_home(&mut self, k: Alu, op: &Op) -> Result<bool, CompileError> {
+        if op.d != op.a || op.w == Width::W32 || op.b.as_high().is_some() {
+            return Ok(false);
+        }
+        let Some(mem) = self.home_of(op.d) else { return Ok(false) };
+        let b = match self.src(op.b, op.w)? {
+            Src::Imm(n) if i32::try_from(n).is_err() => Src::Reg(self.copy_of(op.b, op.w)?),
+            b => b,
+        };
+        self.before_producer(op)?;
+        match b {
+            Src::Reg(b) => self.asm.alu_mr(k, op.w, mem, b),
+            Src::Imm(n) => self.asm.alu_mi(k, op.w, mem, n as i32),
+        }
+        self.after_producer(op)?;
+        Ok(true)
+    }
+
+    /// Moves what needs no widening straight to a guest register's place in the state.
+    pub(crate) fn mov_home(&mut self, op: &Op, a: Src) -> bool {
+        let Some(n) = op.d.as_gpr().filter(|&n| usize::from(n) >= PINNED.len()) else {
+            return false;
+        };
+        let home = self.gpr_home(n);
+        match a {
+            Src::Reg(r) if r < 16 && op.w != Width::W32 => self.asm.store(op.w, home, r),
+            Src::Imm(v) if op.w == Width::W32 => match i32::try_from(v & 0xFFFF_FFFF) {
+                Ok(v) => self.asm.store_i(Width::W64, home, v),
+                Err(_) => return false,
+            },
+            Src::Imm(v) => match i32::try_from(v) {
+                Ok(v) => self.asm.store_i(op.w, home, v),
+                Err(_) => return false,
+            },
+            Src::Reg(_) => return false,
+        }
+        self.regs.forget(n);
+        true
+    }
+}
