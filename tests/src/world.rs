@@ -35,6 +35,8 @@ pub enum Kind {
     Vm86,
     /// 64-bit mode, level 0 or 3.
     Long,
+    /// 32-bit code in long mode, level 0 or 3. Far jumps may lead to 64-bit code.
+    Compatible,
 }
 
 /// A mode with everything that a program finds in it.
@@ -116,7 +118,7 @@ impl World {
     /// A world of a kind.
     pub fn new(kind: Kind, rng: &mut Rng) -> Self {
         let cpl = match kind {
-            Kind::Paged | Kind::Long => 3 * (rng.below(2) as u32),
+            Kind::Paged | Kind::Long | Kind::Compatible => 3 * (rng.below(2) as u32),
             Kind::Vm86 => 3,
             _ => 0,
         };
@@ -144,7 +146,7 @@ impl World {
     pub fn bits(&self) -> u32 {
         match self.kind {
             Kind::Real | Kind::Vm86 | Kind::Segmented16 => 16,
-            Kind::Flat | Kind::Paged | Kind::Segmented32 => 32,
+            Kind::Flat | Kind::Paged | Kind::Segmented32 | Kind::Compatible => 32,
             Kind::Long => 64,
         }
     }
@@ -215,6 +217,10 @@ impl World {
             Kind::Flat => setup::protected(bench, 0),
             Kind::Paged => setup::protected(bench, self.cpl),
             Kind::Long => setup::long(bench, self.cpl),
+            Kind::Compatible => {
+                setup::long(bench, self.cpl);
+                setup::set_segment(bench, 1, self.segments[1]);
+            }
             Kind::Segmented16 | Kind::Segmented32 => {
                 setup::protected(bench, 0);
                 for (n, segment) in self.segments.iter().enumerate() {
@@ -222,7 +228,7 @@ impl World {
                 }
             }
         }
-        if matches!(self.kind, Kind::Paged | Kind::Vm86 | Kind::Long) {
+        if matches!(self.kind, Kind::Paged | Kind::Vm86 | Kind::Long | Kind::Compatible) {
             self.turn_paging_on(bench);
         }
         if let Some(vectors) = &self.vectors {
@@ -249,7 +255,9 @@ impl World {
             }
         };
         match self.kind {
-            Kind::Long => setup::long_paging(bench, |lin| u64::from(entry(lin))),
+            Kind::Long | Kind::Compatible => {
+                setup::long_paging(bench, |lin| u64::from(entry(lin)));
+            }
             _ => setup::paging(bench, entry),
         }
         bench.cpu_mut().state.cr0 |= 1 << 16;
@@ -294,7 +302,7 @@ fn segments(kind: Kind, cpl: u32, rng: &mut Rng) -> [Segment; 6] {
             }
             segments
         }
-        Kind::Flat | Kind::Paged | Kind::Long => {
+        Kind::Flat | Kind::Paged | Kind::Long | Kind::Compatible => {
             let (code, data) = if cpl == 0 {
                 (setup::sel::CODE, setup::sel::DATA)
             } else {
@@ -302,6 +310,7 @@ fn segments(kind: Kind, cpl: u32, rng: &mut Rng) -> [Segment; 6] {
             };
             let dpl = (cpl << 5) as u16;
             let mut segments = [flat(data, 0xC093 | dpl); 6];
+            let code = if kind == Kind::Compatible { setup::sel::FREE | cpl as u16 } else { code };
             segments[1] = flat(code, 0xC09B | dpl);
             if kind == Kind::Long {
                 for s in &mut segments[4..] {

@@ -294,3 +294,8 @@ fn vm86_programs_agree() {
 fn long_mode_programs_agree() {
     check(Kind::Long, 6 << 32);
 }
+
+#[test]
+fn compatibility_mode_programs_agree() {
+    check(Kind::Compatible, 7 << 32);
+}
