@@ -139,11 +139,21 @@ impl Trial<'_> {
         self.raises().is_none() && self.end() == self.start
     }
 
+    /// Does the insn use one of these parts of FP and vector state?
+    fn uses(&self, parts: &[&str]) -> bool {
+        let all = &self.isa.insns;
+        let mut rows = self.isa.rows.iter().filter(|row| all[row.insn].name == self.insn.name);
+        rows.any(|row| parts.iter().any(|part| row.attrs.has(part)))
+    }
+
     /// Makes the machine ready to run the case; what it should be like in the end.
     fn prepare(&self, bench: &mut Bench) -> Snapshot {
         bench.clear();
         assert!(bench.cpu().ram.fill(0, 1 << 20, 0), "the lowest MiB is memory");
         setup::flat(bench, self.case.mode);
+        if self.uses(&["x87", "mmx", "sse", "avx"]) {
+            setup::vectors(bench);
+        }
         apply(bench, &self.case.inputs);
         bench.cpu_mut().state.pc = self.start;
         bench.poke(self.start, &self.case.bytes);
@@ -174,13 +184,17 @@ impl Trial<'_> {
                     expected.memory[at..at + len].copy_from_slice(&value.to_le_bytes()[..len]);
                 }
                 CaseItem::Flags(mask) => expected.eflags |= eflags_of(mask & written),
-                CaseItem::Raises(..) | CaseItem::Wide(..) => {}
+                CaseItem::Wide(name, value) => {
+                    wide::set(&mut state, name, *value);
+                }
+                CaseItem::Raises(..) => {}
                 CaseItem::WideMem(bits, at, value) => {
                     let (at, len) = (*at as usize, *bits as usize / 8);
                     expected.memory[at..at + len].copy_from_slice(&wide_bytes(value)[..len]);
                 }
             }
         }
+        (expected.ymm, expected.mxcsr) = (state.ymm, state.mxcsr);
         expected.gpr = state.gpr;
         expected.seg = state.seg;
         expected.system = [state.ldtr, state.tr];
@@ -215,6 +229,11 @@ impl Trial<'_> {
             found.eflags &= !undefined;
             expected.eflags &= !undefined;
             allow_unnamed(&mut expected, &found);
+            if self.uses(&["x87", "mmx"]) {
+                // Stack, tags and pointers; registers that the case names are looked at below.
+                expected.fpu = found.fpu;
+                expected.fpu_last = found.fpu_last;
+            }
         }
         if wrong.is_empty() {
             wrong = expected.differences(&found);
