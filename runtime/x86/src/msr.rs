@@ -24,7 +24,8 @@ pub(crate) struct Msrs {
     banks: [u64; 4 * BANKS],
     debugctl: u64,
     spec_ctrl: u64,
-    hwcr: u64,
+    /// AMD's SYSCFG, HWCR, NB_CFG and interrupt-pending register: they keep what is written.
+    amd: [u64; 4],
     /// Task priority (CR8).
     pub(crate) tpr: u8,
     /// Unknown registers that were reported.
@@ -80,7 +81,8 @@ mod number {
     pub(super) const GS_BASE: u32 = 0xC000_0101;
     pub(super) const KERNEL_GS_BASE: u32 = 0xC000_0102;
     pub(super) const TSC_AUX: u32 = 0xC000_0103;
-    pub(super) const HWCR: u32 = 0xC001_0015;
+    /// Of AMD's processors: SYSCFG, HWCR, NB_CFG, interrupt pending.
+    pub(super) const AMD: [u32; 4] = [0xC001_0010, 0xC001_0015, 0xC001_001F, 0xC001_0055];
 }
 
 /// IA32_APIC_BASE: the bits that can be set below the address.
@@ -107,6 +109,11 @@ const fn fixed_mtrr(n: u32) -> Option<usize> {
         0x268..=0x26F => Some(n as usize - 0x268 + 3),
         _ => None,
     }
+}
+
+/// The index of a register of AMD's processors.
+fn amd_register(n: u32) -> Option<usize> {
+    number::AMD.iter().position(|&known| known == n)
 }
 
 /// Is it a memory type that MTRRs (and with `is_pat` PAT) know?
@@ -185,12 +192,12 @@ impl Cpu {
             number::MTRR_DEFAULT if self.caps.has_mtrr => m.mtrr_default,
             number::PAT if self.caps.has_pat => s.pat,
             number::EFER if self.caps.efer != 0 => s.efer,
-            number::HWCR if self.caps.is_amd => m.hwcr,
             number::TSC_AUX if self.caps.has_tsc_aux => s.tsc_aux,
             number::STAR..=number::KERNEL_GS_BASE if self.caps.has_long => self.read_long_msr(n)?,
-            _ => match fixed_mtrr(n).filter(|_| self.caps.has_mtrr) {
-                Some(i) => m.mtrr_fixed[i],
-                None => return Err(self.unknown_msr(n, None)),
+            _ => match (fixed_mtrr(n), amd_register(n)) {
+                (Some(i), _) if self.caps.has_mtrr => m.mtrr_fixed[i],
+                (_, Some(i)) if self.caps.is_amd => m.amd[i],
+                _ => return Err(self.unknown_msr(n, None)),
             },
         })
     }
@@ -261,7 +268,6 @@ impl Cpu {
                 demand(are_memory_types(v, true))?;
                 self.state.pat = v;
             }
-            number::HWCR if self.caps.is_amd => self.msr.hwcr = v,
             number::EFER if self.caps.efer != 0 => self.write_efer(v)?,
             number::TSC_AUX if self.caps.has_tsc_aux => {
                 demand(v >> 32 == 0)?;
@@ -270,7 +276,10 @@ impl Cpu {
             number::STAR..=number::KERNEL_GS_BASE if self.caps.has_long => {
                 self.write_long_msr(n, v)?
             }
-            _ => self.write_mtrr(n, v)?,
+            _ => match amd_register(n) {
+                Some(i) if self.caps.is_amd => self.msr.amd[i] = v,
+                _ => self.write_mtrr(n, v)?,
+            },
         }
         Ok(())
     }
