@@ -121,7 +121,7 @@ impl<'a> Known<'a> {
 const FAR: [&str; 8] = ["CALLF", "JMPF", "LOAD_FAR", "IRET", "RETF", "RETF_N", "BOUND", "les"];
 
 /// All of them.
-pub const ENTRIES: [Entry; 35] = [
+pub const ENTRIES: [Entry; 29] = [
     Entry {
         name: "per-CPU segment",
         verdict: Verdict::Host,
@@ -346,12 +346,6 @@ pub const ENTRIES: [Entry; 35] = [
         applies: |k| k.is(&["CALL", "call"]) && k.ended(&[PF, SS, AC], &[GP]),
     },
     Entry {
-        name: "flushing execute-only code",
-        verdict: Verdict::Ours,
-        why: "SDM Vol. 2, CLFLUSH: allowed in an execute-only segment; we check for the right to read.",
-        applies: |k| k.is(&["CLFLUSHOPT", "CLFLUSH"]) && k.ours.vector == GP,
-    },
-    Entry {
         name: "ENTER over its own frame",
         verdict: Verdict::Ours,
         why: "ENTER copies frame pointers one by one; where the old frame overlaps what it pushes, later copies see earlier \
@@ -367,57 +361,16 @@ pub const ENTRIES: [Entry; 35] = [
         applies: |k| k.is(&["PUSHA", "POPA"]) && k.ended(&[AC], &[END]),
     },
     Entry {
-        name: "masked moves that are not made",
-        verdict: Verdict::Ours,
-        why: "VMASKMOV and gathers raise no #AC; our helpers check each element.",
-        applies: |k| {
-            let is_masked = k.mnemonic.contains("maskmov") || k.name.contains("GATHER");
-            is_masked && k.ours.vector == AC
-        },
-    },
-    Entry {
-        name: "#AC of environments",
-        verdict: Verdict::Ours,
-        why: "FLDENV, FSTENV, FSAVE, FRSTOR demand words or doublewords; we do not check alignment of operands of these sizes.",
-        applies: |k| {
-            k.is(&["FLDENV", "FNSTENV", "FNSAVE", "FRSTOR", "FBLD", "FBSTP"]) && k.host.vector == AC
-        },
-    },
-    Entry {
-        name: "upper registers in 32-bit code",
-        verdict: Verdict::Ours,
-        why: "VZEROALL and VZEROUPPER leave YMM8 to YMM15 alone outside 64-bit mode; ours clear them, too.",
-        applies: |k| !k.is_long() && k.is(&["VZEROALL", "VZEROUPPER"]),
-    },
-    Entry {
         name: "VEX.W in 32-bit code",
-        verdict: Verdict::Ours,
-        why: "VPINSRQ and VPEXTRQ are #UD outside 64-bit mode, and VPCMPESTRI's lengths are 32 bits there.",
-        applies: |k| {
-            const NAMES: [&str; 5] = ["PINSRD", "PEXTRD", "PCMPESTRI", "PCMPESTRM", "PINSRQ"];
-            !k.is_long() && k.rex_w && k.is(&NAMES)
-        },
+        verdict: Verdict::Open,
+        why: "VPINSRD and VPEXTRD with W1 outside 64-bit mode: SDM Vol. 2 says that W is ignored, AMD raises #UD.",
+        applies: |k| !k.is_long() && k.rex_w && k.is(&["PINSRD", "PEXTRD"]) && k.host.vector == UD,
     },
     Entry {
         name: "order of port rights and operands",
         verdict: Verdict::Ours,
         why: "INS and OUTS ask for the right to the port before they look at memory.",
         applies: |k| k.is(&["INS", "OUTS"]) && k.host.vector == GP,
-    },
-    Entry {
-        name: "TOP of an MMX store that faults",
-        verdict: Verdict::Ours,
-        why: "MASKMOVQ that faults changes nothing; ours has made the registers MMX registers by then.",
-        applies: |k| k.name == "MASKMOVQ" && k.host.vector != END,
-    },
-    Entry {
-        name: "registers behind a new TOP",
-        verdict: Verdict::Ours,
-        why: "FLDENV, FNINIT and FNSAVE change TOP and leave the physical registers; ours keep the registers' places from TOP.",
-        applies: |k| {
-            let is_it = k.is(&["FLDENV", "FNINIT", "FNSAVE"]) && k.host.vector == k.ours.vector;
-            is_it && k.same_but(|o| o.fp = None)
-        },
     },
     Entry {
         name: "control registers that are none",
