@@ -18,6 +18,7 @@ pub(crate) struct Log {
     pub(crate) nmi: bool,
     pub(crate) a20_off: bool,
     pub(crate) port_value: u64,
+    pub(crate) ferr: bool,
 }
 
 pub(crate) struct TestBus(pub(crate) Rc<RefCell<Log>>);
@@ -45,6 +46,9 @@ impl Bus for TestBus {
     }
     fn take_nmi(&mut self) -> bool {
         std::mem::take(&mut self.0.borrow_mut().nmi)
+    }
+    fn ferr(&mut self) {
+        self.0.borrow_mut().ferr = true;
     }
     fn tsc(&mut self) -> u64 {
         1000

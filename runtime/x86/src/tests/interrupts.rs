@@ -172,3 +172,17 @@ fn stack_fault_in_delivery_becomes_a_double_fault() {
     assert!(cpu.shutdown);
     let _ = at::STACK0;
 }
+
+#[test]
+fn coprocessor_errors_by_vector_or_by_pin() {
+    let (mut cpu, log) = protected();
+    set_gate(&cpu, 16, gate(sel::CODE, 0x7000, 0x8E, 0));
+    cpu.deliver_fault(Fault::mf());
+    assert!(log.borrow().ferr);
+    assert_eq!((place(&cpu), cpu.state.gpr[4]), ((sel::CODE, 0x4000, 0), 0x9000));
+    log.borrow_mut().ferr = false;
+    cpu.write_cr(0, cpu.state.cr0 | 0x20).unwrap();
+    cpu.deliver_fault(Fault::mf());
+    assert_eq!((place(&cpu), cpu.state.gpr[4]), ((sel::CODE, 0x7000, 0), 0x8FF4));
+    assert!(!log.borrow().ferr);
+}
