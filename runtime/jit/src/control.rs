@@ -144,10 +144,17 @@ impl Emit<'_> {
 
     fn raise(&mut self, op: &Op) -> Result<(), CompileError> {
         self.mark(self.page_offset);
-        self.asm.store_i(Width::W32, state(self.layout.fault), op.imm as i32);
-        if !op.a.is_none() {
-            let code = self.src_reg(op.a, Width::W32)?;
-            self.asm.store(Width::W32, state(self.layout.fault_code), code);
+        let (fault, code) = (self.layout.fault, self.layout.fault_code);
+        let known = self.block.const_of(op.a);
+        if known == Some(0) && code == fault + 4 {
+            // Mostly the code is 0: one store does for both, a vector being positive.
+            self.asm.store_i(Width::W64, state(fault), op.imm as i32);
+        } else {
+            self.asm.store_i(Width::W32, state(fault), op.imm as i32);
+            if !op.a.is_none() {
+                let value = self.src_reg(op.a, Width::W32)?;
+                self.asm.store(Width::W32, state(code), value);
+            }
         }
         let hole = self.asm.call();
         self.asm.fix_cache(hole, self.start, self.thunks.exit_raise);
