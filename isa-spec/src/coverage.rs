@@ -36,6 +36,8 @@ pub struct Slot {
 pub struct MapCoverage {
     /// Which.
     pub map: Map,
+    /// Behind VEX prefixes.
+    pub vex: bool,
     /// By opcode byte; 256 of them.
     pub slots: Vec<Slot>,
 }
@@ -43,28 +45,33 @@ pub struct MapCoverage {
 /// Looks at every opcode map.
 pub fn coverage(isa: &Isa) -> Vec<MapCoverage> {
     let boxes: Vec<RowBox> = isa.rows.iter().map(RowBox::of).collect();
-    [Map::One, Map::M0f, Map::M0f38, Map::M0f3a]
+    let legacy = [Map::One, Map::M0f, Map::M0f38, Map::M0f3a].map(|map| (map, false));
+    let vex = [Map::M0f, Map::M0f38, Map::M0f3a].map(|map| (map, true));
+    legacy
         .into_iter()
-        .map(|map| {
-            let slots = (0..=255u8).map(|byte| slot(&boxes, map, byte)).collect();
-            MapCoverage { map, slots }
+        .chain(vex)
+        .map(|(map, vex)| {
+            let slots = (0..=255u8).map(|byte| slot(&boxes, (map, vex), byte)).collect();
+            MapCoverage { map, vex, slots }
         })
         .collect()
 }
 
-fn slot(boxes: &[RowBox], map: Map, byte: u8) -> Slot {
+fn slot(boxes: &[RowBox], (map, vex): (Map, bool), byte: u8) -> Slot {
     let mut slot = Slot::default();
-    let mut claimed = ModRmSet::default();
+    // What is there without a prefix; where nothing is, what is there with any.
+    let mut claimed = [ModRmSet::default(); 2];
     for (n, b) in boxes.iter().enumerate() {
-        if b.map == map && b.first <= byte && byte <= b.last && b.modes & 1 != 0 {
+        let is_here = b.map == map && b.vex == vex && b.first <= byte && byte <= b.last;
+        if is_here && b.modes & 1 != 0 {
             slot.rows.push(n);
-            if b.prefixes & 1 != 0 {
-                claimed = claimed.or(b.modrm);
-            }
+            let plain = usize::from(b.prefixes & 1 == 0 || vex);
+            claimed[plain] = claimed[plain].or(b.modrm);
         }
     }
+    let claimed = if claimed[0].is_empty() { claimed[1] } else { claimed[0] };
     let left = ModRmSet::ALL.minus(claimed);
-    slot.filled = match (is_prefix(map, byte), slot.rows.is_empty()) {
+    slot.filled = match (!vex && is_prefix(map, byte), slot.rows.is_empty()) {
         (true, _) => Filled::Prefix,
         (_, true) => Filled::Empty,
         _ if left.is_empty() => Filled::Full,
@@ -116,7 +123,8 @@ fn render_map(isa: &Isa, map: &MapCoverage, out: &mut String) -> std::fmt::Resul
     let count = |f: Filled| map.slots.iter().filter(|s| s.filled == f).count();
     let (full, partly, empty) = (count(Filled::Full), count(Filled::Partly), count(Filled::Empty));
     let counts = format!("{full} opcodes full (#), {partly} partly (+), {empty} empty (.)");
-    writeln!(out, "{} map: {counts}, p = prefix or escape", map_name(map.map))?;
+    let space = if map.vex { "VEX " } else { "" };
+    writeln!(out, "{space}{} map: {counts}, p = prefix or escape", map_name(map.map))?;
     if full + partly == 0 {
         return writeln!(out);
     }
@@ -144,7 +152,7 @@ fn render_map(isa: &Isa, map: &MapCoverage, out: &mut String) -> std::fmt::Resul
         let memory = digits(slot.missing & 0xFF);
         let register = digits(slot.missing >> 8);
         let escape = if map.map == Map::One { "" } else { map_name(map.map) };
-        let opcode = format!("{escape} {byte:02X}");
+        let opcode = format!("{space}{escape} {byte:02X}");
         let opcode = opcode.trim();
         writeln!(
             out,
