@@ -39,7 +39,15 @@ impl Machine {
         let link = Rc::new(Link::default());
         let bus = SharedBoard { board: board.clone(), link: link.clone(), log: log.clone() };
         let mut cpu = Cpu::new(ram, map, Box::new(bus));
-        cpu.set_model(config.cpu);
+        let mut model = config.cpu;
+        if config.icount_shift.is_some() {
+            // The host's random numbers would make every run another one.
+            for feature in ["rdrand", "rdseed"] {
+                // Known features can be switched off.
+                let _ = model.set(feature, false, None);
+            }
+        }
+        cpu.set_model(model);
         let vcpu = VcpuConfig {
             accel: config.accel,
             passes: config.passes,
