@@ -119,3 +119,74 @@ fn vex(own: &Row, asked: &Attrs, feature: &str, l: VexL) -> Row {
     row.mnemonic = format!("v{}", row.mnemonic);
     vex_row(row)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::model::Isa;
+    use crate::parse::form::form_name;
+
+    fn isa(items: &str) -> Isa {
+        let text = format!("isa x86;\n{items}");
+        crate::parse_files(vec![("t.isa".to_string(), text)]).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// The rows, one line each: mnemonic, opcode, forms, attributes.
+    fn rows(row: &str) -> Vec<String> {
+        let isa = isa(&format!("/// d.\ninsn X(d, a, b) {{ {row} }} => {{ native!(d; a, b); }}"));
+        let line = |row: &crate::model::Row| {
+            let forms: Vec<String> = row.forms.iter().map(|f| form_name(*f)).collect();
+            let mut attrs: Vec<String> =
+                row.attrs.list.iter().map(|(n, a)| format!("{n}{a}")).collect();
+            attrs.sort();
+            let (name, text) = (&row.mnemonic, &row.opcode.text);
+            format!("{name} {text}: {} / {}", forms.join(" "), attrs.join(" "))
+        };
+        isa.rows.iter().map(line).collect()
+    }
+
+    #[test]
+    fn one_row_makes_its_mmx_and_vex_forms() {
+        let all =
+            "\"66 0F FE /r\" Vx, Hx, Wx cpuid(SSE2) mmx(MMX) vex(AVX) vex256(AVX2) align sse;";
+        assert_eq!(
+            rows(all),
+            [
+                "x 66 0F FE /r: Vx H Wx / align cpuidSSE2 native sse",
+                "x NP 0F FE /r: Pq H Qq / cpuidMMX mmx native",
+                "vx VEX.128.66.0F.WIG FE /r: Vx Hx Wx / avx cpuidAVX native pe",
+                "vx VEX.256.66.0F.WIG FE /r: Vx Hx Wx / avx cpuidAVX2 native pe",
+            ]
+        );
+    }
+
+    #[test]
+    fn scalar_rows_ignore_l_and_rex_w_becomes_vex_w() {
+        let scalar = "\"F3 0F 58 /r\" Vx, Hx, Wd cpuid(SSE) vex(AVX) scalar sse mxcsr;";
+        assert_eq!(
+            rows(scalar)[1],
+            "vx VEX.LIG.F3.0F.WIG 58 /r: Vdq Hdq Wd / avx cpuidAVX mxcsr native pe scalar"
+        );
+        let wide = "\"66 REX.W 0F 3A 22 /r\" Vdq, Hdq, Eq cpuid(SSE4_1) vex(AVX, AES) sse;";
+        let lines = rows(wide);
+        assert_eq!(
+            lines[1],
+            "vx VEX.128.66.0F3A.W1 22 /r: Vdq Hdq Eq / avx cpuidAVX,AES native pe"
+        );
+    }
+
+    #[test]
+    fn processors_inherit_and_take_away() {
+        let isa = isa("feature A leaf(1) edx(0);\nfeature B leaf(7, 1) ebx(5) needs(A) host;\n\
+            feature C leaf(0x80000001) ecx(31) system;\n\
+            cpu one vendor(\"AuthenticAMD\") family(15) level(P5) { A }\n\
+            cpu two: one name(\"2nd\") model(4) { B C -A }\ncpu most: two { all }");
+        let [one, two, most] = &isa.cpus[..] else { panic!("three processors") };
+        assert_eq!((one.name.as_str(), one.family, one.level, one.features), ("one", 15, 5, 1));
+        assert_eq!((two.name.as_str(), two.family, two.model, two.features), ("2nd", 15, 4, 6));
+        assert_eq!((two.vendor.as_str(), most.features), ("AuthenticAMD", 7));
+        let b = &isa.features[1];
+        assert_eq!((b.leaf, b.sub, b.reg, b.bit, b.host), (7, 1, 1, 5, true));
+        assert_eq!(b.needs, [0]);
+        assert!(isa.features[2].system);
+    }
+}
