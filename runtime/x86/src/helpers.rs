@@ -395,15 +395,17 @@ impl Cpu {
     fn enter_frame(&mut self, size: u64, level: u64, bytes: u32) -> Result<(), Fault> {
         let mask = self.sp_mask();
         let width = u64::from(bytes);
-        let frame_pointer = self.sp().wrapping_sub(width) & mask;
+        // A 16-bit stack pointer leaves the upper half of eSP as it is, in the frame pointer, too.
+        let frame_pointer = self.sp().wrapping_sub(width) & mask | self.state.gpr[4] & !mask;
         let mut frame = self.frame();
         frame.push(bytes, self.state.gpr[5]);
         if level > 0 {
             let mut bp = self.state.gpr[5];
             for _ in 1..level {
                 bp = bp.wrapping_sub(width) & mask;
+                // Frame pointers are copied one by one: a copy may be copied again.
                 let outer = self.load(seg::SS, bp, bytes)?;
-                frame.push(bytes, outer);
+                frame.push(bytes, frame.seen(bp, bytes, outer));
             }
             frame.push(bytes, frame_pointer);
         }

@@ -54,6 +54,20 @@ impl Frame {
         self.sp
     }
 
+    /// What `bytes` bytes at `off` are once the frame is written; `memory` is there now.
+    pub(crate) fn seen(&self, off: u64, bytes: u32, memory: u64) -> u64 {
+        let mut image = memory.to_le_bytes();
+        for slot in &self.slots[..self.len] {
+            for (i, byte) in (0..u64::from(bytes)).zip(&mut image) {
+                let at = (off.wrapping_add(i) & self.mask).wrapping_sub(slot.off);
+                if at < u64::from(slot.bytes) {
+                    *byte = (slot.value >> (8 * at)) as u8; // one byte of it
+                }
+            }
+        }
+        u64::from_le_bytes(image)
+    }
+
     /// Adds a value of `bytes` bytes.
     pub(crate) fn push(&mut self, bytes: u32, value: impl Into<u64>) {
         self.sp = self.sp.wrapping_sub(u64::from(bytes)) & self.mask;
@@ -115,6 +129,7 @@ impl Cpu {
             return Err(Fault::ss(0));
         }
         let view = self.view_for(frame.cpl);
+        let is_aligning = frame.cpl == 3 && self.checks_alignment();
         let mut spans = [Span::default(); MAX_SLOTS];
         for (slot, span) in slots.iter().zip(&mut spans) {
             let lin = match frame.is_64 {
@@ -124,6 +139,9 @@ impl Cpu {
                 }
                 true | false => return Err(Fault::ss(frame.code)),
             };
+            if is_aligning && lin & u64::from(slot.bytes.saturating_sub(1)) != 0 {
+                return Err(Fault::ac());
+            }
             *span = self.span(Lin(lin), slot.bytes, Access::Write, view)?;
         }
         Ok(spans)
