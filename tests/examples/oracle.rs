@@ -21,6 +21,7 @@ options:
   --engine NAME    evaluator, compact, hot, compact-optimised, hot-optimised, mixed; may be given again
                    (default: evaluator, compact, hot-optimised)
   --deal yes       deal the cases out to the engines instead of running each on all
+  --strict yes     tell known mistakes of ours, too
   --threads N      threads for the engines (default: as many as CPUs)
   --show N         differences told in full per row, code size and engine (default 2)
   --json FILE      write a summary";
@@ -53,6 +54,7 @@ fn options() -> Result<Options, String> {
         row: None,
         engines: Vec::new(),
         deal: false,
+        strict: false,
         threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
         shown: 2,
     };
@@ -80,6 +82,7 @@ fn options() -> Result<Options, String> {
                 plan.engines.push(engine(&value).ok_or_else(|| format!("no engine {value}"))?);
             }
             "--deal" => plan.deal = value == "yes",
+            "--strict" => plan.strict = value == "yes",
             "--threads" => plan.threads = number()?.max(1) as usize,
             "--show" => plan.shown = number()? as usize,
             "--json" => json = Some(value),

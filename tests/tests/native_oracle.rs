@@ -37,6 +37,7 @@ fn every_encoding_does_what_the_host_does() {
         row: None,
         engines: vec![Engine::Evaluator, Engine::Compact, Engine::HotOptimised],
         deal: true,
+        strict: false,
         threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
         shown: 1,
     };

@@ -73,7 +73,7 @@ pub const fn code_size(width: Width) -> CodeSize {
 
 /// Does a row touch floating-point or vector state?
 fn uses_fp(row: &Row) -> bool {
-    ["x87", "mmx", "sse", "avx"].iter().any(|attr| row.attrs.has(attr))
+    ["x87", "mmx", "sse", "avx", "wait"].iter().any(|attr| row.attrs.has(attr))
 }
 
 struct Maker<'a> {
