@@ -407,3 +407,75 @@ fn pass_lists_parse() {
     assert_eq!(Passes::parse("all,-copy"), Ok(Passes::ALL.without(Passes::COPY)));
     assert_eq!(Passes::parse("fast"), Err(UnknownPass("fast".into())));
 }
+
+// ---- native instructions
+
+#[test]
+fn a_native_instruction_that_may_trap_keeps_all() {
+    check_live(
+        Passes::FLAGS,
+        DEAD_AFTER,
+        "addf_i32 eax,eax,ebx
+         native_i32 _,_,_,_,66.0f.ef,reg=v1,rm=v2,uses=sse
+         subf_i32 _,ecx,ebx
+         native_i32 _,_,_,_,0f.58,reg=v1,rm=v2,trap,uses=sse
+         goto_tb $0x0,$0x10",
+        "add_i32 eax,eax,ebx
+         native_i32 _,_,_,_,66.0f.ef,reg=v1,rm=v2,uses=sse
+         subf_i32 _,ecx,ebx   flags: live cpazso
+         native_i32 _,_,_,_,0f.58,reg=v1,rm=v2,trap,uses=sse
+         goto_tb $0x0,$0x10",
+    );
+}
+
+#[test]
+fn a_native_instruction_makes_and_reads_flags() {
+    check_live(
+        Passes::FLAGS,
+        DEAD_AFTER,
+        "addf_i32 eax,eax,ebx
+         native_i64 rbx,_,rcx,_,66.0f38.w1.f6,reg=inout,rm=in0,reads=c,writes=c
+         native_i32 eax,_,ecx,_,f3.0f.b8,reg=out,rm=in0,writes=cpazso
+         setccf_i8 dl,e
+         goto_tb $0x0,$0x10",
+        "addf_i32 eax,eax,ebx   flags: def c
+         native_i64 rbx,_,rcx,_,66.0f38.w1.f6,reg=inout,rm=in0,reads=c,writes=c flags: def -
+         native_i32 eax,_,ecx,_,f3.0f.b8,reg=out,rm=in0,writes=cpazso flags: def z
+         setccf_i8 dl,e
+         goto_tb $0x0,$0x10",
+    );
+}
+
+#[test]
+fn implicit_registers_are_read_and_written() {
+    check(
+        Passes::COPY.with(Passes::DEAD),
+        "mov_i64 rcx,rsi
+         mov_i64 rax,rbx
+         native_i32 _,_,_,_,66.0f3a.61,reg=v1,rm=v2,imm1=0xc,implicit,uses=sse,writes=cpazso
+         mov_i64 rdx,rcx
+         mov_i64 rax,rsi
+         goto_tb $0x0,$0x10",
+        "mov_i64 rcx,rsi
+         mov_i64 rax,rbx
+         native_i32 _,_,_,_,66.0f3a.61,reg=v1,rm=v2,imm1=0xc,implicit,uses=sse,writes=cpazso
+         mov_i64 rdx,rcx
+         mov_i64 rax,rsi
+         goto_tb $0x0,$0x10",
+    );
+}
+
+#[test]
+fn what_is_read_and_written_stays_a_register() {
+    check(
+        Passes::COPY.with(Passes::DEAD),
+        "mov_i64 rbx,rsi
+         native_i32 ebx,_,eax,_,f2.0f38.f1,reg=inout,rm=in0
+         mov_i64 rcx,rbx
+         goto_tb $0x0,$0x10",
+        "mov_i64 rbx,rsi
+         native_i32 ebx,_,eax,_,f2.0f38.f1,reg=inout,rm=in0
+         mov_i64 rcx,rbx
+         goto_tb $0x0,$0x10",
+    );
+}
