@@ -313,12 +313,14 @@ impl Lower<'_> {
         self.record_selector(seg::CS, offset_of!(CpuState, fpu_cs));
         if let Some(i) = memory {
             let state = self.mem_state(i);
-            let off = self.emit(state.off);
-            let mut op = Op::new(Code::Extu, Width::W64);
-            op.x = self.off_width() as u8;
-            op.a = off;
-            op.d = self.block.temp(Width::W64);
-            let off = self.block.push(op);
+            let mut off = self.emit(state.off);
+            if self.off_width() < Width::W64 {
+                let mut op = Op::new(Code::Extu, Width::W64);
+                op.x = self.off_width() as u8;
+                op.a = off;
+                op.d = self.block.temp(Width::W64);
+                off = self.block.push(op);
+            }
             self.push_st_env(offset_of!(CpuState, fpu_dp), Width::W64, off);
             self.record_selector(state.seg, offset_of!(CpuState, fpu_ds));
         }
