@@ -1,7 +1,8 @@
 //! Where temporaries live: scratch registers while they last, frame slots beyond.
 //!
 //! One forward pass. A temporary gets a register at its first definition and loses it after its last use. When
-//! registers run out, one that no branch or label separates from its uses is spilled to the frame.
+//! registers run out, one that no label separates from its uses is spilled to the frame: no jump can lead past the spill to
+//! a use.
 //!
 //! Guest registers that have no host register of their own live in the state. A scratch register that was loaded from or
 //! stored to such a place goes on holding a copy while nothing better wants it ("kept"): the place is always current, so a
@@ -29,9 +30,9 @@ struct Temp {
     last_use: u32,
     /// Mentions.
     uses: u16,
-    /// A branch or label stands between its first and its last mention.
+    /// A label stands between its first and its last mention.
     crosses: bool,
-    /// Branches and labels before its first mention.
+    /// Labels before its first mention.
     seen: u32,
 }
 
@@ -69,7 +70,7 @@ impl Regs {
             if op.code == Code::InsnStart {
                 continue;
             }
-            seen += u32::from(op.code == Code::Label || op.code.is_branch());
+            seen += u32::from(op.code == Code::Label);
             for v in [op.d, op.e, op.a, op.b, op.c] {
                 if !is_tracked(v) {
                     continue;
