@@ -114,7 +114,7 @@ pub enum ExprKind {
         /// Value of a store.
         value: Option<Box<Expr>>,
     },
-    /// `call!(helper(args))`: helper index in [`Isa::helpers`].
+    /// `call!(helper(args))`: helper index in [`Isa::helpers`](super::Isa::helpers).
     Helper(usize, Vec<Expr>),
     /// `if c { a } else { b }`
     If(Box<Expr>, Box<Expr>, Box<Expr>),

@@ -11,7 +11,7 @@ pub struct Features {
     pub cpuid: u128,
 }
 
-/// A CPUID bit as the tables declare it; its number is its index in [`FEATURES`].
+/// A CPUID bit as the tables declare it; its number is its index in [`super::FEATURES`].
 #[derive(Clone, Copy, Debug)]
 pub struct FeatureInfo {
     /// Name, as `cpuid(…)` gives it.
