@@ -5,6 +5,7 @@
 use std::thread;
 
 use stele_tests::{Bench, Ending, Engine, Snapshot, setup};
+use x86::state::XsaveArea;
 
 /// Rounds of a guest's loop.
 const ROUNDS: u64 = 200;
@@ -41,16 +42,47 @@ const CODE32: &[u8] = &[
     0xD1, 0xC2, 0x01, 0xC2, 0xC3, // rol edx, 1; add edx, eax; ret
 ];
 
+/// 64-bit code, likewise, with sums in a vector register and on the x87 stack.
+const CODE64: &[u8] = &[
+    0x69, 0xC0, 0x6D, 0x4E, 0xC6, 0x41, // imul eax, eax, 41C64E6Dh
+    0x05, 0x39, 0x30, 0x00, 0x00, // add eax, 3039h
+    0x89, 0xC3, // mov ebx, eax
+    0x81, 0xE3, 0xFC, 0x0F, 0x00, 0x00, // and ebx, 0FFCh
+    0x31, 0x83, 0x00, 0x80, 0x00, 0x00, // xor [rbx + 8000h], eax
+    0xFE, 0x04, 0x25, 0x07, 0x40, 0x00, 0x00, // inc byte [4007h]
+    0x66, 0x0F, 0x6E, 0xC0, // movd xmm0, eax
+    0x66, 0x0F, 0xFE, 0xC8, // paddd xmm1, xmm0
+    0xDB, 0x83, 0x00, 0x80, 0x00, 0x00, // fild dword [rbx + 8000h]
+    0xDE, 0xC1, // faddp st(1), st
+    0xE8, 0x04, 0x00, 0x00, 0x00, // call the last line
+    0xF4, // hlt
+    0xE2, 0xC8, // loop to the start
+    0xF4, // hlt
+    0xD1, 0xC2, 0x01, 0xC2, 0xC3, // rol edx, 1; add edx, eax; ret
+];
+
+/// Widths of the guests.
+const GUESTS: [u32; 4] = [16, 64, 32, 64];
+
 fn guest(engine: Engine, bits: u32) -> Bench {
     let mut bench = Bench::new(engine);
     bench.clear();
-    if bits == 16 {
-        setup::real(&mut bench, [0; 6]);
-        bench.poke(START, CODE16);
-    } else {
-        setup::protected(&mut bench, 0);
-        setup::paging(&mut bench, |lin| lin as u32 | 3);
-        bench.poke(START, CODE32);
+    match bits {
+        16 => {
+            setup::real(&mut bench, [0; 6]);
+            bench.poke(START, CODE16);
+        }
+        32 => {
+            setup::protected(&mut bench, 0);
+            setup::paging(&mut bench, |lin| lin as u32 | 3);
+            bench.poke(START, CODE32);
+        }
+        _ => {
+            setup::flat(&mut bench, 64);
+            setup::vectors(&mut bench);
+            bench.cpu_mut().state.fpu.0[XsaveArea::FTW] = 1; // the sum, 0, in ST(0)
+            bench.poke(START, CODE64);
+        }
     }
     let s = &mut bench.cpu_mut().state;
     s.gpr[..4].copy_from_slice(&[u64::from(bits), ROUNDS, 0, 0]);
@@ -84,8 +116,8 @@ fn assert_same(want: &Snapshot, got: &Snapshot, what: &str) {
 #[test]
 fn guests_that_take_turns_do_not_meet() {
     for engine in Engine::ALL {
-        let alone = [16, 32, 16].map(|bits| run_alone(engine, bits));
-        let mut benches = [16, 32, 16].map(|bits| guest(engine, bits));
+        let alone = GUESTS.map(|bits| run_alone(engine, bits));
+        let mut benches = GUESTS.map(|bits| guest(engine, bits));
         for _ in 0..=ROUNDS {
             benches.iter_mut().for_each(turn);
         }
@@ -97,14 +129,14 @@ fn guests_that_take_turns_do_not_meet() {
 
 #[test]
 fn guests_on_threads_do_not_meet() {
-    let reference = [16, 32].map(|bits| run_alone(Engine::Evaluator, bits));
+    let reference = GUESTS.map(|bits| run_alone(Engine::Evaluator, bits));
     let threads: Vec<_> = Engine::ALL
         .into_iter()
-        .flat_map(|engine| [(engine, 16), (engine, 32)])
-        .map(|(engine, bits)| (engine, bits, thread::spawn(move || run_alone(engine, bits))))
+        .flat_map(|engine| (0..GUESTS.len()).map(move |n| (engine, n)))
+        .map(|(engine, n)| (engine, n, thread::spawn(move || run_alone(engine, GUESTS[n]))))
         .collect();
-    for (engine, bits, thread) in threads {
+    for (engine, n, thread) in threads {
         let got = thread.join().expect("the thread's own assertions hold");
-        assert_same(&reference[usize::from(bits == 32)], &got, &format!("{engine:?}, {bits} bits"));
+        assert_same(&reference[n], &got, &format!("{engine:?}, {} bits", GUESTS[n]));
     }
 }

@@ -1,7 +1,7 @@
 //! Stele's side: the same case on an engine of ours, at the same linear addresses with the same rights.
 //!
 //! The processor is in long mode, as the host is; cases run at privilege level 3 in 64-bit or compatibility mode, and every
-//! exception ends at a HLT of level 0 ([`world`]). What the exception frame holds is what the host's kernel would see.
+//! exception ends at a HLT of level 0 (`world`). What the exception frame holds is what the host's kernel would see.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
