@@ -3,7 +3,9 @@
 //! [`Bench`] is the processor, [`setup`] puts it into a mode, [`Snapshot`] is everything a guest could
 //! tell two runs apart by. The three engines of [`Engine::ALL`] must leave equal snapshots (DESIGN rule 11).
 
+pub mod agree;
 mod bench;
+pub mod fuzz;
 pub mod native;
 pub mod program;
 mod rng;

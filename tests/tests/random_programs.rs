@@ -10,117 +10,18 @@ use std::path::Path;
 
 use ir::opt::Passes;
 use stele::vcpu::VcpuConfig;
-use stele_tests::program::{FICKLE, Generator, Rows};
+use stele_tests::agree::{STEP_LIMIT, code_at, compare, evaluate};
+use stele_tests::program::{Generator, Rows};
 use stele_tests::world::{Kind, World};
-use stele_tests::{Bench, Ending, Engine, Rng, Snapshot, setup};
-use x86::cpu::Cpu;
+use stele_tests::{Bench, Engine, Rng};
 use x86::decode::{Features, MAX_LEN, decode};
 use x86::disasm::{Syntax, format};
 use x86::front::code_size;
-use x86::insn::prefix;
 
 /// Programs of a test unless `STELE_PROGRAMS` says otherwise.
 const PROGRAMS: u64 = 1500;
-/// Insns after which a program is taken to be endless.
-const STEP_LIMIT: u32 = 600;
 /// Benches are used for this many programs, so that one program's leavings can trouble the next.
 const BATCH: u64 = 32;
-
-/// Arithmetic flags, as `FlagMask` bits, that are undefined at the moment.
-#[derive(Default)]
-struct Taint {
-    now: u8,
-    /// Before the last insn: a fault takes the insn's effect back.
-    earlier: u8,
-    /// The program depends on what is not defined.
-    is_poisoned: bool,
-    /// The insn before, if it was a repeated one: its place and bytes.
-    repeated: Option<(u64, [u8; MAX_LEN])>,
-}
-
-impl Taint {
-    /// The insn at the instruction pointer is about to run, unless the CPU has stopped.
-    fn before(&mut self, cpu: &mut Cpu) {
-        // When a repeated insn notices that it overwrote itself is not said anywhere.
-        let old = self.repeated.take();
-        self.is_poisoned |= old.is_some_and(|(pc, bytes)| code_at(cpu, pc) != bytes);
-        if cpu.state.halted != 0 || cpu.shutdown {
-            return;
-        }
-        if is_handler(cpu) {
-            self.is_poisoned |= self.now | self.earlier != 0; // an exception pushed them
-        }
-        let (pc, bytes) = (cpu.state.pc, code_at(cpu, cpu.state.pc));
-        let Ok(insn) = decode(&bytes, code_size(cpu.mode()), &Features::ALL) else { return };
-        if insn.prefixes & (prefix::REP | prefix::REPNE) != 0 {
-            self.repeated = Some((pc, bytes));
-        }
-        let row = insn.info();
-        self.is_poisoned |= self.now & row.reads != 0 || FICKLE.contains(&row.name);
-        self.earlier = self.now;
-        self.now = self.now & !row.writes | row.undefined;
-    }
-}
-
-fn is_handler(cpu: &Cpu) -> bool {
-    let handlers = match cpu.is_protected() {
-        true => setup::at::HANDLERS..setup::at::HANDLERS + 0x1000,
-        false => setup::at::REAL_HANDLERS..setup::at::REAL_HANDLERS + 0x100,
-    };
-    handlers.contains(&cpu.lin_pc(cpu.state.pc).0)
-}
-
-/// The bytes at an instruction pointer, without side effects; ones where there is no memory, as the bus reads.
-fn code_at(cpu: &mut Cpu, pc: u64) -> [u8; MAX_LEN] {
-    let mut bytes = [0xFF; MAX_LEN];
-    for (i, byte) in (0..).zip(&mut bytes) {
-        let lin = cpu.lin_pc(pc.wrapping_add(i));
-        if let Some(phys) = cpu.peek_phys(lin)
-            && let Some(off) = cpu.map.ram_offset(phys)
-        {
-            *byte = cpu.ram.read(off, mem::Size::B1).unwrap_or(0) as u8;
-        }
-    }
-    bytes
-}
-
-/// What the evaluator made of a program.
-struct Reference {
-    ending: Ending,
-    snapshot: Snapshot,
-    /// EFLAGS bits that are undefined in the end.
-    undefined: u32,
-    steps: u32,
-}
-
-/// Runs a program on the evaluator; `None` if its outcome says nothing.
-fn evaluate(bench: &mut Bench) -> Option<Reference> {
-    let mut taint = Taint::default();
-    let mut steps = 0;
-    let ending = bench.run_steps(STEP_LIMIT, |cpu| {
-        taint.before(cpu);
-        steps += 1;
-    });
-    if taint.is_poisoned || ending == Ending::Endless {
-        return None;
-    }
-    // A shutdown is a fault that could not be delivered.
-    let mask = if ending == Ending::Shutdown { taint.now | taint.earlier } else { taint.now };
-    let undefined = ir::FlagMask(mask & 63).eflags();
-    Some(Reference { ending, snapshot: bench.snapshot(), undefined, steps })
-}
-
-/// What an engine does otherwise than the evaluator.
-fn compare(reference: &Reference, ending: Ending, mut found: Snapshot) -> Vec<String> {
-    let mut wrong = Vec::new();
-    if ending != reference.ending {
-        wrong.push(format!("ended in {ending:?} instead of {:?}", reference.ending));
-    }
-    let kept = reference.snapshot.eflags & reference.undefined;
-    found.eflags = found.eflags & !reference.undefined | kept;
-    wrong.extend(reference.snapshot.differences(&found));
-    wrong
-}
 
 /// How a program was run, and what came out differently.
 type Found = (VcpuConfig, Vec<String>);
