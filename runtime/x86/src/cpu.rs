@@ -402,6 +402,12 @@ impl Cpu {
         self.flush_jumps();
     }
 
+    /// Forgets every translation but those of global pages (loads of CR3).
+    pub fn flush_local(&mut self) {
+        self.tlb.flush_local();
+        self.flush_jumps();
+    }
+
     /// INVLPG.
     pub fn flush_page(&mut self, lin: Lin) {
         self.tlb.flush_page(lin);

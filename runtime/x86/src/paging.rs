@@ -17,6 +17,7 @@ mod entry {
     pub(super) const A: u64 = 1 << 5;
     pub(super) const D: u64 = 1 << 6;
     pub(super) const PS: u64 = 1 << 7;
+    pub(super) const G: u64 = 1 << 8;
     pub(super) const XD: u64 = 1 << 63;
     /// Reserved in a 2 MiB entry.
     pub(super) const RESERVED_2M: u64 = 0x001F_E000;
@@ -135,7 +136,8 @@ impl Cpu {
         let lin = Lin(lin.0 & self.lin_mask());
         let found = match self.state.cr0 & cr0::PG != 0 {
             false => {
-                Page { phys: lin_page(lin), rights: right::R | right::W | right::X, shift: 12 }
+                let rights = right::R | right::W | right::X;
+                Page { phys: lin_page(lin), rights, shift: 12, is_global: false }
             }
             true => self.walk_checked(lin, need, view)?,
         };
@@ -183,7 +185,8 @@ impl Cpu {
         if !is_write && value & entry::D == 0 {
             rights &= !right::W;
         }
-        Ok(Page { phys: Phys(walk.phys), rights, shift: walk.shift })
+        let is_global = value & entry::G != 0 && self.state.cr4 & cr4::PGE != 0;
+        Ok(Page { phys: Phys(walk.phys), rights, shift: walk.shift, is_global })
     }
 
     /// What a view may do with a page (SDM Vol. 3A, "Determination of Access Rights").

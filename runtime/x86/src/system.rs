@@ -127,7 +127,7 @@ impl Cpu {
         self.state.cr3 = new;
         // The TLB holds one address space.
         if !(keeps && is_same) {
-            self.flush_tlb();
+            self.flush_local();
         }
         Ok(())
     }
@@ -138,7 +138,7 @@ impl Cpu {
         if self.state.cr4 & cr4::PAE != 0 {
             self.pdpte = self.read_pdptes(cr3).unwrap_or_default();
         }
-        self.flush_tlb();
+        self.flush_local();
     }
 
     pub(crate) fn write_cr4(&mut self, v: u64) -> Result<(), Fault> {

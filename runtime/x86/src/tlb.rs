@@ -68,6 +68,8 @@ pub(crate) struct Page {
     pub(crate) rights: u8,
     /// log2 of the size of the guest's page.
     pub(crate) shift: u8,
+    /// A load of CR3 leaves it alone.
+    pub(crate) is_global: bool,
 }
 
 /// A translation remembered for the slow path.
@@ -81,9 +83,12 @@ struct Translation {
     flushes: u64,
     /// Bits of [`right`].
     rights: u8,
+    /// A global page.
+    is_global: bool,
 }
 
-const NO_TRANSLATION: Translation = Translation { lin: !0, phys: 0, flushes: 0, rights: 0 };
+const NO_TRANSLATION: Translation =
+    Translation { lin: !0, phys: 0, flushes: 0, rights: 0, is_global: false };
 /// A jump-cache tag that matches nothing: context number 0 is never given out.
 const NO_JUMP: JumpSlot = JumpSlot { tag: 0, host: 0 };
 
@@ -101,6 +106,8 @@ pub struct View {
     flushes: u64,
     /// Nothing was entered since the last flush.
     is_empty: bool,
+    /// Global pages may be among what was entered.
+    has_global: bool,
 }
 
 const _: () = assert!(std::mem::offset_of!(View, read_tag) == READ_TAG);
@@ -141,7 +148,32 @@ impl View {
             slow: [NO_TRANSLATION; SLOTS],
             flushes: 0,
             is_empty: true,
+            has_global: false,
         })
+    }
+
+    /// Forgets everything.
+    fn flush(&mut self) {
+        if !self.is_empty {
+            self.read_tag = EMPTY_TAGS;
+            self.write_tag = EMPTY_TAGS;
+            self.flushes += 1;
+            self.is_empty = true;
+            self.has_global = false;
+        }
+    }
+
+    /// Forgets everything but global pages.
+    fn flush_local(&mut self) {
+        if !self.has_global {
+            return self.flush();
+        }
+        for i in 0..SLOTS {
+            let t = &self.slow[i];
+            if !(t.is_global && t.flushes == self.flushes) {
+                self.flush_slot(i);
+            }
+        }
     }
 
     fn flush_slot(&mut self, i: usize) {
@@ -195,15 +227,13 @@ impl Tlb {
 
     /// Forgets every translation of all views (not the jump caches: see `Cpu::flush_jumps`).
     pub fn flush(&mut self) {
-        for view in &mut self.views {
-            if !view.is_empty {
-                view.read_tag = EMPTY_TAGS;
-                view.write_tag = EMPTY_TAGS;
-                view.flushes += 1;
-                view.is_empty = true;
-            }
-        }
+        self.views.iter_mut().for_each(|view| view.flush());
         self.largest = 12;
+    }
+
+    /// Forgets every translation but those of global pages.
+    pub fn flush_local(&mut self) {
+        self.views.iter_mut().for_each(|view| view.flush_local());
     }
 
     /// Forgets one page in all views; all of it, if it may be a large one.
@@ -260,7 +290,9 @@ impl Tlb {
             view.flush_slot(i);
         }
         let (lin, phys, flushes) = (lin.page().0, page.phys.page().0, view.flushes);
-        view.slow[i] = Translation { lin, phys, flushes, rights: page.rights };
+        let Page { rights, is_global, .. } = page;
+        view.has_global |= is_global;
+        view.slow[i] = Translation { lin, phys, flushes, rights, is_global };
         view.is_empty = false;
     }
 
@@ -316,7 +348,7 @@ mod tests {
     #[test]
     fn slow_translations_know_writes() {
         let mut tlb = Tlb::default();
-        let page = Page { phys: Phys(0x9000), rights: right::R, shift: 12 };
+        let page = Page { phys: Phys(0x9000), rights: right::R, shift: 12, is_global: false };
         tlb.remember(Lin(0x5000), page, ViewId::User);
         assert_eq!(tlb.recall(Lin(0x5123), right::R, ViewId::User), Some(Phys(0x9123)));
         assert_eq!(tlb.recall(Lin(0x5123), right::W, ViewId::User), None);
@@ -327,14 +359,17 @@ mod tests {
     }
 
     #[test]
-    fn large_pages_go_whole() {
+    fn large_pages_go_whole_and_global_ones_stay() {
         let mut tlb = Tlb::default();
         for (lin, shift) in [(0x40_1000, 21), (0x5F_F000, 21), (0x60_0000, 12)] {
-            let page = Page { phys: Phys(lin), rights: right::R, shift };
+            let page = Page { phys: Phys(lin), rights: right::R, shift, is_global: shift == 21 };
             tlb.remember(Lin(lin), page, ViewId::Supervisor);
         }
+        let found = |tlb: &Tlb, lin| tlb.recall(Lin(lin), right::R, ViewId::Supervisor).is_some();
+        tlb.flush_local();
+        let all = [0x40_1000, 0x5F_F000, 0x60_0000];
+        assert_eq!(all.map(|lin| found(&tlb, lin)), [true, true, false]);
         tlb.flush_page(Lin(0x50_0000));
-        let found = |lin| tlb.recall(Lin(lin), right::R, ViewId::Supervisor).is_some();
-        assert_eq!([found(0x40_1000), found(0x5F_F000), found(0x60_0000)], [false, false, true]);
+        assert_eq!(all.map(|lin| found(&tlb, lin)), [false; 3]);
     }
 }

@@ -149,3 +149,17 @@ fn peek_changes_nothing() {
     assert_eq!(cpu.peek_phys(Lin(0x80_0000)), None);
     assert_eq!(peek4(&cpu, 0x10_2000), 0x20_0007);
 }
+
+#[test]
+fn global_pages_outlive_cr3() {
+    let mut cpu = paged(0x107);
+    cpu.write_cr(4, 0x80).unwrap();
+    assert_eq!((cpu.load(DS, PAGE, 1), cpu.load(DS, 0x5000, 1)), (Ok(0), Ok(0)));
+    poke(&cpu, 0x10_2000, Size::B4, 0);
+    poke(&cpu, TABLE + 4 * 5, Size::B4, 0);
+    cpu.write_cr(3, DIR).unwrap();
+    assert_eq!(cpu.load(DS, PAGE, 1), Ok(0));
+    assert_eq!(cpu.load(DS, 0x5000, 1), Err(Fault::pf(0x5000, 0)));
+    cpu.write_cr(4, 0).unwrap();
+    assert_eq!(cpu.load(DS, PAGE, 1), Err(Fault::pf(PAGE, 0)));
+}
