@@ -41,14 +41,14 @@ pub fn differences(case: &Case, host: &Output, ours: &Output) -> Vec<String> {
     }
     let wide = if case.width == Width::W64 && host.seg[1] == case.seg[1] { 16 } else { 8 };
     let mask = if wide == 16 { u64::MAX } else { 0xFFFF_FFFF };
-    for n in 0..wide {
-        note(GPR[n], host.gpr[n] & mask, ours.gpr[n] & mask);
+    for (n, name) in GPR.iter().enumerate().take(wide) {
+        note(name, host.gpr[n] & mask, ours.gpr[n] & mask);
     }
     note("ip", host.ip & mask, ours.ip & mask);
     let defined = !(IGNORED | undefined_flags(case));
     note("flags", (host.flags & defined).into(), (ours.flags & defined).into());
-    for n in 0..6 {
-        note(SEG[n], selector(host, n), selector(ours, n));
+    for (n, name) in SEG.iter().enumerate() {
+        note(name, selector(host, n), selector(ours, n));
     }
     if case.width == Width::W64 {
         note("fs base", host.bases[0], ours.bases[0]);

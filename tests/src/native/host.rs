@@ -374,8 +374,9 @@ impl<'a> Frame<'a> {
     fn extended_len(&self) -> usize {
         const MAGIC: u32 = 0x4650_5853;
         let area = self.context.uc_mcontext.fpregs.cast::<u8>();
-        // SAFETY: the kernel's frame holds the 512 bytes of FXSAVE in any case.
-        let words = unsafe { *area.add(SOFTWARE).cast::<[u32; 5]>() };
+        let words = area.wrapping_add(SOFTWARE).cast::<[u32; 5]>();
+        // SAFETY: the kernel's frame holds the 512 bytes of FXSAVE in any case, aligned.
+        let words = unsafe { *words };
         if words[0] == MAGIC { words[4] as usize } else { HEADER }
     }
 

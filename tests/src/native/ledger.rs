@@ -164,7 +164,12 @@ pub const ENTRIES: [Entry; 28] = [
         name: "UD0 and UD1 have no ModRM on AMD",
         verdict: Verdict::Open,
         why: "Intel's newer processors fetch ModRM and operand first; AMD raises #UD by the opcode alone.",
-        applies: |k| k.is(&["ud0", "ud1"]) && k.host.vector == UD,
+        applies: |k| {
+            // With a prefix too many, too: then the bytes are no instruction of ours.
+            let is_it = opcode(k.case.code(), k.case.width)
+                .is_some_and(|op| op.map == 1 && matches!(op.byte, 0xFF | 0xB9));
+            is_it && k.host.vector == UD
+        },
     },
     Entry {
         name: "PREFETCH of a register",

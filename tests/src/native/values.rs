@@ -152,7 +152,7 @@ pub(super) fn double(rng: &mut Rng) -> u64 {
     let sign = rng.draw() << 63;
     match rng.below(6) {
         0..=2 => *rng.pick(&SPECIAL) ^ sign,
-        3 => rng.draw() & (1 << 52) - 1 | (0x3F0 + rng.below(0x1F)) << 52 | sign,
+        3 => rng.draw() & ((1 << 52) - 1) | (0x3F0 + rng.below(0x1F)) << 52 | sign,
         4 => ((rng.below(2000) as f64) / 8.0).to_bits() ^ sign,
         _ => rng.draw(),
     }

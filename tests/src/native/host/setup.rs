@@ -1,7 +1,7 @@
 //! What the host needs once: the area at its fixed addresses, local descriptors, handlers, the alternate stack, the timer.
 //
 // UNSAFETY: maps memory at fixed addresses and installs signal handlers.
-#![allow(unsafe_code, reason = "system calls")]
+#![expect(unsafe_code, reason = "system calls")]
 
 use std::arch::asm;
 use std::io;
