@@ -65,8 +65,11 @@ impl Cpu {
             return None;
         }
         let room = if is_down { in_page / bytes + 1 } else { (4096 - in_page) / bytes };
-        let before_wrap =
-            if is_down { off / bytes + 1 } else { (mask - off).saturating_add(1) / bytes };
+        let before_wrap = if is_down {
+            (off / bytes).saturating_add(1)
+        } else {
+            (mask - off).saturating_add(1) / bytes
+        };
         let elements = count.min(room).min(before_wrap);
         // A step traps after each iteration, and a breakpoint wants to see each access.
         let is_stepped = self.state.eflags & crate::flags::TF != 0;
