@@ -152,6 +152,8 @@ impl Trial<'_> {
         assert!(bench.cpu().ram.fill(0, 1 << 20, 0), "the lowest MiB is memory");
         setup::flat(bench, self.case.mode);
         if self.uses(&["x87", "mmx", "sse", "avx"]) {
+            // Before the control word is set: x87 registers are empty.
+            bench.cpu_mut().state.fpu.0.fill(0);
             setup::vectors(bench);
         }
         apply(bench, &self.case.inputs);
