@@ -2,8 +2,8 @@
 
 use ir::{End, exit};
 
-use super::{Vcpu, pc_mask};
 use super::cache::{BlockId, Body};
+use super::{Vcpu, pc_mask};
 
 impl Vcpu {
     /// Runs the insn at the instruction pointer on the evaluator and delivers what it raises, single-step trap included.
