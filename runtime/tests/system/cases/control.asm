@@ -42,7 +42,6 @@ done
         cr 'cr1', LONG, 0, {db 0x0F, 0x20, 0xC8}
         cr 'cr2', LONG, 0x123456789ABCDEF0, {mov cr2, rax}, {mov rbx, cr2}
         cr 'cr3bits', LONG, PML4 | 0x18, {mov cr3, rax}, {mov rbx, cr3}
-        cr 'cr3pcid', LONG, PML4 | (1 << 63), {mov cr3, rax}
         cr 'lmsw', PROT32, 0, {lmsw ax}, {mov ebx, cr0}
         cr 'lmswts', PROT32, 8, {lmsw ax}, {mov ebx, cr0}
         cr 'smsw', PROT32, 0, {smsw eax}

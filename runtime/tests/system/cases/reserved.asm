@@ -31,3 +31,4 @@ done
 %endrep
         cr 'cr0pe', LONG, 0x80010010, {mov cr0, rax}
         cr 'cr0pg', LONG, 0x00010011, {mov cr0, rax}
+        cr 'cr3pcid', LONG, PML4 | (1 << 63), {mov cr3, rax}
