@@ -50,16 +50,19 @@ fn check(accel: &str, rounds: Option<u32>) {
         .arg(&firmware)
         .status()
         .expect("stele starts");
-    let host = Command::new(&program).stdout(Stdio::piped()).spawn().expect("the program starts");
-    let host = BufReader::new(host.stdout.expect("a pipe was asked for")).lines();
+    let mut host =
+        Command::new(&program).stdout(Stdio::piped()).spawn().expect("the program starts");
+    let pipe = host.stdout.take().expect("a pipe was asked for");
+    let lines = BufReader::new(pipe).lines();
     let guest = BufReader::new(fs::File::open(&log).expect("the guest wrote a log")).lines();
     let mut count = 0;
     let mut guest = guest.map(|line| line.expect("plain text"));
-    for line in host.map(|line| line.expect("plain text")) {
+    for line in lines.map(|line| line.expect("plain text")) {
         count += 1;
         let got = guest.next().unwrap_or_default();
         assert_eq!(got, line, "line {count} of the guest ({accel}) differs from the host's");
     }
+    assert!(host.wait().expect("the program ends").success(), "the program failed on the host");
     assert_eq!(guest.next(), None, "the guest wrote more than the host's {count} lines");
     assert_eq!(status.code(), Some(1), "the guest left through the debug exit with value 0");
     eprintln!("{count} lines agree ({accel})");

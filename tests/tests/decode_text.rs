@@ -163,7 +163,7 @@ fn sample(rng: &mut Rng) -> [u8; 15] {
         bytes[1] |= 0xC0;
         if choice & 0x40 != 0 {
             bytes[0] = 0xC4;
-            bytes[1] = bytes[1] & 0xE0 | 1 + (choice >> 8) as u8 % 3;
+            bytes[1] = bytes[1] & 0xE0 | (1 + (choice >> 8) as u8 % 3);
         }
         return bytes;
     }
