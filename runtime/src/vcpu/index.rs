@@ -11,36 +11,33 @@ struct Slot {
 }
 
 const EMPTY: Slot = Slot { hash: 0, id: BlockId::MAX };
-/// A removed block: a search goes on behind it.
-const GONE: Slot = Slot { hash: 0, id: BlockId::MAX - 1 };
 
-/// The table. Its size is a power of two, and a quarter of it is always empty.
+/// The table. Its size is a power of two, and a quarter of it is always empty. Removing closes the gap, so that code that
+/// changes without end leaves nothing behind.
 #[derive(Debug)]
 pub(super) struct Index {
     slots: Vec<Slot>,
     /// Slots that are not empty.
     used: usize,
-    /// Slots that are gone.
-    gone: usize,
 }
 
 impl Index {
     /// A table with room for `blocks` before it grows.
     pub(super) fn with_room(blocks: usize) -> Self {
         let slots = vec![EMPTY; (blocks.max(8) * 4 / 3 + 1).next_power_of_two()];
-        Self { slots, used: 0, gone: 0 }
+        Self { slots, used: 0 }
     }
 
     /// The block of this hash for which `is_it` says yes.
     pub(super) fn find(&self, hash: u32, is_it: impl Fn(BlockId) -> bool) -> Option<BlockId> {
-        let at = self.place(hash, |slot| slot.hash == hash && slot != GONE && is_it(slot.id))?;
+        let at = self.place(hash, |slot| slot.hash == hash && is_it(slot.id))?;
         Some(self.slots[at].id)
     }
 
     /// Adds a block whose key is not in the table.
     pub(super) fn insert(&mut self, hash: u32, id: BlockId) {
         if (self.used + 1) * 4 > self.slots.len() * 3 {
-            self.rebuild();
+            self.grow();
         }
         let mut at = self.start(hash);
         while self.slots[at] != EMPTY {
@@ -59,16 +56,29 @@ impl Index {
 
     /// Removes a block; false if it is not there.
     pub(super) fn remove(&mut self, hash: u32, id: BlockId) -> bool {
-        let Some(at) = self.place(hash, |slot| slot == Slot { hash, id }) else { return false };
-        self.slots[at] = GONE;
-        self.gone += 1;
+        let Some(mut gap) = self.place(hash, |slot| slot == Slot { hash, id }) else {
+            return false;
+        };
+        let mask = self.slots.len() - 1;
+        let mut at = self.next(gap);
+        while self.slots[at] != EMPTY {
+            // A slot may move into the gap unless its search starts behind the gap.
+            let start = self.start(self.slots[at].hash);
+            if at.wrapping_sub(start) & mask >= at.wrapping_sub(gap) & mask {
+                self.slots[gap] = self.slots[at];
+                gap = at;
+            }
+            at = self.next(at);
+        }
+        self.slots[gap] = EMPTY;
+        self.used -= 1;
         true
     }
 
     /// Forgets all.
     pub(super) fn clear(&mut self) {
         self.slots.fill(EMPTY);
-        (self.used, self.gone) = (0, 0);
+        self.used = 0;
     }
 
     fn start(&self, hash: u32) -> usize {
@@ -91,12 +101,9 @@ impl Index {
         None
     }
 
-    /// Without what is gone, and twice as large if that does not make room.
-    fn rebuild(&mut self) {
-        let live = self.used - self.gone;
-        let room = if live * 2 >= self.slots.len() { live * 2 } else { live.max(8) };
-        let old = std::mem::replace(self, Self::with_room(room.max(self.slots.len() / 2)));
-        for slot in old.slots.into_iter().filter(|&slot| slot != EMPTY && slot != GONE) {
+    fn grow(&mut self) {
+        let old = std::mem::replace(self, Self::with_room(self.slots.len()));
+        for slot in old.slots.into_iter().filter(|&slot| slot != EMPTY) {
             self.insert(slot.hash, slot.id);
         }
     }
@@ -134,7 +141,25 @@ mod tests {
             index.insert(id, id);
             assert!(index.remove(id, id));
         }
-        assert!(index.slots.len() <= 64);
-        assert_eq!(index.find(5, |_| true), None);
+        assert_eq!(index.slots.len(), Index::with_room(8).slots.len());
+        assert!(index.slots.iter().all(|&slot| slot == super::EMPTY));
+    }
+
+    #[test]
+    fn removing_keeps_those_behind_within_reach() {
+        let mut index = Index::with_room(8);
+        let last = index.slots.len() as u32 - 1;
+        // All start at the table's last two slots and run over its end.
+        let hashes = [last, last, last - 1, 0, last, 1];
+        for (id, &hash) in (0..).zip(&hashes) {
+            index.insert(hash, id);
+        }
+        for (id, &hash) in (0..).zip(&hashes) {
+            assert!(index.remove(hash, id));
+            for (other, &hash) in (0..).zip(&hashes) {
+                let found = index.find(hash, |n| n == other);
+                assert_eq!(found, (other > id).then_some(other), "after {id} went");
+            }
+        }
     }
 }

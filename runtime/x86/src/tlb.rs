@@ -108,6 +108,10 @@ pub struct View {
     is_empty: bool,
     /// Global pages may be among what was entered.
     has_global: bool,
+    /// Slots that were filled from large pages since the last flush, a bit each.
+    large: [u64; SLOTS / 64],
+    /// Where these lie: a bit for each 2 MiB, modulo 64.
+    regions: u64,
 }
 
 const _: () = assert!(std::mem::offset_of!(View, read_tag) == READ_TAG);
@@ -149,6 +153,8 @@ impl View {
             flushes: 0,
             is_empty: true,
             has_global: false,
+            large: [0; SLOTS / 64],
+            regions: 0,
         })
     }
 
@@ -160,7 +166,37 @@ impl View {
             self.flushes += 1;
             self.is_empty = true;
             self.has_global = false;
+            self.large = [0; SLOTS / 64];
+            self.regions = 0;
         }
+    }
+
+    /// Forgets what large pages of at most 2^`shift` bytes around `lin` have left.
+    fn flush_large(&mut self, lin: Lin, shift: u32) {
+        if self.regions >> (lin.0 >> 21 & 63) & 1 == 0 {
+            return;
+        }
+        for word in 0..SLOTS / 64 {
+            let mut bits = self.large[word];
+            while bits != 0 {
+                let i = word * 64 + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                if self.slow[i].lin >> shift == lin.0 >> shift {
+                    self.flush_slot(i);
+                    self.large[word] &= !(1 << (i % 64));
+                }
+            }
+        }
+    }
+
+    /// Notes that slot `i` holds a part of a page of 2^`shift` bytes around `lin`.
+    fn note_large(&mut self, i: usize, lin: u64, shift: u8) {
+        self.large[i / 64] |= 1 << (i % 64);
+        self.regions |= match shift {
+            21 => 1 << (lin >> 21 & 63),
+            22 => 3 << (lin >> 21 & 62),
+            _ => u64::MAX,
+        };
     }
 
     /// Forgets everything but global pages.
@@ -241,14 +277,7 @@ impl Tlb {
         let shift = u32::from(self.largest);
         for view in &mut self.views {
             view.flush_slot(slot_of(lin));
-            if shift == 12 || view.is_empty {
-                continue;
-            }
-            for i in 0..SLOTS {
-                if view.slow[i].lin >> shift == lin.0 >> shift {
-                    view.flush_slot(i);
-                }
-            }
+            view.flush_large(lin, shift);
         }
     }
 
@@ -293,6 +322,9 @@ impl Tlb {
         let Page { rights, is_global, .. } = page;
         view.has_global |= is_global;
         view.slow[i] = Translation { lin, phys, flushes, rights, is_global };
+        if page.shift > 12 {
+            view.note_large(i, lin, page.shift);
+        }
         view.is_empty = false;
     }
 
