@@ -1,22 +1,4 @@
 ; Control registers, model-specific registers, and instructions that ask for privileges.
-%macro cr 4-*                            ; name, mode, value in rax, instructions
-%assign level 0
-%rep 2
-record %1, %2, level
-reg rax, %3
-%if level == 0
-reg rsp, STACK0
-%endif
-code
-        %rotate 3
-        %rep %0 - 3
-        %1
-        %rotate 1
-        %endrep
-done
-%assign level level + 3
-%endrep
-%endmacro
 ; bits of CR4 that every peer has: QEMU 7.2 hangs on the others
 %define SUPPORTED(b) ((b) < 11 || (b) == 16 || (b) == 17 || (b) == 18 || (b) == 20 || (b) == 21)
 %assign b 0

@@ -1,22 +1,4 @@
 ; Reserved bits of control registers. QEMU 7.2 hangs or loses its way on these: compared with Bochs alone.
-%macro cr 4-*                            ; name, mode, value in rax, instructions
-%assign level 0
-%rep 2
-record %1, %2, level
-reg rax, %3
-%if level == 0
-reg rsp, STACK0
-%endif
-code
-        %rotate 3
-        %rep %0 - 3
-        %1
-        %rotate 1
-        %endrep
-done
-%assign level level + 3
-%endrep
-%endmacro
 %assign b 0
 %rep 32
 %if b != 0
