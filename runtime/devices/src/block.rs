@@ -1,9 +1,16 @@
 //! Block devices behind disk controllers.
 
+use std::collections::BTreeMap;
 use std::io;
 
 /// Bytes per sector.
 pub const SECTOR: usize = 512;
+
+/// Bytes per cluster of contents kept in memory.
+pub const CLUSTER_BYTES: usize = 4096;
+
+/// Contents of a disk that exist only in memory: clusters by number.
+pub type Clusters = BTreeMap<u64, Box<[u8; CLUSTER_BYTES]>>;
 
 /// A disk of 512-byte sectors. Whole sectors only; an error becomes the guest's I/O error.
 pub trait BlockDev: Send {
@@ -18,6 +25,27 @@ pub trait BlockDev: Send {
     /// Must writes be refused?
     fn is_read_only(&self) -> bool {
         false
+    }
+
+    /// For snapshots: shows `each` the contents that exist only in memory, in order of their
+    /// numbers.
+    fn each_cluster(
+        &self,
+        each: &mut dyn FnMut(u64, &[u8; CLUSTER_BYTES]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let _ = each;
+        Ok(())
+    }
+
+    /// Takes such contents in place of those it has. False if it keeps none.
+    fn set_clusters(&mut self, clusters: Clusters) -> bool {
+        clusters.is_empty()
+    }
+
+    /// For snapshots: a text that changes whenever contents outside memory do; `None` if there are
+    /// none. What was written before counts as written.
+    fn stamp(&mut self) -> io::Result<Option<String>> {
+        Ok(None)
     }
 }
 
@@ -64,5 +92,27 @@ impl BlockDev for MemDisk {
     }
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn each_cluster(
+        &self,
+        each: &mut dyn FnMut(u64, &[u8; CLUSTER_BYTES]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        for (n, bytes) in self.bytes.chunks(CLUSTER_BYTES).enumerate() {
+            let mut cluster = [0; CLUSTER_BYTES];
+            cluster[..bytes.len()].copy_from_slice(bytes);
+            each(n as u64, &cluster)?;
+        }
+        Ok(())
+    }
+
+    fn set_clusters(&mut self, clusters: Clusters) -> bool {
+        for (n, bytes) in self.bytes.chunks_mut(CLUSTER_BYTES).enumerate() {
+            match clusters.get(&(n as u64)) {
+                Some(cluster) => bytes.copy_from_slice(&cluster[..bytes.len()]),
+                None => bytes.fill(0),
+            }
+        }
+        true
     }
 }

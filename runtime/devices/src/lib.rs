@@ -27,14 +27,14 @@ pub mod port61;
 pub mod port92;
 pub mod ps2;
 pub mod rtc;
-pub mod state;
 pub mod uart;
 pub mod vga;
 
 #[cfg(test)]
 mod testing;
 
-pub use state::{State, StateError};
+pub use mem::state::{State, StateError};
+pub use mem::{state, state_fields};
 
 use mem::{Dma, IrqLine, Timer};
 

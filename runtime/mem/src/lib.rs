@@ -8,10 +8,12 @@ mod addr;
 mod bus;
 mod physmap;
 mod ram;
+pub mod state;
 mod window;
 
 pub use addr::{Lin, PAGE_SIZE, Phys, Port};
 pub use bus::{Access, Bus, Dma, IrqLine, MmioDevice, Ns, PortDevice, Size, Timer};
 pub use physmap::{PageKind, PhysMap};
 pub use ram::{CODE_LINE, GuestRam, RamError, line_mask};
+pub use state::{State, StateError};
 pub use window::{RamDma, RamWindow};

@@ -1,12 +1,11 @@
 //! Disks behind the IDE drives: raw image files, and an overlay that keeps writes in memory.
 
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use devices::block::{BlockDev, SECTOR};
+use devices::block::{BlockDev, CLUSTER_BYTES, Clusters, SECTOR};
 use rustix::fs::FlockOperation;
 
 /// Why an image could not be used. The message names the file.
@@ -113,24 +112,44 @@ impl BlockDev for RawDisk {
     fn is_read_only(&self) -> bool {
         self.read_only
     }
+
+    fn stamp(&mut self) -> io::Result<Option<String>> {
+        stamp(&self.file).map(Some)
+    }
 }
 
-/// Sectors per overlay cluster: 4 KiB.
-const CLUSTER: u64 = 8;
-const CLUSTER_BYTES: usize = CLUSTER as usize * SECTOR;
+/// Length, time of the last change and a checksum of samples of an image file.
+pub(crate) fn stamp(file: &File) -> io::Result<String> {
+    let about = file.metadata()?;
+    let bytes = io::Seek::seek(&mut &*file, io::SeekFrom::End(0))?;
+    let mut samples = crc32fast::Hasher::new();
+    for n in 0..SAMPLES {
+        let mut sample = [0; SECTOR];
+        let got = file.read_at(&mut sample, bytes / SAMPLES * n)?;
+        samples.update(&sample[..got]);
+    }
+    let (s, ns) = (about.mtime(), about.mtime_nsec());
+    Ok(format!("{bytes} bytes, changed {s}.{ns:09}, sample {:08x}", samples.finalize()))
+}
+
+/// Sectors read for a stamp.
+const SAMPLES: u64 = 32;
+
+/// Sectors per overlay cluster.
+const CLUSTER: u64 = (CLUSTER_BYTES / SECTOR) as u64;
 /// The most clusters kept: 4 GiB. Beyond it the guest's writes fail.
 const MAX_CLUSTERS: usize = 1 << 20;
 
 /// A disk whose writes stay in memory and are gone at the end: QEMU's `-snapshot`.
 pub struct Overlay {
     base: Box<dyn BlockDev>,
-    clusters: BTreeMap<u64, Box<[u8; CLUSTER_BYTES]>>,
+    clusters: Clusters,
 }
 
 impl Overlay {
     /// An overlay over `base`, which is only read.
     pub fn new(base: Box<dyn BlockDev>) -> Self {
-        Self { base, clusters: BTreeMap::new() }
+        Self { base, clusters: Clusters::new() }
     }
 
     /// The cluster's contents, from memory or from below.
@@ -191,6 +210,25 @@ impl BlockDev for Overlay {
     /// Nothing outlives the run, so there is nothing to make durable.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn each_cluster(
+        &self,
+        each: &mut dyn FnMut(u64, &[u8; CLUSTER_BYTES]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.clusters.iter().try_for_each(|(&n, bytes)| each(n, bytes))
+    }
+
+    fn set_clusters(&mut self, clusters: Clusters) -> bool {
+        let fits = clusters.len() <= MAX_CLUSTERS;
+        if fits {
+            self.clusters = clusters;
+        }
+        fits
+    }
+
+    fn stamp(&mut self) -> io::Result<Option<String>> {
+        self.base.stamp()
     }
 }
 

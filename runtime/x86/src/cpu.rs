@@ -97,7 +97,7 @@ const MISC_ENABLE_RESET: u64 = 0x1801;
 
 /// What `jump_ctx` numbers: a translation context.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Context {
+pub(crate) struct Context {
     mode: u32,
     cs_limit: u32,
     cs_base: u64,
@@ -145,11 +145,11 @@ pub struct Cpu {
     pub(crate) msr: crate::msr::Msrs,
     /// Nesting of faults inside task switches.
     pub(crate) delivery_depth: u32,
-    map_generation: u64,
-    mode: Mode,
-    contexts: Vec<(Context, u16)>,
-    last_context: u16,
-    current: Context,
+    pub(crate) map_generation: u64,
+    pub(crate) mode: Mode,
+    pub(crate) contexts: Vec<(Context, u16)>,
+    pub(crate) last_context: u16,
+    pub(crate) current: Context,
 }
 
 impl Cpu {

@@ -22,6 +22,16 @@ const DR6_ONES: u64 = 0xFFFF_0FF0;
 const DR7_ZEROS: u64 = 0xD000;
 const DR7_ONES: u64 = 0x400;
 
+/// DR6 holding `v`.
+pub(crate) const fn debug_status(v: u64) -> u64 {
+    v & DR6_WRITABLE | DR6_ONES
+}
+
+/// DR7 holding `v`.
+pub(crate) const fn debug_control(v: u64) -> u64 {
+    v as u32 as u64 & !DR7_ZEROS | DR7_ONES
+}
+
 /// The enabled breakpoints by kind: bit n = DRn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Armed {
@@ -83,8 +93,8 @@ impl Cpu {
             return Err(Fault::gp(0));
         }
         self.state.dr[i] = match i {
-            6 => v & DR6_WRITABLE | DR6_ONES,
-            7 => v & !DR7_ZEROS | DR7_ONES,
+            6 => debug_status(v),
+            7 => debug_control(v),
             _ => v,
         };
         self.arm_breakpoints(i < 4);

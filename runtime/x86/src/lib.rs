@@ -23,6 +23,7 @@ mod msr;
 pub mod paging;
 pub mod segment;
 pub mod simd;
+mod snapshot;
 pub mod stack;
 pub mod state;
 pub mod strings;

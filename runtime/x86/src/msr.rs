@@ -32,6 +32,31 @@ pub(crate) struct Msrs {
     reported: Vec<u32>,
 }
 
+mem::state_fields!(
+    Msrs,
+    1,
+    [
+        tsc_offset,
+        tsc_adjust,
+        perf,
+        mtrr_var,
+        mtrr_fixed,
+        mtrr_default,
+        mcg_status,
+        banks,
+        debugctl,
+        spec_ctrl,
+        amd,
+        tpr
+    ]
+);
+
+impl Msrs {
+    fn check_state(&mut self) -> Result<(), mem::StateError> {
+        mem::state::ensure(self.tpr < 16, "CR8")
+    }
+}
+
 /// Variable-range MTRR pairs.
 const MTRRS: usize = 8;
 /// Machine-check banks.

@@ -4,7 +4,7 @@ use mem::{PortDevice, Size};
 
 use super::bmdma::BusMasterRegs;
 use super::drive::{BSY, DEVICE_SELECT, DRDY, DRQ, DSC, Drive};
-use crate::block::SECTOR;
+use crate::block::{BlockDev, SECTOR};
 use crate::state::{Field, StateError, ensure};
 use crate::{BusMaster, Wire, state_fields};
 
@@ -125,6 +125,12 @@ impl Channel {
     /// Makes everything the guest wrote durable; for the end of the machine.
     pub fn flush(&mut self) -> std::io::Result<()> {
         self.drives.iter_mut().filter_map(Drive::disk).try_for_each(|disk| disk.flush())
+    }
+
+    /// The disks, by place.
+    pub fn disks(&mut self) -> impl Iterator<Item = (usize, &mut dyn BlockDev)> {
+        let places = self.drives.iter_mut().enumerate();
+        places.filter_map(|(i, drive)| Some((i, drive.disk()?)))
     }
 
     pub(super) fn selected(&mut self) -> &mut Drive {

@@ -9,6 +9,7 @@ mod paging;
 mod privilege;
 mod real;
 mod segments;
+mod snapshot;
 mod strings;
 mod tasks;
 mod vm86;

@@ -1,7 +1,7 @@
-//! Saving and loading of chip state: versioned, little endian, fields in a fixed order.
+//! Saving and loading of the state of chips and CPU: versioned, little endian, fields in a fixed order.
 //!
 //! A chip names its fields once in [`state_fields!`](crate::state_fields); saving and loading
-//! walk the same list, so they cannot disagree. Loaded bytes are untrusted: lengths are checked
+//! walk the same list, so they cannot disagree. The CPU does the same with its registers. Loaded bytes are untrusted: lengths are checked
 //! here, and a chip refuses values its registers could not hold in `check_state`.
 
 use std::collections::VecDeque;
