@@ -8,6 +8,7 @@
 mod args;
 mod catalogue;
 mod cpu;
+mod demo;
 mod devices;
 mod keyval;
 mod messages;

@@ -71,6 +71,13 @@ pub fn load(config: &MachineConfig) -> Result<Images, FirmwareError> {
     Ok(Images { firmware, vga_rom })
 }
 
+/// Is SeaBIOS where Debian's package puts it?
+pub fn is_installed() -> bool {
+    let name = MachineConfig::default().firmware;
+    let Firmware::Search(name) = name else { return true };
+    SYSTEM_DIRS.iter().any(|dir| Path::new(dir).join(&name).is_file())
+}
+
 /// Reads `name`: as a path first, then from `dirs`, then from the system's directories.
 fn read(name: &Path, dirs: &[PathBuf], limit: u64) -> Result<Vec<u8>, FirmwareError> {
     for path in candidates(name, dirs) {

@@ -69,9 +69,10 @@ pub(super) fn usage(option: &clap::Arg) -> String {
 /// The text of `--help`: true because it is made from the options themselves.
 pub(super) fn help(command: &clap::Command) -> String {
     let mut text = String::from(
-        "Usage: stele [OPTIONS] [IMAGE]\n       stele spec show BYTES | spec list | isa --coverage\n\n\
+        "Usage: stele [OPTIONS] [IMAGE]\n       stele demo linux [--arch 64|32] [--disk|--kernel] [-- OPTIONS]\n       stele spec show BYTES | spec list | isa --coverage\n\n\
          An x86 PC, translated by a generated JIT. With no option about the machine itself it runs an\n\
-         embedded demo; -bios bios-256k.bin runs SeaBIOS without a disk.\n",
+         embedded demo; demo linux fetches Debian's kernel with apt and boots it from a disk it builds\n\
+         (cached in target/guests or ~/.cache/stele); -bios bios-256k.bin runs SeaBIOS without a disk.\n",
     );
     let mut heading = None;
     for option in command.get_arguments().filter(|arg| arg.get_long().is_some()) {

@@ -1,14 +1,10 @@
 //! The first words that are not machines: `spec`, `isa`, `demo`. (An image of such a name is given as `./spec`.)
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
-
-use anyhow::Context;
 
 use isa_spec::model::Isa;
 
-use super::{CliError, suggest};
-use crate::{demo, exit};
+use super::{CliError, demo, suggest};
 
 /// A first word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +13,7 @@ pub(super) enum Word {
     Spec,
     /// `isa --coverage`.
     Isa,
-    /// `demo --write DIR`.
+    /// `demo linux`, `demo --write DIR`.
     Demo,
 }
 
@@ -35,8 +31,7 @@ pub(super) fn find(first: &OsStr) -> Option<Word> {
 pub(super) fn run(word: Word, args: &[OsString]) -> Result<u8, CliError> {
     let words: Vec<&str> = args.iter().map(|arg| arg.to_str().unwrap_or_default()).collect();
     match (word, words.as_slice()) {
-        (Word::Demo, ["--write", dir]) => write_demo(Path::new(dir)),
-        (Word::Demo, _) => Err(CliError::usage("usage: stele demo --write DIR")),
+        (Word::Demo, _) => demo::run(args),
         (Word::Spec, ["show", what @ ..]) if !what.is_empty() => spec_show(&what.join(" ")),
         (Word::Spec, ["list"]) => spec_list(),
         (Word::Isa, ["--coverage"]) => coverage(),
@@ -83,12 +78,4 @@ fn spec_list() -> Result<u8, CliError> {
     let rows = x86::decode::ROWS.iter();
     let lines = rows.map(|row| format!("{:<16} {:<12} {}\n", row.opcode, row.mnemonic, row.at));
     Err(CliError::Text(lines.collect()))
-}
-
-fn write_demo(dir: &Path) -> Result<u8, CliError> {
-    for (name, bytes) in [("demo.bin", demo::firmware()), ("demo.img", demo::disk())] {
-        let path = dir.join(name);
-        std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(exit::OK)
 }

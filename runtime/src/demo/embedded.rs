@@ -13,17 +13,13 @@
 use std::arch::global_asm;
 
 global_asm!(
-    include_str!("demo/firmware.s"),
-    include_str!("demo/firmware_video.s"),
-    include_str!("demo/firmware_disk.s"),
+    include_str!("firmware.s"),
+    include_str!("firmware_video.s"),
+    include_str!("firmware_disk.s"),
     options(att_syntax, raw)
 );
 
-global_asm!(
-    include_str!("demo/disk.s"),
-    include_str!("demo/disk_protected.s"),
-    options(att_syntax, raw)
-);
+global_asm!(include_str!("disk.s"), include_str!("disk_protected.s"), options(att_syntax, raw));
 
 unsafe extern "C" {
     static stele_demo_fw: [u8; FIRMWARE_SIZE];
