@@ -1,4 +1,12 @@
-//! What is booted: disk images and dates are checked here, before a machine is built around them.
+//! What is booted: disk images, kernels and dates are checked here, before a machine is built around them.
+
+mod bzimage;
+mod elf;
+pub mod kernel;
+mod multiboot;
+pub mod plan;
+mod pvh;
+pub mod rom;
 
 use std::fs::OpenOptions;
 use std::io::{self, Read};

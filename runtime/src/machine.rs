@@ -21,6 +21,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use crate::board::{Board, BoardError, BoardEvent, DiskError};
+use crate::boot::kernel::KernelError;
 use crate::console::{Input, InputSender, Screen, Stdio};
 use crate::exit;
 use crate::firmware::FirmwareError;
@@ -40,6 +41,9 @@ pub enum MachineError {
     /// No firmware.
     #[error(transparent)]
     Firmware(#[from] FirmwareError),
+    /// A kernel cannot be booted.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
     /// A disk image cannot be used.
     #[error(transparent)]
     Disk(#[from] DiskError),

@@ -3,6 +3,8 @@
 //! Source: QEMU's interface specification "fw_cfg" (the text, not its code). Items are bytes; a
 //! selected item is read from its start, and reads beyond its end give zero.
 
+use std::sync::Arc;
+
 use mem::{Phys, PortDevice, Size};
 
 use crate::state::{StateError, ensure};
@@ -39,7 +41,7 @@ const DMA_MAX: u32 = 1 << 28;
 
 /// The device. Port offset 0 is the selector, 1 the data, 4–11 the DMA address (big endian).
 pub struct FwCfg {
-    items: Vec<(u16, Vec<u8>)>,
+    items: Vec<(u16, Arc<[u8]>)>,
     files: Vec<String>,
     selected: u16,
     offset: u32,
@@ -76,7 +78,8 @@ impl FwCfg {
     }
 
     /// Sets the bytes of a key.
-    pub fn set_item(&mut self, key: u16, bytes: Vec<u8>) {
+    pub fn set_item(&mut self, key: u16, bytes: impl Into<Arc<[u8]>>) {
+        let bytes = bytes.into();
         match self.items.iter_mut().find(|(k, _)| *k == key) {
             Some((_, old)) => *old = bytes,
             None => self.items.push((key, bytes)),
@@ -84,7 +87,7 @@ impl FwCfg {
     }
 
     /// Adds a named file, or replaces it. Names longer than 55 bytes are cut.
-    pub fn add_file(&mut self, name: &str, bytes: Vec<u8>) {
+    pub fn add_file(&mut self, name: &str, bytes: impl Into<Arc<[u8]>>) {
         let index = match self.files.iter().position(|file| file == name) {
             Some(index) => index,
             None => {
@@ -243,7 +246,7 @@ mod tests {
         let mut cfg = FwCfg::new(dma.boxed());
         assert_eq!(cfg.port_read(4, Size::B4), u64::from(u32::from_le_bytes(*b"QEMU")));
         assert_eq!(cfg.port_read(8, Size::B4), u64::from(u32::from_le_bytes(*b" CFG")));
-        cfg.add_file("f", (1..=10).collect());
+        cfg.add_file("f", (1..=10).collect::<Vec<u8>>());
         let mut command = 0x0020_000au32.to_be_bytes().to_vec();
         command.extend(12u32.to_be_bytes());
         command.extend(0x200u64.to_be_bytes());

@@ -72,7 +72,7 @@ impl Chips {
         let irq = |source| signals.irq_wire(source);
         let flag = |which| signals.flag_wire(which);
         let mut fw_cfg = FwCfg::new(Box::new(parts.dma.clone()));
-        guide::fill_fw_cfg(&mut fw_cfg, parts.layout, &config);
+        guide::fill_fw_cfg(&mut fw_cfg, parts.layout, &config)?;
         let mut rtc = Rtc::new(alarms.alarm(Sleeper::Rtc), irq(IrqSource::Rtc), config.rtc_base);
         guide::fill_cmos(&mut rtc, parts.layout, &config);
         let vga = config.vga.then(|| build_vga(parts));

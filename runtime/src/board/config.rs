@@ -5,6 +5,7 @@ use devices::chardev::CharBackend;
 use mem::RamError;
 
 use super::clock::ClockKind;
+use crate::boot::plan::Plan;
 
 /// A board's parts, as objects: files were opened and names resolved before.
 pub struct BoardConfig {
@@ -31,6 +32,8 @@ pub struct BoardConfig {
     pub rtc_base: i64,
     /// What drives virtual time.
     pub clock: ClockKind,
+    /// A kernel for firmware to start first.
+    pub kernel: Option<Plan>,
     /// Boot order: `a` floppy, `c` disk, `d` CD, `n` network.
     pub boot_order: String,
     /// Let firmware offer its boot menu.
@@ -55,6 +58,7 @@ impl Default for BoardConfig {
             debug_exit: None,
             rtc_base: 0,
             clock: ClockKind::Icount,
+            kernel: None,
             boot_order: "cad".to_owned(),
             boot_menu: false,
             nographic: false,
@@ -75,6 +79,9 @@ pub enum BoardError {
     /// Larger than 16 MiB.
     #[error("the video option ROM of {0} bytes is larger than 16 MiB")]
     RomSize(usize),
+    /// The loader's plan is too long.
+    #[error("the kernel is in too many pieces to be loaded")]
+    KernelPieces,
     /// Something else has the port.
     #[error("port {0:#06x} of {1} is already in use")]
     PortTaken(u16, &'static str),

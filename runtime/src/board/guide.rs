@@ -6,8 +6,10 @@
 use devices::fw_cfg::{self, FwCfg};
 use devices::rtc::Rtc;
 
-use super::BoardConfig;
 use super::memory::Layout;
+use super::{BoardConfig, BoardError};
+use crate::boot::plan::Plan;
+use crate::boot::rom;
 
 /// E820 memory type: usable.
 const E820_RAM: u32 = 1;
@@ -15,7 +17,11 @@ const E820_RAM: u32 = 1;
 const SERIAL_CONSOLE_PORT: u16 = 0x3f8;
 
 /// Fills in fw_cfg.
-pub(super) fn fill_fw_cfg(cfg: &mut FwCfg, layout: &Layout, config: &BoardConfig) {
+pub(super) fn fill_fw_cfg(
+    cfg: &mut FwCfg,
+    layout: &Layout,
+    config: &BoardConfig,
+) -> Result<(), BoardError> {
     cfg.set_item(fw_cfg::KEY_RAM_SIZE, config.ram_bytes.to_le_bytes().to_vec());
     let cpus = 1u16.to_le_bytes().to_vec();
     cfg.set_item(fw_cfg::KEY_NB_CPUS, cpus.clone());
@@ -28,11 +34,27 @@ pub(super) fn fill_fw_cfg(cfg: &mut FwCfg, layout: &Layout, config: &BoardConfig
         cfg.add_file("etc/sercon-port", SERIAL_CONSOLE_PORT.to_le_bytes().to_vec());
     }
     for (name, rom) in &config.option_roms {
-        cfg.add_file(&format!("genroms/{name}"), rom.clone());
+        cfg.add_file(&format!("genroms/{name}"), rom.as_slice());
+    }
+    if let Some(plan) = &config.kernel {
+        add_kernel(cfg, plan)?;
     }
     for (name, bytes) in &config.fw_cfg {
-        cfg.add_file(name, bytes.clone());
+        cfg.add_file(name, bytes.as_slice());
     }
+    Ok(())
+}
+
+/// Adds the kernel's items and the ROM that loads it, which comes first in the boot order.
+fn add_kernel(cfg: &mut FwCfg, plan: &Plan) -> Result<(), BoardError> {
+    for item in &plan.items {
+        cfg.set_item(item.key, item.bytes.clone());
+    }
+    cfg.add_file(rom::FILE, rom::image(plan).ok_or(BoardError::KernelPieces)?);
+    let mut order = rom::BOOT_ORDER_LINE.as_bytes().to_vec();
+    order.push(0);
+    cfg.add_file("bootorder", order);
+    Ok(())
 }
 
 /// The RAM entries of the E820 map.

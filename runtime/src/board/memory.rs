@@ -27,6 +27,11 @@ const SHADOW: u64 = 0xc_0000;
 const LEGACY_FIRMWARE: u64 = 0xe_0000;
 const VRAM_BYTES: u64 = 16 * MIB;
 
+/// How much of `ram_bytes` of guest memory lies below 4 GiB.
+pub fn low_ram(ram_bytes: u64) -> u64 {
+    ram_bytes.min(LOW_RAM_MAX)
+}
+
 /// A part of guest RAM's offset space.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Part {
@@ -75,7 +80,7 @@ impl Layout {
             part
         };
         let rom_len = if rom == 0 { 0 } else { (rom as u64).next_power_of_two().max(PAGE_SIZE) };
-        let low_ram = ram.min(LOW_RAM_MAX);
+        let low_ram = low_ram(ram);
         Ok(Self {
             low_ram,
             high_ram: ram - low_ram,

@@ -28,6 +28,7 @@ mod snapshot;
 pub use clock::ClockKind;
 pub use config::{BoardConfig, BoardError, BoardEvent};
 pub use disk::{DiskError, Overlay, RawDisk};
+pub use memory::low_ram;
 pub use snapshot::SnapshotError;
 
 use std::sync::Arc;

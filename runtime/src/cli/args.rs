@@ -44,6 +44,16 @@ pub struct Args {
     #[arg(long, help_heading = "Disks")]
     pub snapshot: bool,
 
+    /// kernel: bzImage, PVH or multiboot ELF
+    #[arg(long, value_name = "FILE", help_heading = "Kernel")]
+    pub kernel: Option<PathBuf>,
+    /// initial RAM disk; multiboot modules: 'FILE ARGS,FILE ARGS'
+    #[arg(long, value_name = "FILE", help_heading = "Kernel")]
+    pub initrd: Option<String>,
+    /// the kernel's command line
+    #[arg(long, value_name = "LINE", help_heading = "Kernel")]
+    pub append: Option<String>,
+
     /// memory, MiB or with suffix K M G
     #[arg(long = "m", value_name = "SIZE", help_heading = "Machine")]
     pub memory: Option<String>,
@@ -53,7 +63,7 @@ pub struct Args {
     /// number of CPUs: 1
     #[arg(long, value_name = "N", help_heading = "Machine")]
     pub smp: Option<String>,
-    /// machine type, also -M: pc
+    /// machine type, also -M: pc; kernel-entry=16|32|64 of a bzImage
     #[arg(long, alias = "M", value_name = "TYPE", help_heading = "Machine")]
     pub machine: Option<String>,
     /// tcg or jit (the JIT), interp (the reference evaluator)

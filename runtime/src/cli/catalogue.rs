@@ -4,9 +4,6 @@ use std::fmt::Write;
 
 /// QEMU options that scripts carry and Stele has not got, with what to say beyond "not supported yet".
 const NOT_YET: &[(&str, &str)] = &[
-    ("kernel", ": boot a disk image"),
-    ("initrd", ""),
-    ("append", ""),
     ("enable-kvm", ": Stele translates, it does not virtualise"),
     ("vnc", ""),
     ("spice", ""),

@@ -7,6 +7,7 @@ use ir::opt::Passes;
 use super::cpu::cpu;
 use super::keyval::{KeyVals, parse_size};
 use super::{Args, CliError, devices, suggest};
+use crate::boot::kernel::{EntryMode, KernelConfig};
 use crate::log::{self, LogConfig};
 use crate::machine::{Accel, Display, DriveConfig, DriveSource, Firmware, MachineConfig, RtcBase};
 use crate::{boot, demo};
@@ -31,6 +32,7 @@ pub(super) fn resolve(args: &Args) -> Result<MachineConfig, CliError> {
     };
     config.ram_bytes = memory(args)?;
     cpu(args, &mut config)?;
+    kernel(args, &mut config)?;
     machine(args, &mut config)?;
     clock(args, &mut config)?;
     boot_order(args, &mut config)?;
@@ -136,10 +138,11 @@ fn machine(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
             return Err(CliError::usage(format!("-machine {kind} is not supported, only pc")));
         }
         accel = accel.or(kv.take("accel"));
+        kernel_entry(&mut kv, &mut config.kernel)?;
         for quiet in ["usb", "vmport", "dump-guest-core", "mem-merge"] {
             kv.take(quiet);
         }
-        kv.finish(&["type", "accel"])?;
+        kv.finish(&["type", "accel", "kernel-entry"])?;
     }
     let Some(text) = accel else { return Ok(()) };
     let mut kv = KeyVals::parse("-accel", "accel", &text);
@@ -151,6 +154,42 @@ fn machine(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
     };
     kv.take("thread");
     kv.finish(&["thread"])
+}
+
+fn kernel(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
+    let Some(path) = &args.kernel else {
+        return match (&args.initrd, &args.append) {
+            (None, None) => Ok(()),
+            _ => Err(CliError::usage("-initrd, -append: there is no -kernel they belong to")),
+        };
+    };
+    config.kernel = Some(KernelConfig {
+        kernel: path.clone(),
+        initrd: args.initrd.clone(),
+        append: args.append.clone().unwrap_or_default(),
+        ..KernelConfig::default()
+    });
+    Ok(())
+}
+
+/// `-machine kernel-entry=16|32|64`.
+fn kernel_entry(kv: &mut KeyVals, kernel: &mut Option<KernelConfig>) -> Result<(), CliError> {
+    let Some(text) = kv.take("kernel-entry") else { return Ok(()) };
+    let entry = match text.as_str() {
+        "16" => EntryMode::Bits16,
+        "32" => EntryMode::Bits32,
+        "64" => EntryMode::Bits64,
+        _ => {
+            return Err(CliError::usage(format!(
+                "-machine: kernel-entry={text} is not 16, 32 or 64"
+            )));
+        }
+    };
+    match kernel {
+        Some(kernel) => kernel.entry = entry,
+        None => return Err(CliError::usage("-machine: kernel-entry without -kernel")),
+    }
+    Ok(())
 }
 
 fn clock(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {

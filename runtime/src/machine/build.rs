@@ -16,7 +16,8 @@ use super::alarm::{Alarm, Bell};
 use super::bus::{Link, SharedBoard};
 use super::icount::Icount;
 use super::{CharTarget, DriveConfig, DriveSource, Machine, MachineConfig, MachineError, RtcBase};
-use crate::board::{Board, BoardConfig, ClockKind, Overlay, RawDisk};
+use crate::board::{self, Board, BoardConfig, ClockKind, Overlay, RawDisk};
+use crate::boot::kernel;
 use crate::console::{self, Stdio, Wake};
 use crate::firmware;
 use crate::log::{Items, Log};
@@ -91,6 +92,9 @@ impl Machine {
 
 fn board_config(config: &MachineConfig, stdio: &Stdio) -> Result<BoardConfig, MachineError> {
     let images = firmware::load(config)?;
+    let low_ram = board::low_ram(config.ram_bytes);
+    let kernel =
+        config.kernel.as_ref().map(|k| kernel::load(k, low_ram, config.vga)).transpose()?;
     let mut drives = [const { None }; 4];
     for drive in &config.drives {
         if let Some(place) = drives.get_mut(drive.slot) {
@@ -118,6 +122,7 @@ fn board_config(config: &MachineConfig, stdio: &Stdio) -> Result<BoardConfig, Ma
         debug_exit: config.debug_exit,
         rtc_base: rtc_base(config.rtc, config.icount_shift.is_some()),
         clock: if config.icount_shift.is_some() { ClockKind::Icount } else { ClockKind::Host },
+        kernel,
         boot_order: config.boot_order.clone(),
         boot_menu: config.boot_menu,
         nographic: config.nographic,

@@ -7,6 +7,7 @@ use devices::chardev::BufferChar;
 use ir::opt::Passes;
 use x86::cpuid::Model;
 
+use crate::boot::kernel::KernelConfig;
 use crate::log::LogConfig;
 
 /// Everything [`Machine::new`](super::Machine::new) needs. [`Default`] is a PC with 128 MiB, the default firmware
@@ -23,6 +24,8 @@ pub struct MachineConfig {
     pub vga: bool,
     /// IDE disks.
     pub drives: Vec<DriveConfig>,
+    /// A kernel to start without a boot loader.
+    pub kernel: Option<KernelConfig>,
     /// Boot order, QEMU's letters.
     pub boot_order: String,
     /// Let SeaBIOS offer its boot menu.
@@ -67,6 +70,7 @@ impl Default for MachineConfig {
             firmware_dirs: Vec::new(),
             vga: true,
             drives: Vec::new(),
+            kernel: None,
             boot_order: "cad".into(),
             boot_menu: false,
             serial: Vec::new(),

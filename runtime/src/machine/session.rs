@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use super::{CharTarget, Display, Exit, Machine, MachineConfig, MachineError};
+use crate::boot::kernel::lacks_console;
 use crate::console::{self, Screen};
 use crate::terminal::Raw;
 
@@ -12,6 +13,7 @@ use crate::terminal::Raw;
 /// The host refused a file, memory or the terminal.
 pub fn run(config: MachineConfig) -> Result<u8, MachineError> {
     let mut machine = Machine::new(&config)?;
+    hint_console(&config);
     console::catch_signals(machine.input()).map_err(MachineError::Terminal)?;
     let raw = attach(&mut machine, &config)?;
     let exit = machine.run();
@@ -28,6 +30,20 @@ pub fn run(config: MachineConfig) -> Result<u8, MachineError> {
         eprintln!("stele: triple fault near {cs:04x}:{ip:08x}, and -no-reboot");
     }
     Ok(exit.code())
+}
+
+/// A Linux kernel without `console=` writes to the VGA card: say so if nobody can see it.
+fn hint_console(config: &MachineConfig) {
+    let is_serial = config.serial.iter().any(|target| matches!(target, CharTarget::Stdio));
+    if config.display != Display::Tty
+        && is_serial
+        && config.kernel.as_ref().is_some_and(lacks_console)
+    {
+        eprintln!(
+            "stele: the kernel will write to the VGA card, which is not shown: -append \"console=ttyS0\" \
+             makes it use the serial port"
+        );
+    }
 }
 
 /// Starts the console threads and puts the terminal into raw mode, as far as the configuration asks.
