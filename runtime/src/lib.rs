@@ -9,5 +9,6 @@ pub mod exit;
 pub mod firmware;
 pub mod log;
 pub mod machine;
+pub mod snapshot;
 pub mod terminal;
 pub mod vcpu;

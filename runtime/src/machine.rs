@@ -11,6 +11,7 @@ mod bus;
 mod config;
 mod icount;
 mod session;
+mod snapshot;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -65,6 +66,9 @@ pub enum MachineError {
     /// The terminal refuses.
     #[error("cannot use the terminal")]
     Terminal(#[source] io::Error),
+    /// A snapshot cannot be saved or loaded.
+    #[error(transparent)]
+    Snapshot(#[from] crate::snapshot::SnapshotError),
     /// What the guest wrote could not be made durable.
     #[error("cannot write the guest's changes to its disk")]
     Flush(#[source] io::Error),
@@ -125,6 +129,7 @@ pub struct Machine {
     redraw_at: Instant,
     no_reboot: bool,
     no_shutdown: bool,
+    snapshots: crate::snapshot::Store,
 }
 
 impl Machine {

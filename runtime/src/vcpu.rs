@@ -163,8 +163,9 @@ impl Vcpu {
     }
     /// Drops everything derived: after loading a state.
     pub fn state_changed(&mut self) {
-        self.core.cpu.flush_tlb();
-        self.core.cpu.sync_mode();
+        self.core.cpu.ram.take_dirty_code();
+        self.core.cpu.state_loaded();
+        self.core.pending = None;
         self.flush_cache();
     }
 

@@ -27,6 +27,11 @@ pub trait BlockDev: Send {
         false
     }
 
+    /// Do the guest's writes stay in memory?
+    fn is_volatile(&self) -> bool {
+        false
+    }
+
     /// For snapshots: shows `each` the contents that exist only in memory, in order of their
     /// numbers.
     fn each_cluster(
@@ -37,7 +42,7 @@ pub trait BlockDev: Send {
         Ok(())
     }
 
-    /// Takes such contents in place of those it has. False if it keeps none.
+    /// Takes such contents in place of those it has. False if it keeps none, or not as many.
     fn set_clusters(&mut self, clusters: Clusters) -> bool {
         clusters.is_empty()
     }
@@ -92,6 +97,10 @@ impl BlockDev for MemDisk {
     }
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn is_volatile(&self) -> bool {
+        true
     }
 
     fn each_cluster(

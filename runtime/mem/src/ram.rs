@@ -17,11 +17,13 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, SeekFrom};
+use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::{PAGE_SIZE, Size};
 
@@ -60,10 +62,13 @@ pub enum RamError {
 /// The guest's memory. Shared by CPU, board and DMA as `Arc<GuestRam>`.
 pub struct GuestRam {
     /// Invariant: `map` covers exactly `len` readable and writable bytes for the whole life of
-    /// `self`; the file is sealed against resizing, so no access inside can fault.
+    /// `self`. The file is sealed against resizing, so no access inside can fault; a snapshot shown
+    /// instead is long enough when it is mapped.
     map: MmapRaw,
     len: u64,
     file: File,
+    /// `map` shows a snapshot's file, not `file`.
+    is_image: AtomicBool,
     code_lines: Box<[AtomicU64]>,
     /// Pages written over code since the last `take_dirty_code`, each once.
     dirty: Mutex<BTreeSet<u64>>,
@@ -89,6 +94,7 @@ impl GuestRam {
             map,
             len,
             file,
+            is_image: AtomicBool::new(false),
             code_lines: (0..pages).map(|_| AtomicU64::new(0)).collect(),
             dirty: Mutex::new(BTreeSet::new()),
             has_dirty: AtomicBool::new(false),
@@ -106,9 +112,49 @@ impl GuestRam {
         self.len == 0
     }
 
-    /// The memory file, for snapshots and for a second view of the same bytes.
-    pub fn file(&self) -> &File {
-        &self.file
+    /// The next bytes from `from` on that may be other than zero: whole pages, and not all there are.
+    /// For going through a large memory that was hardly used.
+    pub fn next_used(&self, from: u64) -> Option<Range<u64>> {
+        if from >= self.len {
+            return None;
+        }
+        if self.is_image.load(Relaxed) {
+            return Some(from..self.len);
+        }
+        let seek = |to| rustix::fs::seek(&self.file, to);
+        let start = match seek(SeekFrom::Data(from)) {
+            Ok(at) => at.max(from),
+            Err(rustix::io::Errno::NXIO) => return None,
+            Err(_) => return Some(from..self.len),
+        };
+        let end = seek(SeekFrom::Hole(start)).unwrap_or(self.len).min(self.len);
+        Some(start..end.max(start + 1))
+    }
+
+    /// Shows `file`'s bytes from `offset` on in place of all memory, at the same host addresses. They are
+    /// mapped copy-on-write: read when they are first used, and what the guest writes never
+    /// reaches the file. Nobody may shorten the file meanwhile: the host ends a process that
+    /// reads what is gone. Code lines stay: the caller drops translated code.
+    ///
+    /// # Errors
+    /// The file is too short, or the host refuses; memory is then as before.
+    pub fn show_image(&self, file: &File, offset: u64) -> std::io::Result<()> {
+        let end = offset.checked_add(self.len);
+        if !offset.is_multiple_of(PAGE_SIZE) || end.is_none_or(|end| metadata_len(file) < Some(end))
+        {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        let (read_write, private) =
+            (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::FIXED);
+        let at = self.map.as_mut_ptr().cast();
+        // SAFETY: exactly the mapping that `self` owns is replaced, by one of equal extent and rights; all
+        // accesses go by raw pointers and are atomic, so that nobody holds a reference.
+        unsafe { rustix::mm::mmap(at, self.map.len(), read_write, private, file, offset)? };
+        // What was there is not seen any more: its memory goes back to the host.
+        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let _ = rustix::fs::fallocate(&self.file, punch, 0, self.len);
+        self.is_image.store(true, Relaxed);
+        Ok(())
     }
 
     /// Reads `size` bytes, little endian; `None` if any of them lies outside.
@@ -308,6 +354,10 @@ pub const fn line_mask(page_offset: u64, n: u64) -> u64 {
     (u64::MAX << first) & (u64::MAX >> (63 - last))
 }
 
+fn metadata_len(file: &File) -> Option<u64> {
+    file.metadata().ok().map(|about| about.len())
+}
+
 /// A memory file of `len` bytes whose size is sealed.
 fn create_memfd(len: u64) -> std::io::Result<File> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
@@ -378,6 +428,29 @@ unsafe fn store(p: *mut u8, size: Size, value: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_is_shown_and_never_written() {
+        let ram = GuestRam::new(4 * PAGE_SIZE).unwrap();
+        assert_eq!(ram.next_used(0), None);
+        ram.write(PAGE_SIZE + 8, Size::B8, 7);
+        let place = ram.page_ptr(PAGE_SIZE).unwrap();
+        assert_eq!(ram.next_used(0), Some(PAGE_SIZE..2 * PAGE_SIZE));
+        let file = create_memfd(5 * PAGE_SIZE).unwrap();
+        let write = |value: u8| rustix::io::pwrite(&file, &[value; 8], 2 * PAGE_SIZE).unwrap();
+        write(9);
+        assert!(ram.show_image(&file, 2 * PAGE_SIZE).is_err());
+        assert_eq!(ram.read(PAGE_SIZE + 8, Size::B8), Some(7));
+        ram.show_image(&file, PAGE_SIZE).unwrap();
+        assert_eq!(ram.page_ptr(PAGE_SIZE), Some(place));
+        assert_eq!(ram.read(PAGE_SIZE, Size::B1), Some(9));
+        assert_eq!(ram.read(PAGE_SIZE + 8, Size::B8), Some(0));
+        assert_eq!(ram.next_used(PAGE_SIZE), Some(PAGE_SIZE..4 * PAGE_SIZE));
+        ram.write(PAGE_SIZE, Size::B1, 3);
+        let mut back = [0];
+        rustix::io::pread(&file, &mut back, 2 * PAGE_SIZE).unwrap();
+        assert_eq!(back, [9]);
+    }
 
     #[test]
     fn scalar_accesses_are_little_endian_and_checked() {

@@ -142,6 +142,11 @@ impl Alarms {
         Box::new(Slot { alarms: self.clone(), index: sleeper as usize })
     }
 
+    /// Switches all off.
+    pub(super) fn disarm(&self) {
+        self.deadlines.iter().for_each(|deadline| deadline.store(DISARMED, Relaxed));
+    }
+
     /// The earliest deadline.
     pub(super) fn next(&self) -> Option<Ns> {
         let next = self.deadlines.iter().map(|d| d.load(Relaxed)).min().unwrap_or(DISARMED);

@@ -103,6 +103,11 @@ impl Signals {
         true
     }
 
+    /// What is saved of the wires that are no interrupts: A20 gate, reset, power-off.
+    pub(super) fn flags(&self) -> [&AtomicBool; 3] {
+        [&self.a20, &self.reset, &self.power_off]
+    }
+
     fn drive(&self, bit: u32, irq: u8, high: bool) {
         let old = self.sources.load(Relaxed);
         let new = if high { old | bit } else { old & !bit };

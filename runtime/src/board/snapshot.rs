@@ -1,10 +1,11 @@
 //! Saving and loading the chips' state. Guest memory and the CPU are the caller's.
 //!
-//! Format: magic, format version, virtual time, wires; then per chip a length and the chip's own
-//! versioned bytes, in a fixed order. The board loaded into has the same parts as the one saved.
+//! Format: magic, format version, virtual time, wires; then per chip its name, a length and the
+//! chip's own versioned bytes. The board loaded into has the same parts as the one saved.
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use devices::block::BlockDev;
 use devices::state::Field;
 use devices::{State, StateError};
 
@@ -12,10 +13,10 @@ use super::Board;
 use super::chips::Chips;
 
 const MAGIC: [u8; 8] = *b"STELEBRD";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Why a saved board was refused. The board is then in no useful state: reset it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SnapshotError {
     /// These are not the bytes of a saved board.
     #[error("this is not a saved board")]
@@ -26,8 +27,8 @@ pub enum SnapshotError {
     /// A chip refused its part.
     #[error("saved state of chip {chip} is unusable")]
     Chip {
-        /// Its number in the order of saving.
-        chip: usize,
+        /// Its name.
+        chip: String,
         /// Why.
         #[source]
         source: StateError,
@@ -37,47 +38,101 @@ pub enum SnapshotError {
     Frame(#[from] StateError),
 }
 
-/// The chips in the order of saving.
-fn parts(c: &mut Chips) -> Vec<&mut dyn State> {
-    let mut all: Vec<&mut dyn State> = vec![
-        &mut c.port61,
-        &mut c.i8042,
-        &mut c.rtc,
-        &mut c.dma_pages,
-        &mut c.port92,
-        &mut c.fpu_error,
-        &mut c.pci_address,
-        &mut c.host_bridge,
-        &mut c.isa,
-        &mut c.ide,
-        &mut c.acpi_pm,
-        &mut c.fw_cfg,
-        &mut c.debug_exit,
-        &mut c.pit,
+/// A chip and the name it is saved under.
+type Named<'a> = (String, &'a mut dyn State);
+
+/// The interrupt controllers. They are loaded last: they say what they saw of the wires that other
+/// chips drive while these are loaded.
+fn controllers(c: &mut Chips) -> Vec<Named<'_>> {
+    vec![("pic".to_owned(), &mut c.pic)]
+}
+
+/// The other chips.
+fn parts(c: &mut Chips) -> Vec<Named<'_>> {
+    let single: Vec<(&str, &mut dyn State)> = vec![
+        ("port61", &mut c.port61),
+        ("i8042", &mut c.i8042),
+        ("rtc", &mut c.rtc),
+        ("dma-pages", &mut c.dma_pages),
+        ("port92", &mut c.port92),
+        ("fpu-error", &mut c.fpu_error),
+        ("pci-address", &mut c.pci_address),
+        ("i440fx", &mut c.host_bridge),
+        ("piix3", &mut c.isa),
+        ("ide", &mut c.ide),
+        ("acpi-pm", &mut c.acpi_pm),
+        ("fw-cfg", &mut c.fw_cfg),
+        ("debug-exit", &mut c.debug_exit),
+        ("pit", &mut c.pit),
     ];
-    all.extend(c.dma.iter_mut().map(|chip| chip as &mut dyn State));
-    all.extend(c.serial.iter_mut().flatten().map(|chip| chip as &mut dyn State));
-    all.extend(c.vga.iter_mut().map(|chip| chip as &mut dyn State));
+    let mut all: Vec<Named<'_>> =
+        single.into_iter().map(|(name, chip)| (name.to_owned(), chip)).collect();
+    all.extend(numbered("dma", c.dma.iter_mut().map(Some)));
+    all.extend(numbered("serial", c.serial.iter_mut().map(Option::as_mut)));
+    all.extend(c.vga.iter_mut().map(|chip| ("vga".to_owned(), chip as &mut dyn State)));
     all
 }
 
+/// Saves chips.
+fn put_all(chips: Vec<Named<'_>>, out: &mut Vec<u8>) {
+    for (name, chip) in chips {
+        name.into_bytes().put(out);
+        chip.save().put(out);
+    }
+}
+
+/// Loads chips, which were saved in this order.
+fn take_all(chips: Vec<Named<'_>>, input: &mut &[u8]) -> Result<(), SnapshotError> {
+    for (name, chip) in chips {
+        let (mut found, mut state) = (Vec::new(), Vec::new());
+        found.take(input)?;
+        state.take(input)?;
+        if found != name.as_bytes() {
+            return Err(SnapshotError::Parts);
+        }
+        chip.load(&state).map_err(|source| SnapshotError::Chip { chip: name, source })?;
+    }
+    Ok(())
+}
+
+/// Chips of one kind, by the numbers of their places.
+fn numbered<'a, T: State + 'a>(
+    name: &'static str,
+    places: impl Iterator<Item = Option<&'a mut T>> + 'a,
+) -> impl Iterator<Item = Named<'a>> {
+    let present = places.enumerate().filter_map(|(i, chip)| Some((i, chip?)));
+    present.map(move |(i, chip)| (format!("{name}{i}"), chip as &mut dyn State))
+}
+
 impl Board {
+    /// What is saved, by name: two boards of equal parts can take each other's state.
+    pub fn part_names(&mut self) -> Vec<String> {
+        let mut names: Vec<_> = parts(&mut self.chips).into_iter().map(|(name, _)| name).collect();
+        names.extend(controllers(&mut self.chips).into_iter().map(|(name, _)| name));
+        names
+    }
+
+    /// The disks, by the names of their places.
+    pub fn disks(&mut self) -> Vec<(String, &mut dyn BlockDev)> {
+        let channels = self.chips.ide.channels.iter_mut().enumerate();
+        let disks = channels.flat_map(|(channel, c)| c.disks().map(move |d| (channel, d)));
+        disks.map(|(channel, (i, disk))| (format!("ide{channel}-{i}"), disk)).collect()
+    }
+
     /// The state of all chips and of virtual time.
     pub fn save(&mut self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
         VERSION.put(&mut out);
         self.now().put(&mut out);
-        self.a20.put(&mut out);
-        self.chips.pic.save().put(&mut out);
-        let chips = parts(&mut self.chips);
-        (chips.len() as u32).put(&mut out);
-        for chip in chips {
-            chip.save().put(&mut out);
+        for flag in self.signals.flags() {
+            flag.load(Relaxed).put(&mut out);
         }
+        put_all(parts(&mut self.chips), &mut out);
+        put_all(controllers(&mut self.chips), &mut out);
         out
     }
 
-    /// Takes the state of all chips and of virtual time. The caller has loaded guest memory.
+    /// Takes the state of all chips and of virtual time. Alarms that no chip arms are off.
     ///
     /// # Errors
     /// The bytes are no saved board, or one of other parts, or damaged.
@@ -85,32 +140,23 @@ impl Board {
         let rest = bytes.strip_prefix(&MAGIC).ok_or(SnapshotError::Magic)?;
         let input = &mut &*rest;
         devices::state::take_version(input, VERSION)?;
-        let (mut now, mut a20, mut count) = (0u64, false, 0u32);
-        let mut pic = Vec::new();
+        let (mut now, mut flags) = (0u64, [false; 3]);
         now.take(input)?;
-        a20.take(input)?;
-        pic.take(input)?;
-        count.take(input)?;
+        flags.take(input)?;
         self.time.restore(self.alarms.clock(), now);
-        let chips = parts(&mut self.chips);
-        if chips.len() != count as usize {
-            return Err(SnapshotError::Parts);
+        self.alarms.disarm();
+        take_all(parts(&mut self.chips), input)?;
+        // Chips drove their wires while they were loaded; what was saved of these holds.
+        for (flag, high) in self.signals.flags().into_iter().zip(flags) {
+            flag.store(high, Relaxed);
         }
-        for (i, chip) in chips.into_iter().enumerate() {
-            let mut state = Vec::new();
-            state.take(input)?;
-            chip.load(&state).map_err(|source| SnapshotError::Chip { chip: i, source })?;
-        }
+        self.remap();
+        self.settle_all();
+        take_all(controllers(&mut self.chips), input)?;
+        self.settle_all();
         if !input.is_empty() {
             return Err(StateError::Trailing(input.len()).into());
         }
-        self.signals.a20.store(a20, Relaxed);
-        self.remap();
-        // Loading drove the wires; the controllers' own state comes last and says what they saw.
-        self.settle_all();
-        let load = self.chips.pic.load(&pic);
-        load.map_err(|source| SnapshotError::Chip { chip: usize::MAX, source })?;
-        self.settle_all();
         Ok(())
     }
 }

@@ -96,6 +96,9 @@ pub struct Args {
     /// a reset ends the run (a triple fault: exit code 3)
     #[arg(long, help_heading = "Machine")]
     pub no_reboot: bool,
+    /// go on from a snapshot: its name, or its file's path
+    #[arg(long, value_name = "NAME", help_heading = "Machine")]
+    pub loadvm: Option<String>,
     /// stay after the guest's power-off
     #[arg(long, help_heading = "Machine")]
     pub no_shutdown: bool,

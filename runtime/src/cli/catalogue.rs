@@ -12,7 +12,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("qmp", ""),
     ("mon", ""),
     ("readconfig", ""),
-    ("loadvm", ""),
     ("incoming", ""),
     ("daemonize", ""),
     ("pidfile", ""),

@@ -25,6 +25,7 @@ pub(super) fn resolve(args: &Args) -> Result<MachineConfig, CliError> {
         firmware_dirs: args.library.clone(),
         no_reboot: args.no_reboot,
         no_shutdown: args.no_shutdown,
+        loadvm: args.loadvm.clone(),
         name: args.name.clone().unwrap_or_default(),
         passes: passes(args)?,
         nographic: args.nographic,

@@ -86,6 +86,7 @@ impl Machine {
             redraw_at: Instant::now(),
             no_reboot: config.no_reboot,
             no_shutdown: config.no_shutdown,
+            snapshots: config.snapshots.clone(),
         })
     }
 }

@@ -9,6 +9,7 @@ use x86::cpuid::Model;
 
 use crate::boot::kernel::KernelConfig;
 use crate::log::LogConfig;
+use crate::snapshot::Store;
 
 /// Everything [`Machine::new`](super::Machine::new) needs. [`Default`] is a PC with 128 MiB, the default firmware
 /// and nothing else.
@@ -60,6 +61,10 @@ pub struct MachineConfig {
     pub no_shutdown: bool,
     /// A name for messages.
     pub name: String,
+    /// Where the machine's snapshots are.
+    pub snapshots: Store,
+    /// The snapshot a run goes on from: name or path. [`run`](super::run) loads it.
+    pub loadvm: Option<String>,
 }
 
 impl Default for MachineConfig {
@@ -88,6 +93,8 @@ impl Default for MachineConfig {
             no_reboot: false,
             no_shutdown: false,
             name: String::new(),
+            snapshots: Store::new("."),
+            loadvm: None,
         }
     }
 }

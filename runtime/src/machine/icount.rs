@@ -16,6 +16,21 @@ impl Icount {
     pub(super) fn new(shift: u8) -> Self {
         Self { shift, now: 0 }
     }
+
+    /// Virtual time is 2^shift ns per instruction.
+    pub(super) fn shift(&self) -> u8 {
+        self.shift
+    }
+
+    /// Virtual time in ns.
+    pub(super) fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Sets virtual time: for loading a saved machine.
+    pub(super) fn set_now(&mut self, now: u64) {
+        self.now = now;
+    }
 }
 
 /// Inputs are looked at after this many instructions.

@@ -13,7 +13,11 @@ use crate::terminal::Raw;
 /// The host refused a file, memory or the terminal.
 pub fn run(config: MachineConfig) -> Result<u8, MachineError> {
     let mut machine = Machine::new(&config)?;
-    hint_console(&config);
+    if let Some(name) = &config.loadvm {
+        machine.load_named(name)?;
+    } else {
+        hint_console(&config);
+    }
     console::catch_signals(machine.input()).map_err(MachineError::Terminal)?;
     let raw = attach(&mut machine, &config)?;
     let exit = machine.run();

@@ -112,6 +112,11 @@ impl Model {
         Some(Self { info, features: settled(info.features & offered(host)) })
     }
 
+    /// Name and features in one word, equal for equal models only.
+    pub fn fingerprint(&self) -> String {
+        format!("{},{:x}", self.info.name, self.features)
+    }
+
     /// Everything that the host allows.
     pub fn max(host: Option<HostCpuid>) -> Self {
         let info = CPUS.iter().find(|info| info.name == MAX.name).unwrap_or(&MAX);
