@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use stele::machine::{DriveConfig, DriveSource, Exit, Machine, MachineConfig};
+use stele::machine::{DriveConfig, Exit, Machine, MachineConfig};
 use stele::vcpu::Stats;
 
 /// Port of isa-debug-exit.
@@ -25,9 +25,8 @@ static BOOT_SECTOR: [u8; 512] = {
 
 /// A PC whose disk ends the run.
 fn machine() -> Option<Machine> {
-    let source = DriveSource::Bytes(&BOOT_SECTOR);
     let config = MachineConfig {
-        drives: vec![DriveConfig { slot: 0, source, snapshot: true, read_only: false }],
+        drives: vec![DriveConfig::bytes(&BOOT_SECTOR)],
         debug_exit: Some((EXIT_PORT, 2)),
         ..MachineConfig::default()
     };

@@ -1,4 +1,4 @@
-//! What is booted: disk images, kernels and dates are checked here, before a machine is built around them.
+//! What is booted without a disk's boot sector: kernels; and dates of the command line.
 
 mod bzimage;
 mod elf;
@@ -7,93 +7,6 @@ mod multiboot;
 pub mod plan;
 mod pvh;
 pub mod rom;
-
-use std::fs::OpenOptions;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-
-/// Bytes of a sector.
-const SECTOR: u64 = 512;
-
-/// First bytes of image formats that a raw disk would read as rubbish.
-const FORMATS: &[(&[u8], &str)] = &[
-    (b"QFI\xfb", "qcow2"),
-    (b"KDMV", "vmdk"),
-    (b"conectix", "vhd"),
-    (b"vhdxfile", "vhdx"),
-    (b"<<< ", "vdi"),
-];
-
-/// What is wrong with a disk image.
-#[derive(Debug, thiserror::Error)]
-pub enum ImageError {
-    /// It is missing, or may not be opened.
-    #[error("cannot open disk image {path}{hint}")]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// What may help.
-        hint: &'static str,
-        /// The host's answer.
-        #[source]
-        source: io::Error,
-    },
-    /// It cannot be read.
-    #[error("cannot read disk image {path}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The host's answer.
-        #[source]
-        source: io::Error,
-    },
-    /// It is a directory.
-    #[error("disk image {0} is a directory")]
-    Directory(PathBuf),
-    /// It has no bytes.
-    #[error("disk image {0} is empty")]
-    Empty(PathBuf),
-    /// It has less than a sector.
-    #[error("disk image {0} has {1} bytes, less than one sector of 512")]
-    Short(PathBuf, u64),
-    /// It is not a raw image.
-    #[error(
-        "disk image {0} is in {1} format, which is not supported yet: qemu-img convert -O raw {0} disk.img"
-    )]
-    Format(PathBuf, &'static str),
-}
-
-/// Checks that a raw disk image can be opened (for writing too, if it will be written), is not empty and is not
-/// in another format.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn check_image(path: &Path, writable: bool) -> Result<(), ImageError> {
-    let owned = || path.to_owned();
-    if path.is_dir() {
-        return Err(ImageError::Directory(owned()));
-    }
-    let file = OpenOptions::new().read(true).write(writable).open(path);
-    let mut file = file.map_err(|source| {
-        let is_denied = source.kind() == io::ErrorKind::PermissionDenied;
-        let hint = if writable && is_denied { " for writing (try -snapshot)" } else { "" };
-        ImageError::Open { path: owned(), hint, source }
-    })?;
-    let read_error = |source| ImageError::Read { path: owned(), source };
-    let about = file.metadata().map_err(read_error)?;
-    if about.is_file() && about.len() == 0 {
-        return Err(ImageError::Empty(owned()));
-    }
-    if about.is_file() && about.len() < SECTOR {
-        return Err(ImageError::Short(owned(), about.len()));
-    }
-    let mut head = [0; 16];
-    file.read_exact(&mut head).map_err(read_error)?;
-    match FORMATS.iter().find(|(magic, _)| head.starts_with(magic)) {
-        Some((_, format)) => Err(ImageError::Format(owned(), format)),
-        None => Ok(()),
-    }
-}
 
 /// Seconds since 1970 of `2026-01-31T12:34:56` or `2026-01-31`, UTC.
 pub fn parse_date(text: &str) -> Option<i64> {

@@ -10,6 +10,7 @@ mod catalogue;
 mod cpu;
 mod demo;
 mod devices;
+mod drives;
 mod keyval;
 mod messages;
 mod resolve;

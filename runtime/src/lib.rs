@@ -5,6 +5,7 @@ pub mod boot;
 pub mod cli;
 pub mod console;
 pub mod demo;
+pub mod disk;
 pub mod exit;
 pub mod firmware;
 pub mod log;

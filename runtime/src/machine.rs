@@ -21,19 +21,18 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use crate::board::{Board, BoardError, BoardEvent, DiskError};
+use crate::board::{Board, BoardError, BoardEvent};
 use crate::boot::kernel::KernelError;
 use crate::console::{Input, InputSender, Screen, Stdio};
+use crate::disk::DiskError;
 use crate::exit;
 use crate::firmware::FirmwareError;
 use crate::log::{Items, Log};
 use crate::vcpu::{Vcpu, VcpuExit};
 use alarm::{Alarm, Bell};
 
-pub use config::{
-    Accel, CharTarget, Display, DriveConfig, DriveSource, Firmware, MachineConfig, RtcBase,
-    host_cpuid,
-};
+pub use crate::disk::{Cache, DriveBus, DriveConfig, DriveSource, Format, Media};
+pub use config::{Accel, CharTarget, Display, Firmware, MachineConfig, RtcBase, host_cpuid};
 pub use session::run;
 
 /// Why a machine could not be built or run.

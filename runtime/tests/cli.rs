@@ -72,6 +72,7 @@ fn bad_files_are_one_line_and_exit_1() {
     let empty = file(&dir, "empty.img", b"");
     let short = file(&dir, "short.img", &[0; 100]);
     let qcow = file(&dir, "q.img", &[b"QFI\xfb".as_slice(), &[0; 1020]].concat());
+    let vmdk = file(&dir, "v.img", &b"KDMV".repeat(256));
     let disk = file(&dir, "disk.img", &[0; 1024]);
     let odd = file(&dir, "odd.bin", &[0; 1000]);
     let missing = dir.path().join("missing.img");
@@ -82,7 +83,8 @@ fn bad_files_are_one_line_and_exit_1() {
         (&["-hda", &empty], "is empty"),
         (&["-hda", &short], "less than one sector"),
         (&["-hda", folder], "directory"),
-        (&["-drive", &format!("file={qcow},format=raw")], "qcow2"),
+        (&["-drive", &format!("file={qcow}")], "cannot use qcow2 image"),
+        (&["-drive", &format!("file={vmdk}")], "is in vmdk format"),
         (&["-hda", &disk, "-bios", &odd], "multiple of 64 KiB"),
         (&["-hda", &disk, "-bios", "no-such-bios.bin"], "apt install seabios"),
         (

@@ -6,19 +6,16 @@ use std::path::Path;
 use devices::chardev::BufferChar;
 use stele::console::{Command, Input, Key, Stroke};
 use stele::demo;
-use stele::machine::{
-    Accel, CharTarget, DriveConfig, DriveSource, Exit, Firmware, Machine, MachineConfig,
-};
+use stele::machine::{Accel, CharTarget, DriveConfig, Exit, Firmware, Machine, MachineConfig};
 
 /// The demo as a machine, with what COM1 prints.
 fn demo_config(interactive: bool) -> (MachineConfig, BufferChar) {
     let com1 = BufferChar::default();
-    let source = DriveSource::Bytes(demo::disk());
     let answer = if interactive { b"1" } else { b"0" };
     let config = MachineConfig {
         ram_bytes: 16 << 20,
         firmware: Firmware::Image(Cow::Borrowed(demo::firmware())),
-        drives: vec![DriveConfig { slot: 0, source, snapshot: true, read_only: false }],
+        drives: vec![DriveConfig::bytes(demo::disk())],
         serial: vec![CharTarget::Buffer(com1.clone())],
         fw_cfg: vec![(demo::INTERACTIVE_FILE.into(), answer.to_vec())],
         ..MachineConfig::default()

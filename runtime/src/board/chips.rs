@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use devices::acpi_pm::AcpiPm;
-use devices::block::BlockDev;
 use devices::debug_exit::DebugExit;
 use devices::debugcon::Debugcon;
 use devices::dma8237::{Dma8237, DmaPages};
@@ -27,7 +26,7 @@ use super::clock::{Alarms, Sleeper};
 use super::irq::{Flag, IrqSource, Signals};
 use super::memory::Layout;
 use super::ports::{Chip, PortMap};
-use super::{BoardConfig, BoardError, guide};
+use super::{BoardConfig, BoardError, IdeUnit, guide};
 
 /// All chips.
 pub(super) struct Chips {
@@ -191,13 +190,15 @@ fn build_debugcon(
     Ok(built)
 }
 
-fn build_ide(disks: [Option<Box<dyn BlockDev>>; 4], parts: &Parts<'_>) -> IdeFunction {
+fn build_ide(units: [IdeUnit; 4], parts: &Parts<'_>) -> IdeFunction {
     let mut i = 0;
-    let [a, b, c, d] = disks.map(|disk| {
+    let [a, b, c, d] = units.map(|unit| {
         i += 1;
-        match disk {
-            Some(disk) => Drive::new(disk, &format!("STELE{i:05}")),
-            None => Drive::absent(),
+        let serial = format!("STELE{i:05}");
+        match unit {
+            IdeUnit::Disk(disk) => Drive::new(disk, &serial),
+            IdeUnit::Cd(medium) => Drive::cd(medium, &serial),
+            IdeUnit::Empty => Drive::absent(),
         }
     });
     let channel = |drives, i| {

@@ -20,8 +20,8 @@ pub struct BoardConfig {
     pub vga_rom: Option<Vec<u8>>,
     /// Further option ROMs, for firmware to load by fw_cfg: file name and bytes.
     pub option_roms: Vec<(String, Vec<u8>)>,
-    /// Disks: primary master, primary slave, secondary master, secondary slave.
-    pub drives: [Option<Box<dyn BlockDev>>; 4],
+    /// IDE drives: primary master, primary slave, secondary master, secondary slave.
+    pub drives: [IdeUnit; 4],
     /// COM1–COM4.
     pub serial: [Option<Box<dyn CharBackend>>; 4],
     /// Debug consoles by port (0x402 is SeaBIOS's).
@@ -44,6 +44,18 @@ pub struct BoardConfig {
     pub fw_cfg: Vec<(String, Vec<u8>)>,
 }
 
+/// What is at a place of an IDE channel.
+#[derive(Default)]
+pub enum IdeUnit {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// A disk.
+    Disk(Box<dyn BlockDev>),
+    /// A CD drive, with its medium.
+    Cd(Option<Box<dyn BlockDev>>),
+}
+
 impl Default for BoardConfig {
     fn default() -> Self {
         Self {
@@ -52,7 +64,7 @@ impl Default for BoardConfig {
             vga: true,
             vga_rom: None,
             option_roms: Vec::new(),
-            drives: [const { None }; 4],
+            drives: [const { IdeUnit::Empty }; 4],
             serial: [const { None }; 4],
             debugcon: Vec::new(),
             debug_exit: None,

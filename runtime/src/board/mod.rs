@@ -17,7 +17,6 @@
 mod chips;
 mod clock;
 mod config;
-mod disk;
 mod guide;
 mod irq;
 mod memory;
@@ -26,8 +25,7 @@ mod ports;
 mod snapshot;
 
 pub use clock::ClockKind;
-pub use config::{BoardConfig, BoardError, BoardEvent};
-pub use disk::{DiskError, Overlay, RawDisk};
+pub use config::{BoardConfig, BoardError, BoardEvent, IdeUnit};
 pub use memory::low_ram;
 pub use snapshot::SnapshotError;
 

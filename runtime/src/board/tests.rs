@@ -4,7 +4,7 @@ use devices::block::MemDisk;
 use devices::chardev::BufferChar;
 use mem::{Bus, PageKind, Phys, Port, Size};
 
-use super::{Board, BoardConfig, BoardError, BoardEvent, SnapshotError};
+use super::{Board, BoardConfig, BoardError, BoardEvent, IdeUnit, SnapshotError};
 
 fn config() -> BoardConfig {
     let mut firmware = vec![0x90; 256 << 10];
@@ -15,7 +15,12 @@ fn config() -> BoardConfig {
         ram_bytes: 16 << 20,
         firmware,
         vga_rom: Some(vec![0x55; 0x9c00]),
-        drives: [Some(Box::new(MemDisk::new(disk))), None, None, None],
+        drives: [
+            IdeUnit::Disk(Box::new(MemDisk::new(disk))),
+            IdeUnit::Empty,
+            IdeUnit::Empty,
+            IdeUnit::Empty,
+        ],
         debug_exit: Some((0x501, 1)),
         ..BoardConfig::default()
     }

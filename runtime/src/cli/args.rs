@@ -31,15 +31,18 @@ pub struct Args {
     /// IDE disk 3 (secondary slave)
     #[arg(long, value_name = "FILE", help_heading = "Disks")]
     pub hdd: Option<PathBuf>,
-    /// file=F and, after commas: format=raw if=ide index=N snapshot=on readonly=on
+    /// file=F and, after commas, what `stele -drive help` lists
     #[arg(long, value_name = "OPTS", help_heading = "Disks", action = ArgAction::Append)]
     pub drive: Vec<String>,
-    /// CD image (not supported yet)
+    /// CD image, in IDE place 2
     #[arg(long, value_name = "FILE", help_heading = "Disks")]
     pub cdrom: Option<PathBuf>,
-    /// floppy image (not supported yet)
+    /// floppy image, first drive
     #[arg(long, value_name = "FILE", help_heading = "Disks")]
     pub fda: Option<PathBuf>,
+    /// floppy image, second drive
+    #[arg(long, value_name = "FILE", help_heading = "Disks")]
+    pub fdb: Option<PathBuf>,
     /// never write to the images: changes are kept in memory
     #[arg(long, help_heading = "Disks")]
     pub snapshot: bool,

@@ -18,7 +18,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("usb", ""),
     ("usbdevice", ""),
     ("virtfs", ""),
-    ("fdb", ""),
     ("sd", ""),
     ("mtdblock", ""),
     ("pflash", ": use -bios"),

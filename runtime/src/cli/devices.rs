@@ -1,16 +1,13 @@
-//! The options that name devices and their far ends: `-drive -device -chardev -serial -parallel -debugcon -fw_cfg`.
-
-use std::path::PathBuf;
+//! The options that name devices and their far ends: `-device -chardev -serial -parallel -debugcon -fw_cfg`.
 
 use anyhow::Context;
 
 use super::keyval::KeyVals;
 use super::{Args, CliError};
-use crate::machine::{CharTarget, DriveConfig, DriveSource, MachineConfig};
+use crate::machine::{CharTarget, MachineConfig};
 
-/// Fills in disks, character devices and ISA devices.
+/// Fills in character devices and ISA devices.
 pub(super) fn resolve(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
-    drives(args, config)?;
     let chardevs = args.chardev.iter().map(|text| chardev(text)).collect::<Result<Vec<_>, _>>()?;
     serial(args, &chardevs, config)?;
     for text in &args.parallel {
@@ -28,89 +25,6 @@ pub(super) fn resolve(args: &Args, config: &mut MachineConfig) -> Result<(), Cli
         fw_cfg(text, config)?;
     }
     one_stdio(config)
-}
-
-fn drives(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
-    if args.fda.is_some() {
-        return Err(CliError::usage("-fda: there is no floppy controller yet"));
-    }
-    if args.cdrom.is_some() {
-        return Err(CliError::usage(
-            "-cdrom: there is no CD drive yet; -hda boots hybrid ISO images",
-        ));
-    }
-    if args.image.is_some() && args.hda.is_some() {
-        return Err(CliError::usage(
-            "the disk image and -hda name the same disk; use -hdb for a second",
-        ));
-    }
-    let named = [
-        args.hda.as_ref().or(args.image.as_ref()),
-        args.hdb.as_ref(),
-        args.hdc.as_ref(),
-        args.hdd.as_ref(),
-    ];
-    for (slot, file) in named.into_iter().enumerate() {
-        if let Some(file) = file {
-            let source = DriveSource::File(file.clone());
-            config.drives.push(DriveConfig {
-                slot,
-                source,
-                snapshot: args.snapshot,
-                read_only: false,
-            });
-        }
-    }
-    for text in &args.drive {
-        let (index, mut drive) = drive(text)?;
-        drive.snapshot |= args.snapshot;
-        let free = |slot: usize| config.drives.iter().all(|other| other.slot != slot);
-        drive.slot = match index {
-            Some(slot) if free(slot) => slot,
-            Some(slot) => {
-                return Err(CliError::usage(format!("-drive: two disks at index {slot}")));
-            }
-            None => (0..4)
-                .find(|&slot| free(slot))
-                .ok_or_else(|| CliError::usage("-drive: more than four IDE disks"))?,
-        };
-        config.drives.push(drive);
-    }
-    config.drives.sort_by_key(|drive| drive.slot);
-    Ok(())
-}
-
-fn drive(text: &str) -> Result<(Option<usize>, DriveConfig), CliError> {
-    let mut kv = KeyVals::parse("-drive", "", text);
-    let file = kv.take("file").filter(|file| !file.is_empty());
-    let file = file.ok_or_else(|| CliError::usage("-drive: file=FILE is missing"))?;
-    if let Some(format) = kv.take("format").filter(|format| format != "raw") {
-        return Err(CliError::usage(format!(
-            "-drive: format={format} is not supported yet, only raw (qemu-img convert -O raw)"
-        )));
-    }
-    if let Some(bus) = kv.take("if").filter(|bus| bus != "ide") {
-        return Err(CliError::usage(format!("-drive: if={bus} is not supported yet, only ide")));
-    }
-    if let Some(media) = kv.take("media").filter(|media| media != "disk") {
-        return Err(CliError::usage(format!("-drive: media={media} is not supported yet")));
-    }
-    for quiet in ["id", "cache", "aio", "discard", "detect-zeroes"] {
-        kv.take(quiet); // about the host's ways of doing I/O; the guest sees no difference
-    }
-    let snapshot = kv.take_bool("snapshot")?.unwrap_or(false);
-    let read_only = kv.take_bool("readonly")?.or(kv.take_bool("read-only")?).unwrap_or(false);
-    let mut index = kv.take_number("index")?;
-    if let Some(bus) = kv.take_number("bus")? {
-        index = Some(bus.wrapping_mul(2).wrapping_add(kv.take_number("unit")?.unwrap_or(0)));
-    }
-    if index.is_some_and(|slot| slot > 3) {
-        return Err(CliError::usage("-drive: IDE has places 0 to 3"));
-    }
-    kv.finish(&["file", "format", "if", "index", "bus", "unit", "media", "snapshot", "readonly"])?;
-    let slot = index.map(|slot| slot as usize); // 0..=3
-    let source = DriveSource::File(PathBuf::from(file));
-    Ok((slot, DriveConfig { slot: 0, source, snapshot, read_only }))
 }
 
 fn chardev(text: &str) -> Result<(String, CharTarget), CliError> {

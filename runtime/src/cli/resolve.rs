@@ -6,10 +6,10 @@ use ir::opt::Passes;
 
 use super::cpu::cpu;
 use super::keyval::{KeyVals, parse_size};
-use super::{Args, CliError, devices, suggest};
+use super::{Args, CliError, devices, drives, suggest};
 use crate::boot::kernel::{EntryMode, KernelConfig};
 use crate::log::{self, LogConfig};
-use crate::machine::{Accel, Display, DriveConfig, DriveSource, Firmware, MachineConfig, RtcBase};
+use crate::machine::{Accel, Display, DriveConfig, Firmware, MachineConfig, RtcBase};
 use crate::{boot, demo};
 
 /// Largest guest memory; above 3 GiB it continues at 4 GiB.
@@ -40,13 +40,8 @@ pub(super) fn resolve(args: &Args) -> Result<MachineConfig, CliError> {
     if let Some(bios) = &args.bios {
         config.firmware = Firmware::Search(bios.clone());
     }
+    drives::resolve(args, &mut config)?;
     devices::resolve(args, &mut config)?;
-    for drive in &config.drives {
-        if let DriveSource::File(path) = &drive.source {
-            boot::check_image(path, !drive.snapshot && !drive.read_only)
-                .map_err(anyhow::Error::from)?;
-        }
-    }
     if is_bare(args) {
         embed_demo(&mut config);
     }
@@ -257,8 +252,7 @@ fn is_bare(args: &Args) -> bool {
 
 fn embed_demo(config: &mut MachineConfig) {
     config.firmware = Firmware::Image(demo::firmware().into());
-    let source = DriveSource::Bytes(demo::disk());
-    config.drives.push(DriveConfig { slot: 0, source, snapshot: true, read_only: false });
+    config.drives.push(DriveConfig::bytes(demo::disk()));
     let is_interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let answer = if is_interactive { b"1" } else { b"0" };
     config.fw_cfg.push((demo::INTERACTIVE_FILE.into(), answer.to_vec()));

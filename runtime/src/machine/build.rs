@@ -8,17 +8,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use devices::block::{BlockDev, MemDisk};
 use devices::chardev::{CharBackend, NullChar, WriterChar};
 use x86::cpu::Cpu;
 
 use super::alarm::{Alarm, Bell};
 use super::bus::{Link, SharedBoard};
 use super::icount::Icount;
-use super::{CharTarget, DriveConfig, DriveSource, Machine, MachineConfig, MachineError, RtcBase};
-use crate::board::{self, Board, BoardConfig, ClockKind, Overlay, RawDisk};
+use super::{CharTarget, Machine, MachineConfig, MachineError, RtcBase};
+use crate::board::{self, Board, BoardConfig, ClockKind, IdeUnit};
 use crate::boot::kernel;
 use crate::console::{self, Stdio, Wake};
+use crate::disk::{self, DriveBus, Media};
 use crate::firmware;
 use crate::log::{Items, Log};
 use crate::vcpu::{Vcpu, VcpuConfig};
@@ -96,12 +96,7 @@ fn board_config(config: &MachineConfig, stdio: &Stdio) -> Result<BoardConfig, Ma
     let low_ram = board::low_ram(config.ram_bytes);
     let kernel =
         config.kernel.as_ref().map(|k| kernel::load(k, low_ram, config.vga)).transpose()?;
-    let mut drives = [const { None }; 4];
-    for drive in &config.drives {
-        if let Some(place) = drives.get_mut(drive.slot) {
-            *place = Some(disk(drive)?);
-        }
-    }
+    let drives = ide_units(config)?;
     let mut serial = [const { None }; 4];
     for (place, target) in serial.iter_mut().zip(&config.serial) {
         *place = backend(target, stdio)?;
@@ -132,14 +127,18 @@ fn board_config(config: &MachineConfig, stdio: &Stdio) -> Result<BoardConfig, Ma
     })
 }
 
-fn disk(drive: &DriveConfig) -> Result<Box<dyn BlockDev>, MachineError> {
-    let base: Box<dyn BlockDev> = match &drive.source {
-        DriveSource::File(path) => {
-            Box::new(RawDisk::open(path, drive.read_only || drive.snapshot)?)
-        }
-        DriveSource::Bytes(bytes) => return Ok(Box::new(MemDisk::new(bytes.to_vec()))),
-    };
-    Ok(if drive.snapshot { Box::new(Overlay::new(base)) } else { base })
+/// The drives of the IDE channels, with their images open.
+fn ide_units(config: &MachineConfig) -> Result<[IdeUnit; 4], MachineError> {
+    let mut units: [IdeUnit; 4] = Default::default();
+    for drive in config.drives.iter().filter(|drive| drive.bus == DriveBus::Ide) {
+        let Some(unit) = units.get_mut(drive.slot) else { continue };
+        *unit = match (drive.media, disk::open(drive)?) {
+            (Media::Cdrom, medium) => IdeUnit::Cd(medium),
+            (Media::Disk, Some(disk)) => IdeUnit::Disk(disk),
+            (Media::Disk, None) => IdeUnit::Empty,
+        };
+    }
+    Ok(units)
 }
 
 fn backend(

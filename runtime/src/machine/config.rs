@@ -8,6 +8,7 @@ use ir::opt::Passes;
 use x86::cpuid::Model;
 
 use crate::boot::kernel::KernelConfig;
+use crate::disk::DriveConfig;
 use crate::log::LogConfig;
 use crate::snapshot::Store;
 
@@ -106,28 +107,6 @@ pub enum Firmware {
     Search(PathBuf),
     /// These bytes.
     Image(Cow<'static, [u8]>),
-}
-
-/// One disk.
-#[derive(Clone, Debug)]
-pub struct DriveConfig {
-    /// Position: 0 primary master, 1 primary slave, 2 secondary master, 3 secondary slave.
-    pub slot: usize,
-    /// Its contents.
-    pub source: DriveSource,
-    /// Keep writes in memory.
-    pub snapshot: bool,
-    /// Refuse writes.
-    pub read_only: bool,
-}
-
-/// Where a disk's contents are.
-#[derive(Clone, Debug)]
-pub enum DriveSource {
-    /// A raw image file.
-    File(PathBuf),
-    /// A copy of these bytes.
-    Bytes(&'static [u8]),
 }
 
 /// The far end of a character device.

@@ -50,6 +50,13 @@ struct Walk {
     is_last: bool,
 }
 
+impl Walk {
+    fn advance(&mut self, n: usize) {
+        self.at = self.at.add(n as u64);
+        self.left -= n as u32;
+    }
+}
+
 impl Channel {
     /// Reads a bus-master register, 0–7.
     pub(super) fn bus_master_read(&self, offset: u16, size: Size) -> u64 {
@@ -94,8 +101,9 @@ impl Channel {
 
     /// Moves all the data if both the drive waits for it and the bus master is started.
     pub(super) fn run_dma(&mut self) {
-        let to_memory = match self.transfer.phase {
-            Phase::DmaIn => true,
+        let phase = self.transfer.phase;
+        let to_memory = match phase {
+            Phase::DmaIn | Phase::DmaPacket => true,
             Phase::DmaOut => false,
             _ => return,
         };
@@ -111,58 +119,97 @@ impl Channel {
             left: 0,
             is_last: false,
         };
-        let mut buffer = std::mem::take(&mut self.transfer.buffer);
-        while self.transfer.left > 0 {
-            let n = self.transfer.left.min(CHUNK);
-            buffer.resize(n as usize * SECTOR, 0);
-            match self.move_chunk(&mut walk, &mut buffer, to_memory) {
-                Moved::All => {}
-                // The table is too short: the drive goes on waiting, as hardware would.
-                Moved::TableEnded => {
-                    self.bus_master.status &= !STATUS_ACTIVE;
-                    return;
-                }
-                Moved::DiskFailed => {
-                    self.bus_master.status &= !STATUS_ACTIVE;
-                    return;
-                }
+        let moved = match phase {
+            Phase::DmaPacket => self.move_packet(&mut walk),
+            _ => self.move_sectors(&mut walk, to_memory),
+        };
+        match moved {
+            Moved::All => {}
+            // The table is too short: the drive goes on waiting, as hardware would. Or the command has failed.
+            Moved::TableEnded | Moved::Failed => {
+                self.bus_master.status &= !STATUS_ACTIVE;
+                return;
             }
         }
-        self.transfer.phase = Phase::Idle;
         // Active stays set when the table describes more than the drive moved.
         if walk.is_last && walk.left == 0 {
             self.bus_master.status &= !STATUS_ACTIVE;
         }
-        match to_memory {
-            true => self.selected().succeed(),
-            false => self.finish_write(),
+        self.transfer.phase = Phase::Idle;
+        match phase {
+            Phase::DmaPacket => return self.packet_succeeds(),
+            Phase::DmaIn => self.selected().succeed(),
+            _ => self.finish_write(),
         }
         self.set_intrq(true);
     }
 
-    fn move_chunk(&mut self, walk: &mut Walk, buffer: &mut [u8], to_memory: bool) -> Moved {
-        if to_memory && !self.disk_read(buffer) {
-            return Moved::DiskFailed;
+    /// The sectors of a disk command.
+    fn move_sectors(&mut self, walk: &mut Walk, to_memory: bool) -> Moved {
+        let mut buffer = std::mem::take(&mut self.transfer.buffer);
+        let mut moved = Moved::All;
+        while self.transfer.left > 0 && moved == Moved::All {
+            let n = self.transfer.left.min(CHUNK);
+            buffer.resize(n as usize * SECTOR, 0);
+            moved = match to_memory {
+                true if !self.disk_read(&mut buffer) => Moved::Failed,
+                true => self.scatter(walk, &buffer),
+                false => match self.gather(walk, &mut buffer) {
+                    Moved::All if !self.disk_write(&buffer) => Moved::Failed,
+                    moved => moved,
+                },
+            };
         }
+        buffer.clear();
+        self.transfer.buffer = buffer;
+        moved
+    }
+
+    /// The answer of a packet command: bytes that are there already, or sectors.
+    fn move_packet(&mut self, walk: &mut Walk) -> Moved {
+        loop {
+            let buffer = std::mem::take(&mut self.transfer.buffer);
+            let moved = self.scatter(walk, &buffer);
+            self.transfer.buffer = buffer;
+            if moved != Moved::All || self.transfer.left == 0 {
+                return moved;
+            }
+            if !self.fetch_cd() {
+                return Moved::Failed;
+            }
+        }
+    }
+
+    /// Copies bytes to where the table says.
+    fn scatter(&self, walk: &mut Walk, bytes: &[u8]) -> Moved {
         let mut done = 0;
-        while done < buffer.len() {
-            if walk.left == 0 && !self.next_region(walk) {
-                return Moved::TableEnded;
-            }
-            let n = (walk.left as usize).min(buffer.len() - done);
-            let part = &mut buffer[done..done + n];
-            match to_memory {
-                true => self.dma.write(walk.at, part),
-                false => self.dma.read(walk.at, part),
-            }
-            walk.at = walk.at.add(n as u64);
-            walk.left -= n as u32;
+        while done < bytes.len() {
+            let Some(n) = self.region(walk, bytes.len() - done) else { return Moved::TableEnded };
+            self.dma.write(walk.at, &bytes[done..done + n]);
+            walk.advance(n);
             done += n;
         }
-        if !to_memory && !self.disk_write(buffer) {
-            return Moved::DiskFailed;
+        Moved::All
+    }
+
+    /// Fills a buffer from where the table says.
+    fn gather(&self, walk: &mut Walk, buffer: &mut [u8]) -> Moved {
+        let mut done = 0;
+        while done < buffer.len() {
+            let Some(n) = self.region(walk, buffer.len() - done) else { return Moved::TableEnded };
+            self.dma.read(walk.at, &mut buffer[done..done + n]);
+            walk.advance(n);
+            done += n;
         }
         Moved::All
+    }
+
+    /// Bytes that can be moved in one piece, at most `wanted`; `None` if the table has ended.
+    fn region(&self, walk: &mut Walk, wanted: usize) -> Option<usize> {
+        if walk.left == 0 && !self.next_region(walk) {
+            return None;
+        }
+        Some((walk.left as usize).min(wanted))
     }
 
     /// Reads the next table entry; false if there is none.
@@ -183,9 +230,11 @@ impl Channel {
     }
 }
 
-/// How the movement of one chunk ended.
+/// How the movement of data ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Moved {
     All,
     TableEnded,
-    DiskFailed,
+    /// The drive has ended the command with an error.
+    Failed,
 }

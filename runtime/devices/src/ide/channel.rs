@@ -27,6 +27,12 @@ pub(super) enum Phase {
     DmaIn = 3,
     /// The bus master moves memory to disk.
     DmaOut = 4,
+    /// The host writes a command packet.
+    Packet = 5,
+    /// The host reads a burst of a packet's answer.
+    PioPacket = 6,
+    /// The bus master moves a packet's answer to memory.
+    DmaPacket = 7,
 }
 
 impl Field for Phase {
@@ -42,6 +48,9 @@ impl Field for Phase {
             2 => Self::PioOut,
             3 => Self::DmaIn,
             4 => Self::DmaOut,
+            5 => Self::Packet,
+            6 => Self::PioPacket,
+            7 => Self::DmaPacket,
             _ => return Err(StateError::Invalid("disk transfer")),
         };
         Ok(())
@@ -59,16 +68,38 @@ pub(super) struct Transfer {
     /// Sectors per interrupt.
     pub(super) block: u64,
     pub(super) ext: bool,
+    /// The data must be durable when the command ends.
+    pub(super) fua: bool,
+    /// A packet's answer goes by DMA.
+    pub(super) is_dma: bool,
+    /// A packet's answer is whole CD sectors.
+    pub(super) is_raw: bool,
+    /// Most bytes per burst of a packet's answer.
+    pub(super) limit: u16,
     pub(super) buffer: Vec<u8>,
+    /// The next byte the data register moves, and where it stops.
     pub(super) pos: u32,
+    pub(super) end: u32,
 }
 
-state_fields!(Transfer, 1, [phase, lba, left, block, ext, buffer, pos]);
+state_fields!(
+    Transfer,
+    2,
+    [phase, lba, left, block, ext, fua, is_dma, is_raw, limit, buffer, pos, end]
+);
 
 impl Transfer {
     fn check_state(&mut self) -> Result<(), StateError> {
-        let fits = self.buffer.len() <= 256 * SECTOR && self.pos as usize <= self.buffer.len();
-        ensure(fits && self.left <= 0x10000 && self.block <= 256, "disk transfer")
+        let len = self.buffer.len();
+        let fits = len <= 256 * SECTOR && self.end as usize <= len && self.pos <= self.end;
+        ensure(fits && self.left <= 1 << 34 && self.block <= 256, "disk transfer")
+    }
+
+    /// A transfer of nothing, with the buffer's memory kept.
+    pub(super) fn clear(&mut self) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        *self = Self { buffer, ..Self::default() };
     }
 }
 
@@ -118,7 +149,7 @@ impl Channel {
 
     fn clear_transfer(&mut self) {
         self.second = false;
-        self.transfer = Transfer::default();
+        self.transfer.clear();
         self.set_intrq(false);
     }
 
@@ -131,6 +162,11 @@ impl Channel {
     pub fn disks(&mut self) -> impl Iterator<Item = (usize, &mut dyn BlockDev)> {
         let places = self.drives.iter_mut().enumerate();
         places.filter_map(|(i, drive)| Some((i, drive.disk()?)))
+    }
+
+    /// The drive at place 0 or 1.
+    pub fn drive(&mut self, place: usize) -> Option<&mut Drive> {
+        self.drives.get_mut(place)
     }
 
     pub(super) fn selected(&mut self) -> &mut Drive {
@@ -182,7 +218,9 @@ impl Channel {
 
     fn write_register(&mut self, register: u16, value: u8) {
         self.control &= !HOB;
-        if self.status() & BSY != 0 {
+        // DEVICE RESET is what a busy CD drive still hears.
+        let is_device_reset = register == 7 && value == 8 && self.selected().is_cd();
+        if self.status() & BSY != 0 && !is_device_reset {
             return;
         }
         if register == 7 {
@@ -219,6 +257,7 @@ impl Channel {
 impl Channel {
     /// Gives `bytes` to the host through the data register.
     pub(super) fn start_pio_in(&mut self, bytes: Vec<u8>) {
+        self.transfer.end = bytes.len() as u32;
         self.transfer.buffer = bytes;
         self.transfer.pos = 0;
         self.transfer.phase = Phase::PioIn;
@@ -231,40 +270,59 @@ impl Channel {
         self.transfer.buffer.clear();
         self.transfer.buffer.resize(sectors as usize * SECTOR, 0);
         self.transfer.pos = 0;
+        self.transfer.end = self.transfer.buffer.len() as u32;
         self.transfer.phase = Phase::PioOut;
         self.selected().regs.status = DRDY | DSC | DRQ;
     }
 
     fn read_data(&mut self, size: Size) -> u64 {
-        if self.transfer.phase != Phase::PioIn {
-            return 0;
-        }
-        let (start, n) = (self.transfer.pos as usize, size.bytes() as usize);
         let mut value = [0; 8];
-        let rest = self.transfer.buffer.get(start..).unwrap_or(&[]);
-        let n = n.min(rest.len());
-        value[..n].copy_from_slice(&rest[..n]);
-        self.transfer.pos += n as u32;
-        if self.transfer.pos as usize >= self.transfer.buffer.len() {
-            self.transfer.phase = Phase::Idle;
-            self.pio_in_done();
-        }
+        self.read_block(&mut value[..size.bytes() as usize]);
         u64::from_le_bytes(value)
     }
 
+    /// Reads from the data register into all of `buf`, as far as the drive has data; the number of bytes it had.
+    /// The end of a block or burst ends a call, since the host may have to look at the status.
+    pub fn read_block(&mut self, buf: &mut [u8]) -> usize {
+        if !matches!(self.transfer.phase, Phase::PioIn | Phase::PioPacket) {
+            return 0;
+        }
+        let t = &mut self.transfer;
+        let rest = t.buffer.get(t.pos as usize..t.end as usize).unwrap_or(&[]);
+        let n = buf.len().min(rest.len());
+        buf[..n].copy_from_slice(&rest[..n]);
+        t.pos += n as u32;
+        if t.pos >= t.end {
+            match std::mem::take(&mut t.phase) {
+                Phase::PioPacket => self.next_burst(),
+                _ => self.pio_in_done(),
+            }
+        }
+        n
+    }
+
     fn write_data(&mut self, size: Size, value: u64) {
-        if self.transfer.phase != Phase::PioOut {
-            return;
+        self.write_block(&value.to_le_bytes()[..size.bytes() as usize]);
+    }
+
+    /// Writes `bytes` to the data register, as far as the drive takes them; the number it took. The end of a block
+    /// ends a call.
+    pub fn write_block(&mut self, bytes: &[u8]) -> usize {
+        if !matches!(self.transfer.phase, Phase::PioOut | Phase::Packet) {
+            return 0;
         }
-        let (start, n) = (self.transfer.pos as usize, size.bytes() as usize);
-        let rest = self.transfer.buffer.get_mut(start..).unwrap_or(&mut []);
-        let n = n.min(rest.len());
-        rest[..n].copy_from_slice(&value.to_le_bytes()[..n]);
-        self.transfer.pos += n as u32;
-        if self.transfer.pos as usize >= self.transfer.buffer.len() {
-            self.transfer.phase = Phase::Idle;
-            self.pio_out_done();
+        let t = &mut self.transfer;
+        let rest = t.buffer.get_mut(t.pos as usize..t.end as usize).unwrap_or(&mut []);
+        let n = bytes.len().min(rest.len());
+        rest[..n].copy_from_slice(&bytes[..n]);
+        t.pos += n as u32;
+        if t.pos >= t.end {
+            match std::mem::take(&mut t.phase) {
+                Phase::Packet => self.packet_done(),
+                _ => self.pio_out_done(),
+            }
         }
+        n
     }
 }
 

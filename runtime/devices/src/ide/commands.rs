@@ -1,6 +1,6 @@
 //! The ATA commands: what each does when its code is written (ATA/ATAPI-6, "Command descriptions").
 
-use super::channel::{Channel, Phase, Transfer};
+use super::channel::{Channel, Phase};
 use super::drive::{ABRT, BSY, DRDY, DRQ, DSC, IDNF, MAX_MULTIPLE, UNC};
 use crate::block::SECTOR;
 
@@ -24,8 +24,11 @@ impl Channel {
         if !self.selected().is_present() {
             return;
         }
-        self.transfer = Transfer::default();
+        self.transfer.clear();
         self.selected().regs.error = 0;
+        if self.selected().is_cd() {
+            return self.cd_command(code);
+        }
         match code {
             0x20 | 0x21 => self.read(Mode::Pio, false),
             0x24 => self.read(Mode::Pio, true),
@@ -45,6 +48,9 @@ impl Channel {
                 let sector = self.selected().identify();
                 self.start_pio_in(sector.to_vec());
             }
+            // WRITE DMA FUA EXT, WRITE MULTIPLE FUA EXT.
+            0x3d => self.write_through(Mode::Dma),
+            0xce => self.write_through(Mode::Multiple),
             0xe7 | 0xea => self.flush_cache(),
             _ => self.non_data(code),
         }
@@ -91,9 +97,11 @@ impl Channel {
         self.set_intrq(true);
     }
 
-    fn set_features(&mut self) {
+    pub(super) fn set_features(&mut self) {
         let drive = self.selected();
         match drive.regs.feature {
+            // What a CD drive lacks: everything but transfer modes.
+            feature if feature != 0x03 && drive.is_cd() => return drive.fail(ABRT),
             0x02 => drive.write_cache = true,
             0x82 => {
                 drive.write_cache = false;
@@ -121,7 +129,7 @@ impl Channel {
         match drive.disk().map_or(Ok(()), |disk| disk.flush()) {
             Ok(()) => drive.succeed(),
             Err(error) => {
-                log::error!("disk flush failed error={error}");
+                log::debug!("disk flush failed error={error}");
                 drive.fail(ABRT);
             }
         }
@@ -158,7 +166,8 @@ impl Channel {
             Mode::Multiple => u64::from(self.selected().multiple),
             _ => 1,
         };
-        self.transfer = Transfer { lba, left, block, ext, ..Transfer::default() };
+        let t = &mut self.transfer;
+        (t.lba, t.left, t.block, t.ext) = (lba, left, block, ext);
         true
     }
 
@@ -184,6 +193,11 @@ impl Channel {
             Mode::Dma => self.await_bus_master(Phase::DmaOut),
             _ => self.start_pio_out(self.transfer.block.min(self.transfer.left)),
         }
+    }
+
+    fn write_through(&mut self, mode: Mode) {
+        self.transfer.fua = true;
+        self.write(mode, true);
     }
 
     fn verify(&mut self, ext: bool) {
@@ -230,7 +244,7 @@ impl Channel {
 
     /// A write command has moved everything; without write cache it must be durable now.
     pub(super) fn finish_write(&mut self) {
-        if self.selected().write_cache {
+        if self.selected().write_cache && !self.transfer.fua {
             self.selected().succeed();
         } else {
             self.flush_quietly();
@@ -243,7 +257,7 @@ impl Channel {
         let done = self.selected().disk().is_some_and(|disk| match disk.read(lba, buf) {
             Ok(()) => true,
             Err(error) => {
-                log::error!("disk read failed lba={lba} error={error}");
+                log::debug!("disk read failed lba={lba} error={error}");
                 false
             }
         });
@@ -256,7 +270,7 @@ impl Channel {
         let done = self.selected().disk().is_some_and(|disk| match disk.write(lba, buf) {
             Ok(()) => true,
             Err(error) => {
-                log::error!("disk write failed lba={lba} error={error}");
+                log::debug!("disk write failed lba={lba} error={error}");
                 false
             }
         });
@@ -285,7 +299,7 @@ impl Channel {
     }
 
     /// The drive is ready to move data by DMA: now, or when the bus master is started.
-    fn await_bus_master(&mut self, phase: Phase) {
+    pub(super) fn await_bus_master(&mut self, phase: Phase) {
         self.transfer.phase = phase;
         self.selected().regs.status = BSY | DRDY | DSC | DRQ;
         self.run_dma();

@@ -1,5 +1,6 @@
-//! One ATA drive: its task file, what it remembers between commands, and IDENTIFY DEVICE.
+//! One drive: its task file, what it remembers between commands, and IDENTIFY (PACKET) DEVICE.
 
+use super::atapi::CdState;
 use crate::block::{BlockDev, SECTOR};
 use crate::state::{StateError, ensure};
 use crate::state_fields;
@@ -76,7 +77,10 @@ impl TaskFile {
 
 /// A drive's place on a channel, and the drive if there is one.
 pub struct Drive {
+    /// The disk, or the medium of a CD drive.
     disk: Option<Box<dyn BlockDev>>,
+    is_cd: bool,
+    pub(super) cd: CdState,
     serial: String,
     pub(super) regs: TaskFile,
     pub(super) multiple: u8,
@@ -88,22 +92,29 @@ pub struct Drive {
     pub(super) sectors_per_track: u8,
 }
 
-state_fields!(Drive, 1, [regs, multiple, write_cache, transfer_mode, heads, sectors_per_track]);
+state_fields!(Drive, 2, [regs, cd, multiple, write_cache, transfer_mode, heads, sectors_per_track]);
 
 impl Drive {
     /// A drive with `disk` behind it; the serial number is what IDENTIFY shows.
     pub fn new(disk: Box<dyn BlockDev>, serial: &str) -> Self {
-        Self::build(Some(disk), serial)
+        Self::build(Some(disk), false, serial)
+    }
+
+    /// A CD drive with this medium in it, or none.
+    pub fn cd(medium: Option<Box<dyn BlockDev>>, serial: &str) -> Self {
+        Self::build(medium, true, serial)
     }
 
     /// An empty place.
     pub fn absent() -> Self {
-        Self::build(None, "")
+        Self::build(None, false, "")
     }
 
-    fn build(disk: Option<Box<dyn BlockDev>>, serial: &str) -> Self {
+    fn build(disk: Option<Box<dyn BlockDev>>, is_cd: bool, serial: &str) -> Self {
         let mut drive = Self {
             disk,
+            is_cd,
+            cd: CdState::default(),
             serial: serial.to_owned(),
             regs: TaskFile::default(),
             multiple: 0,
@@ -118,6 +129,7 @@ impl Drive {
 
     /// Power-on or hardware reset.
     pub fn reset(&mut self) {
+        self.cd.reset();
         self.multiple = 0;
         self.write_cache = true;
         self.transfer_mode = 0;
@@ -133,7 +145,36 @@ impl Drive {
 
     /// Is there a drive?
     pub fn is_present(&self) -> bool {
-        self.disk.is_some()
+        self.is_cd || self.disk.is_some()
+    }
+
+    /// Is it a CD drive?
+    pub fn is_cd(&self) -> bool {
+        self.is_cd
+    }
+
+    /// Takes the medium out of a CD drive. A guest that has locked the drive is asked to let go of it, unless
+    /// `force`; false if it still has it.
+    pub fn eject(&mut self, force: bool) -> bool {
+        if self.cd.is_locked() && !self.cd.is_tray_open() && !force {
+            self.cd.request_eject();
+            return false;
+        }
+        self.change(None);
+        true
+    }
+
+    /// Puts another medium, or none, into a CD drive.
+    pub fn change(&mut self, medium: Option<Box<dyn BlockDev>>) {
+        self.cd.changed(medium.is_some());
+        self.disk = medium;
+    }
+
+    pub(super) fn cd_parts(&mut self) -> (&mut CdState, Option<&dyn BlockDev>) {
+        match &self.disk {
+            Some(disk) => (&mut self.cd, Some(&**disk)),
+            None => (&mut self.cd, None),
+        }
     }
 
     /// Registers as after reset or diagnostic: the signature of an ATA device.
@@ -141,9 +182,10 @@ impl Drive {
         self.regs = TaskFile {
             error: DIAGNOSTIC_OK,
             count: 1,
-            lba: [1, 0, 0],
+            lba: if self.is_cd { [1, 0x14, 0xeb] } else { [1, 0, 0] },
             device: DEVICE_ONES,
-            status: if self.is_present() { DRDY | DSC } else { 0 },
+            // A CD drive is not ready until its first command.
+            status: if self.is_present() && !self.is_cd { DRDY | DSC } else { 0 },
             ..TaskFile::default()
         };
     }
@@ -262,25 +304,56 @@ impl Drive {
         // NOP and write cache; FLUSH (EXT) and 48-bit addresses.
         words[82] = 0x4020;
         words[83] = 0x7400;
-        words[84] = 0x4000;
+        // WRITE FUA EXT.
+        words[84] = 0x4040;
         words[85] = 0x4000 | u16::from(self.write_cache) << 5;
         words[86] = 0x3400;
-        words[87] = 0x4000;
+        words[87] = 0x4040;
         words[88] = 0x3f | self.selected_mode(0x40) << 8;
         words[93] = 0x6001;
         put_u32(&mut words[100..102], total as u32);
         put_u32(&mut words[102..104], (total >> 32) as u32);
-        let mut bytes = [0; SECTOR];
-        for (pair, word) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(words) {
-            *pair = word.to_le_bytes();
-        }
-        bytes
+        sector(&words)
+    }
+
+    /// The IDENTIFY PACKET DEVICE sector.
+    pub(super) fn identify_packet(&self) -> [u8; SECTOR] {
+        let mut words = [0u16; 256];
+        // ATAPI, CD drive, removable, DRQ within 50 us of PACKET, 12-byte packets.
+        words[0] = 0x85c0;
+        put_string(&mut words[10..20], &self.serial);
+        put_string(&mut words[23..27], "1.0");
+        put_string(&mut words[27..47], "STELE CD-ROM");
+        words[49] = 0x0f00;
+        words[51] = 0x0200;
+        words[53] = 6;
+        words[63] = 7 | self.selected_mode(0x20) << 8;
+        words[64] = 3;
+        words[65..69].fill(120);
+        words[80] = 0x0070;
+        // PACKET and DEVICE RESET.
+        words[82] = 0x0210;
+        words[83] = 0x4000;
+        words[84] = 0x4000;
+        words[85] = 0x0210;
+        words[87] = 0x4000;
+        words[88] = 0x3f | self.selected_mode(0x40) << 8;
+        words[93] = 0x6001;
+        sector(&words)
     }
 
     /// The selected mode of a transfer type, as one bit.
     fn selected_mode(&self, kind: u8) -> u16 {
         if self.transfer_mode & 0xf8 == kind { 1 << (self.transfer_mode & 7) } else { 0 }
     }
+}
+
+fn sector(words: &[u16; 256]) -> [u8; SECTOR] {
+    let mut bytes = [0; SECTOR];
+    for (pair, word) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(words) {
+        *pair = word.to_le_bytes();
+    }
+    bytes
 }
 
 fn put_u32(words: &mut [u16], value: u32) {

@@ -1,14 +1,16 @@
-//! IDE: two ATA channels behind the PIIX3 PCI function, with bus-master DMA.
+//! IDE: two channels of ATA disks and ATAPI CD drives behind the PIIX3 PCI function, with bus-master DMA.
 //!
-//! Sources: ATA/ATAPI-6 (T13/1410D) for registers and commands; Intel 82371SB datasheet and the
+//! Sources: ATA/ATAPI-6 (T13/1410D) for registers and commands; MMC-5 for the CD drive's packets; Intel 82371SB datasheet and the
 //! "Programming Interface for Bus Master IDE Controller" for DMA. A command is carried out when it
 //! is written: there is no seek time, so BSY is never seen except while a DMA command waits for
 //! the bus master to be started.
 
+mod atapi;
 mod bmdma;
 mod channel;
 mod commands;
 mod drive;
+mod packet;
 
 pub use channel::Channel;
 pub use drive::Drive;
@@ -75,5 +77,7 @@ impl IdeFunction {
     }
 }
 
+#[cfg(test)]
+mod cd_tests;
 #[cfg(test)]
 mod tests;

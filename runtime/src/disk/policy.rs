@@ -1,0 +1,102 @@
+//! What stands between a drive and its image: when writes become durable, whom host errors are told, and that a disk
+//! whose format was guessed stays in that format.
+
+use std::io;
+
+use devices::block::{BlockDev, CLUSTER_BYTES, Clusters, SECTOR};
+
+use super::Cache;
+use super::probe::{HEAD, Looks, probe};
+use super::{Format, config::DriveConfig};
+
+/// An image under the rules of its drive.
+pub(super) struct Ruled {
+    image: Box<dyn BlockDev>,
+    name: String,
+    cache: Cache,
+    /// The format was guessed to be raw, so that the guest must not make it look like another one.
+    stays_raw: bool,
+    has_reported: bool,
+}
+
+impl Ruled {
+    pub(super) fn new(image: Box<dyn BlockDev>, config: &DriveConfig, stays_raw: bool) -> Self {
+        let cache = config.cache;
+        Self { image, name: config.name(), cache, stays_raw, has_reported: false }
+    }
+
+    /// The guest is told by its device, the user by one line.
+    fn report<T>(&mut self, what: &str, result: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &result {
+            if self.has_reported {
+                log::debug!("disk {} {what} failed: {error}", self.name);
+            } else {
+                self.has_reported = true;
+                log::error!(
+                    "disk {}: {what} failed: {error}; the guest sees an I/O error, further ones are not shown",
+                    self.name
+                );
+            }
+        }
+        result
+    }
+
+    fn check_write(&self, lba: u64, buf: &[u8]) -> io::Result<()> {
+        if lba != 0 || !self.stays_raw {
+            return Ok(());
+        }
+        match probe(&buf[..buf.len().min(HEAD)]) {
+            Looks::Like(Format::Raw) => Ok(()),
+            _ => Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "sector 0 would look like another image format (format=raw allows it)",
+            )),
+        }
+    }
+}
+
+impl BlockDev for Ruled {
+    fn sectors(&self) -> u64 {
+        self.image.sectors()
+    }
+
+    fn read(&mut self, lba: u64, buf: &mut [u8]) -> io::Result<()> {
+        let done = self.image.read(lba, buf);
+        self.report("read", done)
+    }
+
+    fn write(&mut self, lba: u64, buf: &[u8]) -> io::Result<()> {
+        let done = self.check_write(lba, buf).and_then(|()| self.image.write(lba, buf));
+        self.report("write", done)?;
+        if self.cache == Cache::Writethrough { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.cache == Cache::Unsafe {
+            return Ok(());
+        }
+        let done = self.image.flush();
+        self.report("flush", done)
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.image.is_read_only()
+    }
+
+    fn each_cluster(
+        &self,
+        each: &mut dyn FnMut(u64, &[u8; CLUSTER_BYTES]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.image.each_cluster(each)
+    }
+
+    fn set_clusters(&mut self, clusters: Clusters) -> bool {
+        self.image.set_clusters(clusters)
+    }
+
+    fn stamp(&mut self) -> io::Result<Option<String>> {
+        self.image.stamp()
+    }
+}
+
+const _: () = assert!(HEAD == SECTOR);
