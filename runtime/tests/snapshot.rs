@@ -18,7 +18,7 @@ fn demo_config(accel: Accel) -> (MachineConfig, BufferChar) {
     let config = MachineConfig {
         ram_bytes: 16 << 20,
         firmware: Firmware::Image(Cow::Borrowed(demo::firmware())),
-        drives: vec![DriveConfig { slot: 0, source, snapshot: true, read_only: false }],
+        drives: vec![DriveConfig { source, snapshot: true, ..DriveConfig::default() }],
         serial: vec![CharTarget::Buffer(com1.clone())],
         fw_cfg: vec![(demo::INTERACTIVE_FILE.into(), b"0".to_vec())],
         icount_shift: Some(6),
