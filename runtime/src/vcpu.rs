@@ -346,11 +346,8 @@ impl Vcpu {
         let pc = self.core.cpu.state.pc;
         let Some(to) = self.hot_block_at(pc) else { return };
         let Some(far) = self.far_entry(to, pc) else { return };
-        let cpu = &mut self.core.cpu;
-        let tag = pc ^ cpu.state.jump_ctx;
-        let view = cpu.view();
-        let slot = &mut cpu.tlb.view_mut(view).jump[pc as usize & (jit::abi::JUMP_ENTRIES - 1)];
-        (slot.tag, slot.host) = (tag, far);
+        let is_crossing = self.core.cache.is_crossing(to);
+        self.core.cpu.enter_jump(pc, is_crossing, far);
     }
     /// Host address of a block's entry for indirect jumps, made when first wanted.
     fn far_entry(&mut self, block: BlockId, pc: u64) -> Option<u64> {
@@ -418,9 +415,6 @@ impl Vcpu {
         let left = self.core.cache.lines_of(page);
         if left != 0 {
             self.core.cpu.ram.set_code_lines(page, left);
-        }
-        if dropped > 0 {
-            self.core.cpu.flush_jumps();
         }
     }
     /// Empties the code cache.

@@ -58,4 +58,4 @@ pub const TLB_WRITE: i32 = 0x4000;
 /// Byte offset of the jump cache: pairs {tag, host address}.
 pub const JUMP_CACHE: i32 = 0x8000;
 /// Entries of the jump cache.
-pub const JUMP_ENTRIES: usize = 1024;
+pub const JUMP_ENTRIES: usize = 4096;

@@ -203,6 +203,10 @@ impl Jit {
         self.buf.advance(len);
         Ok(start)
     }
+    /// Makes the entry for indirect jumps at cache offset `far` leave to the run loop: its block is gone.
+    pub fn close_far_entry(&mut self, far: usize, pc_width: Width) {
+        self.buf.patch(far, 0xE9, self.thunks.exit_miss(pc_width));
+    }
     /// Runs generated code from the entry at cache offset `entry`; the state's `pc_base` is that of its page.
     ///
     /// Returns an `ir::exit` code or one of this type's.

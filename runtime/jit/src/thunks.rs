@@ -289,6 +289,11 @@ impl Thunks {
         self.goto_ptr[matches!(w, Width::W64) as usize]
     }
 
+    /// Leaves for want of the code at the instruction pointer, of width `w`, in [`abi::PC`].
+    pub(crate) const fn exit_miss(&self, w: Width) -> usize {
+        self.exit_miss[matches!(w, Width::W64) as usize]
+    }
+
     /// The indirect jump: interrupt check, jump cache, or out. The instruction pointer, of width `w`, is in [`abi::PC`],
     /// zero-extended. A tag is the instruction pointer with the context in bits 48 to 63, which in a canonical one tell
     /// nothing that bit 47 does not.

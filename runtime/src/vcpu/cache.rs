@@ -5,6 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
+use ir::Width;
 use jit::{Compiled, Exit, Jit};
 use x86::cpu::Cpu;
 use x86::mode::Mode;
@@ -127,6 +128,13 @@ pub(super) struct Translated {
 const _: () = assert!(size_of::<Translated>() <= 128, "a boot makes thousands");
 
 impl Translated {
+    /// Indirect jumps come here no more.
+    fn close_far(&mut self, jit: &mut Jit) {
+        if let Some(far) = self.far.take() {
+            let is_64 = self.key.mode.has(Mode::CODE64);
+            jit.close_far_entry(far.get(), if is_64 { Width::W64 } else { Width::W32 });
+        }
+    }
     /// RAM pages it was made from.
     fn pages(&self) -> [Option<u64>; 2] {
         [self.key.page(), self.second.as_ref().and_then(|s| s.page)]
@@ -216,11 +224,11 @@ impl Cache {
         &self.blocks[id as usize]
     }
     /// Adds a block; it replaces one of the same key.
-    pub(super) fn insert(&mut self, key: Key, new: New<'_>) -> BlockId {
+    pub(super) fn insert(&mut self, key: Key, new: New<'_>, jit: Option<&mut Jit>) -> BlockId {
         let id = self.blocks.len() as BlockId;
         match self.find(&key) {
             Some(old) => {
-                self.retire(old);
+                self.retire(old, jit);
                 self.by_key.replace(key.hash(), old, id);
             }
             None => self.by_key.insert(key.hash(), id),
@@ -311,6 +319,10 @@ impl Cache {
             Body::Evaluated { .. } => None,
         }
     }
+    /// Does it cross its page's end?
+    pub(super) fn is_crossing(&self, id: BlockId) -> bool {
+        self.get(id).second.is_some()
+    }
     /// A direct jump stays within one page of one mapping; a block that crosses its page's end depends on a second mapping.
     pub(super) fn may_link(&self, from: BlockId, to: BlockId) -> bool {
         let (from, to) = (self.get(from), self.get(to));
@@ -341,8 +353,11 @@ impl Cache {
         hit.len() as u64
     }
     /// A block of the same key replaces `id`: its bytes need not be watched any more, unless jumps still lead to it.
-    fn retire(&mut self, id: BlockId) {
+    fn retire(&mut self, id: BlockId, jit: Option<&mut Jit>) {
         let block = &mut self.blocks[id as usize];
+        if let Some(jit) = jit {
+            block.close_far(jit);
+        }
         if !block.incoming.is_empty() {
             return;
         }
@@ -359,6 +374,7 @@ impl Cache {
         let key = block.key;
         let incoming = std::mem::take(&mut block.incoming);
         let pages = block.pages();
+        block.close_far(jit);
         self.by_key.remove(key.hash(), id);
         for (from, n) in incoming {
             if let Some(exit) = self.exit(from, n) {

@@ -35,6 +35,8 @@ pub(super) struct Core {
     pub(super) cache: Cache,
 }
 
+const _: () = assert!(jit::abi::JUMP_ENTRIES == x86::tlb::JUMPS);
+const _: () = assert!(jit::abi::JUMP_CACHE as usize == x86::tlb::JUMP);
 const _: () = assert!(offset_of!(Core, cpu) == 0 && offset_of!(Cpu, state) == 0);
 
 impl Core {

@@ -204,7 +204,8 @@ impl Vcpu {
         let host = (compiled == Some(Ok(()))).then_some(&t.compiled);
         let (len, insns) = (t.info.bytes, t.info.insns.len() as u32);
         guard_all(&mut self.core.cpu, &key, len, second, &peeked);
-        let id = self.core.cache.insert(key, New { host, insns, len, second, peeked, is_hot });
+        let new = New { host, insns, len, second, peeked, is_hot };
+        let id = self.core.cache.insert(key, new, t.jit.as_mut());
         self.stats.host_bytes += host.map_or(0, |host| (host.end - host.entry) as u64);
         self.stats.insns += u64::from(insns);
         self.stats.blocks += 1;

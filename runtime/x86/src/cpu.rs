@@ -14,7 +14,7 @@ use crate::flags;
 use crate::mode::Mode;
 use crate::segment::{Segment, attr};
 use crate::state::{CpuState, MXCSR_RESET, TableReg, Window, seg};
-use crate::tlb::{INDEX_MASK, Tlb, ViewId};
+use crate::tlb::{INDEX_MASK, JumpSlot, Tlb, ViewId};
 
 /// CR0 bits.
 pub mod cr0 {
@@ -101,6 +101,8 @@ pub(crate) struct Context {
     mode: u32,
     cs_limit: u32,
     cs_base: u64,
+    /// The address space, for code of programs; 0 for code of the system, which all share.
+    space: u64,
 }
 
 /// One processor and its links to memory and bus.
@@ -148,6 +150,8 @@ pub struct Cpu {
     pub(crate) map_generation: u64,
     pub(crate) mode: Mode,
     pub(crate) contexts: Vec<(Context, u16)>,
+    /// Jumps to system code in pages that are not global may have been noted.
+    pub(crate) has_local_code: bool,
     pub(crate) last_context: u16,
     pub(crate) current: Context,
 }
@@ -182,6 +186,7 @@ impl Cpu {
             map_generation: 0,
             mode: Mode(0),
             contexts: Vec::new(),
+            has_local_code: false,
             last_context: 0,
             current: Context::default(),
         };
@@ -283,10 +288,10 @@ impl Cpu {
         self.mode = mode;
         self.state.tlb_base = self.tlb_base();
         let cs = &self.state.seg[usize::from(seg::CS)];
-        let context = match mode.has(Mode::FLAT_CS) {
-            true => Context { mode: mode.0, ..Context::default() },
-            false => Context { mode: mode.0, cs_limit: cs.limit, cs_base: cs.base },
-        };
+        let (cs_limit, cs_base) =
+            if mode.has(Mode::FLAT_CS) { (0, 0) } else { (cs.limit, cs.base) };
+        let space = if mode.cpl() == 3 { self.tlb.space_id() } else { 0 };
+        let context = Context { mode: mode.0, cs_limit, cs_base, space };
         if context != self.current || self.contexts.is_empty() {
             self.enter_context(context);
         }
@@ -370,11 +375,18 @@ impl Cpu {
         }
     }
 
-    /// Gives the context its number: the old one if paging has not changed since.
+    /// Gives the context its number: the old one if nothing happened since that made its jump targets invalid.
     fn enter_context(&mut self, context: Context) {
         self.current = context;
-        let known = self.contexts.iter().find(|(c, _)| *c == context).map(|&(_, n)| n);
-        let number = known.unwrap_or_else(|| self.new_context(context));
+        let known = self.contexts.iter().position(|(c, _)| *c == context);
+        let number = match known {
+            Some(n) => {
+                // Those in use gather at the front.
+                self.contexts.swap(n, n / 2);
+                self.contexts[n / 2].1
+            }
+            None => self.new_context(context),
+        };
         self.state.jump_ctx = u64::from(number) << 48;
     }
 
@@ -402,19 +414,56 @@ impl Cpu {
         self.flush_jumps();
     }
 
-    /// Forgets every translation but those of global pages (loads of CR3).
-    pub fn flush_local(&mut self) {
-        self.tlb.flush_local();
-        self.flush_jumps();
+    /// Goes to the address space of a new CR3: `pcid`, of which what is known is kept if `keeps`.
+    pub(crate) fn enter_space(&mut self, pcid: u16, keeps: bool) {
+        self.tlb.enter_space(pcid, keeps);
+        self.forget_local_code();
     }
 
-    /// INVLPG.
+    /// Forgets the translations of the address space `pcid`, but those of global pages.
+    pub(crate) fn flush_space(&mut self, pcid: u16) {
+        self.tlb.flush_space(pcid);
+        self.forget_local_code();
+    }
+
+    /// Forgets every translation but those of global pages, in all address spaces.
+    pub(crate) fn flush_local(&mut self) {
+        self.tlb.flush_local();
+        self.forget_local_code();
+    }
+
+    /// After non-global pages were forgotten: jumps to system code in such pages are stale. Programs' code has a
+    /// context of its own for each space.
+    fn forget_local_code(&mut self) {
+        if std::mem::take(&mut self.has_local_code) {
+            self.contexts.retain(|(context, _)| context.space != 0);
+        }
+        self.current = Context::default();
+        self.sync_derived();
+    }
+
+    /// Notes where the code at `pc` stands in host memory, for indirect jumps in the current mode.
+    /// `is_crossing`: its bytes extend into the next page.
+    pub fn enter_jump(&mut self, pc: u64, is_crossing: bool, host: u64) {
+        let lin = self.lin_pc(pc);
+        let is_global = self.tlb.is_global(lin)
+            && (!is_crossing || self.tlb.is_global(Lin(lin.0.wrapping_add(0x1000))));
+        self.has_local_code |= self.state.cpl != 3 && !is_global;
+        let slot = JumpSlot { tag: pc ^ self.state.jump_ctx, host };
+        self.tlb.enter_jump(pc, lin, slot, self.view());
+    }
+
+    /// Forgets one page and the jumps to it.
     pub fn flush_page(&mut self, lin: Lin) {
         self.tlb.flush_page(lin);
-        self.flush_jumps();
     }
 
-    /// Makes every jump-cache entry stale (blocks were dropped, or mappings changed).
+    /// Forgets one page of the address space `pcid`.
+    pub(crate) fn flush_page_of(&mut self, pcid: u16, lin: Lin) {
+        self.tlb.flush_page_of(pcid, lin);
+    }
+
+    /// Makes every jump-cache entry stale (all code was dropped, or all mappings changed).
     pub fn flush_jumps(&mut self) {
         self.contexts.clear();
         self.enter_context(self.current);

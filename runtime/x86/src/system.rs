@@ -123,12 +123,9 @@ impl Cpu {
         if self.state.cr0 & cr0::PG != 0 && self.state.cr4 & cr4::PAE != 0 && !self.is_long() {
             self.pdpte = self.read_pdptes(new)?;
         }
-        let is_same = new == self.state.cr3;
         self.state.cr3 = new;
-        // The TLB holds one address space.
-        if !(keeps && is_same) {
-            self.flush_local();
-        }
+        let pcid = if has_pcid { (new & PCID) as u16 } else { 0 };
+        self.enter_space(pcid, keeps);
         Ok(())
     }
 
@@ -138,7 +135,7 @@ impl Cpu {
         if self.state.cr4 & cr4::PAE != 0 {
             self.pdpte = self.read_pdptes(cr3).unwrap_or_default();
         }
-        self.flush_local();
+        self.enter_space(0, false);
     }
 
     pub(crate) fn write_cr4(&mut self, v: u64) -> Result<(), Fault> {
@@ -218,13 +215,12 @@ impl Cpu {
         if !is_legal {
             return Err(Fault::gp(0));
         }
-        // Translations of other contexts are not kept.
-        let is_ours = low & PCID == self.state.cr3 & PCID || !has_pcid;
+        let pcid = if has_pcid { (low & PCID) as u16 } else { 0 };
         match kind {
-            0 if is_ours => self.flush_page(Lin(address)),
-            0 => {}
-            1 if !is_ours => {}
-            _ => self.flush_tlb(),
+            0 => self.flush_page_of(pcid, Lin(address)),
+            1 => self.flush_space(pcid),
+            2 => self.flush_tlb(),
+            _ => self.flush_local(),
         }
         self.ask_to_leave();
         Ok(())

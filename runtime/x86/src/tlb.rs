@@ -4,8 +4,19 @@
 //! Slot i of an empty array holds a tag whose index is not i, so that no address ever matches it;
 //! there is no valid bit to test. Only plain RAM is entered: MMIO never, ROM for reads, and pages
 //! that hold translated code for reads. A `Tlb` never follows a host address: they are numbers here.
+//!
+//! Views that see pages of programs exist once per address space (PCID), a few of which are kept. What must be
+//! forgotten in a space that is not current is noted, and forgotten when it is entered. Every view knows which of
+//! its slots are in use, so that forgetting costs by what was entered, not by the size of the arrays.
+
+mod jump;
+mod slots;
+mod view;
 
 use mem::{Lin, Phys};
+
+pub use jump::{JUMPS, JumpSlot};
+pub use view::View;
 
 /// Slots per array.
 pub const SLOTS: usize = 1024;
@@ -22,16 +33,6 @@ pub const WRITE_ADD: usize = 0x6000;
 /// Byte offset of the jump cache.
 pub const JUMP: usize = 0x8000;
 
-/// One entry of the jump cache, filled by the run loop.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct JumpSlot {
-    /// Context number and instruction pointer.
-    pub tag: u64,
-    /// Host code.
-    pub host: u64,
-}
-
 /// Whose accesses a view holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -45,9 +46,6 @@ pub enum ViewId {
     /// Always empty, so that every access of generated code takes the slow path (alignment checks).
     Closed,
 }
-
-/// Number of views.
-const VIEWS: usize = 4;
 
 /// What a translation allows.
 pub(crate) mod right {
@@ -72,278 +70,269 @@ pub(crate) struct Page {
     pub(crate) is_global: bool,
 }
 
-/// A translation remembered for the slow path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Translation {
-    /// Linear page, or `!0`.
-    lin: u64,
-    /// Physical page.
-    phys: u64,
-    /// The view's `flushes` when it was made: older ones are void.
-    flushes: u64,
-    /// Bits of [`right`].
-    rights: u8,
-    /// A global page.
-    is_global: bool,
-}
-
-const NO_TRANSLATION: Translation =
-    Translation { lin: !0, phys: 0, flushes: 0, rights: 0, is_global: false };
-/// A jump-cache tag that matches nothing: context number 0 is never given out.
-const NO_JUMP: JumpSlot = JumpSlot { tag: 0, host: 0 };
-
-/// What one kind of access sees.
-#[repr(C, align(4096))]
-pub struct View {
-    read_tag: [u64; SLOTS],
-    read_add: [u64; SLOTS],
-    write_tag: [u64; SLOTS],
-    write_add: [u64; SLOTS],
-    /// The jump cache.
-    pub jump: [JumpSlot; SLOTS],
-    slow: [Translation; SLOTS],
-    /// Flushes so far.
-    flushes: u64,
-    /// Nothing was entered since the last flush.
-    is_empty: bool,
-    /// Global pages may be among what was entered.
-    has_global: bool,
-    /// Slots that were filled from large pages since the last flush, a bit each.
-    large: [u64; SLOTS / 64],
-    /// Where these lie: a bit for each 2 MiB, modulo 64.
-    regions: u64,
-}
-
-const _: () = assert!(std::mem::offset_of!(View, read_tag) == READ_TAG);
-const _: () = assert!(std::mem::offset_of!(View, read_add) == READ_ADD);
-const _: () = assert!(std::mem::offset_of!(View, write_tag) == WRITE_TAG);
-const _: () = assert!(std::mem::offset_of!(View, write_add) == WRITE_ADD);
-const _: () = assert!(std::mem::offset_of!(View, jump) == JUMP);
-
-/// The tags of an empty array.
-static EMPTY_TAGS: [u64; SLOTS] = {
-    let mut tags = [0; SLOTS];
-    let mut i = 0;
-    while i < SLOTS {
-        tags[i] = empty_tag(i);
-        i += 1;
-    }
-    tags
-};
-
-const fn empty_tag(slot: usize) -> u64 {
-    ((slot ^ 1) as u64) << 12
-}
-
 /// The slot of a linear address.
 #[inline]
 pub const fn slot_of(lin: Lin) -> usize {
     (lin.0 >> 12) as usize & (SLOTS - 1)
 }
 
-impl View {
-    fn new() -> Box<Self> {
-        Box::new(Self {
-            read_tag: EMPTY_TAGS,
-            read_add: [0; SLOTS],
-            write_tag: EMPTY_TAGS,
-            write_add: [0; SLOTS],
-            jump: [NO_JUMP; SLOTS],
-            slow: [NO_TRANSLATION; SLOTS],
-            flushes: 0,
-            is_empty: true,
-            has_global: false,
-            large: [0; SLOTS / 64],
-            regions: 0,
-        })
+/// Address spaces whose translations are kept.
+const SPACES: usize = 8;
+/// Things to be forgotten later, before all is forgotten instead.
+const BEHIND: usize = 32;
+
+/// The translations of one address space, by PCID, beyond those of the supervisor's own view.
+struct Space {
+    pcid: u16,
+    /// Changes whenever its translations are forgotten: tells jump targets of one time from those of another.
+    id: u64,
+    user: Box<View>,
+    with_ac: Box<View>,
+    /// When it was left.
+    left: u64,
+    /// What must be forgotten before it is used again.
+    behind: Vec<Behind>,
+}
+
+/// What happened while another address space was current.
+#[derive(Clone, Copy, Debug)]
+enum Behind {
+    /// A page was invalidated.
+    Page(Lin),
+    /// The host page at this address holds translated code now.
+    Protect(u64),
+}
+
+impl Space {
+    fn new(pcid: u16, id: u64) -> Self {
+        let (user, with_ac) = (View::new(), View::new());
+        Self { pcid, id, user, with_ac, left: 0, behind: Vec::new() }
     }
 
-    /// Forgets everything.
-    fn flush(&mut self) {
-        if !self.is_empty {
-            self.read_tag = EMPTY_TAGS;
-            self.write_tag = EMPTY_TAGS;
-            self.flushes += 1;
-            self.is_empty = true;
-            self.has_global = false;
-            self.large = [0; SLOTS / 64];
-            self.regions = 0;
-        }
+    fn flush(&mut self, id: u64) {
+        self.user.flush();
+        self.with_ac.flush();
+        self.behind.clear();
+        self.id = id;
     }
 
-    /// Forgets what large pages of at most 2^`shift` bytes around `lin` have left.
-    fn flush_large(&mut self, lin: Lin, shift: u32) {
-        if self.regions >> (lin.0 >> 21 & 63) & 1 == 0 {
-            return;
-        }
-        for word in 0..SLOTS / 64 {
-            let mut bits = self.large[word];
-            while bits != 0 {
-                let i = word * 64 + bits.trailing_zeros() as usize;
-                bits &= bits - 1;
-                if self.slow[i].lin >> shift == lin.0 >> shift {
-                    self.flush_slot(i);
-                    self.large[word] &= !(1 << (i % 64));
-                }
+    fn forget(&mut self, what: Behind, largest: u32) {
+        for view in [&mut self.user, &mut self.with_ac] {
+            match what {
+                Behind::Page(lin) => view.flush_page(lin, largest),
+                Behind::Protect(host) => view.protect(host),
             }
         }
-    }
-
-    /// Notes that slot `i` holds a part of a page of 2^`shift` bytes around `lin`.
-    fn note_large(&mut self, i: usize, lin: u64, shift: u8) {
-        self.large[i / 64] |= 1 << (i % 64);
-        self.regions |= match shift {
-            21 => 1 << (lin >> 21 & 63),
-            22 => 3 << (lin >> 21 & 62),
-            _ => u64::MAX,
-        };
-    }
-
-    /// Forgets everything but global pages.
-    fn flush_local(&mut self) {
-        if !self.has_global {
-            return self.flush();
-        }
-        for i in 0..SLOTS {
-            let t = &self.slow[i];
-            if !(t.is_global && t.flushes == self.flushes) {
-                self.flush_slot(i);
-            }
-        }
-    }
-
-    fn flush_slot(&mut self, i: usize) {
-        self.read_tag[i] = empty_tag(i);
-        self.write_tag[i] = empty_tag(i);
-        self.slow[i] = NO_TRANSLATION;
-    }
-
-    /// The host address a read at `lin` would use, if entered.
-    pub fn read_host(&self, lin: Lin) -> Option<u64> {
-        let i = slot_of(lin);
-        (self.read_tag[i] == lin.page().0).then(|| lin.0.wrapping_add(self.read_add[i]))
-    }
-
-    /// The host address a write at `lin` would use, if entered.
-    pub fn write_host(&self, lin: Lin) -> Option<u64> {
-        let i = slot_of(lin);
-        (self.write_tag[i] == lin.page().0).then(|| lin.0.wrapping_add(self.write_add[i]))
     }
 }
 
 /// All views.
 pub struct Tlb {
-    views: [Box<View>; VIEWS],
+    supervisor: Box<View>,
+    closed: Box<View>,
+    /// Never empty.
+    spaces: Vec<Space>,
+    current: usize,
+    /// Ids given to spaces so far; also the time of their use.
+    ids: u64,
     /// log2 of the largest page entered since the last flush.
     largest: u8,
 }
 
 impl Default for Tlb {
     fn default() -> Self {
-        Self { views: std::array::from_fn(|_| View::new()), largest: 12 }
+        Self {
+            supervisor: View::new(),
+            closed: View::new(),
+            spaces: vec![Space::new(0, 1)],
+            current: 0,
+            ids: 1,
+            largest: 12,
+        }
     }
 }
 
 impl Tlb {
-    /// One view.
-    pub fn view(&self, id: ViewId) -> &View {
-        &self.views[id as usize]
+    fn space(&self) -> &Space {
+        &self.spaces[self.current]
     }
 
-    /// One view, to fill its jump cache.
-    pub fn view_mut(&mut self, id: ViewId) -> &mut View {
-        &mut self.views[id as usize]
+    /// One view, of the current address space.
+    pub fn view(&self, id: ViewId) -> &View {
+        match id {
+            ViewId::Supervisor => &self.supervisor,
+            ViewId::User => &self.space().user,
+            ViewId::SupervisorAc => &self.space().with_ac,
+            ViewId::Closed => &self.closed,
+        }
+    }
+
+    fn view_mut(&mut self, id: ViewId) -> &mut View {
+        let space = &mut self.spaces[self.current];
+        match id {
+            ViewId::Supervisor => &mut self.supervisor,
+            ViewId::User => &mut space.user,
+            ViewId::SupervisorAc => &mut space.with_ac,
+            ViewId::Closed => &mut self.closed,
+        }
     }
 
     /// Host address of a view, for generated code.
     pub fn base(&mut self, id: ViewId) -> u64 {
-        let view: *mut View = &mut *self.views[id as usize];
+        let view: *mut View = self.view_mut(id);
         view.expose_provenance() as u64
+    }
+
+    /// A number for the current address space as long as its translations are kept.
+    pub(crate) fn space_id(&self) -> u64 {
+        self.space().id
+    }
+
+    const fn new_id(&mut self) -> u64 {
+        self.ids += 1;
+        self.ids
     }
 
     /// Forgets every translation of all views (not the jump caches: see `Cpu::flush_jumps`).
     pub fn flush(&mut self) {
-        self.views.iter_mut().for_each(|view| view.flush());
+        self.supervisor.flush();
+        self.closed.flush();
+        for n in 0..self.spaces.len() {
+            let id = self.new_id();
+            self.spaces[n].flush(id);
+        }
         self.largest = 12;
     }
 
-    /// Forgets every translation but those of global pages.
-    pub fn flush_local(&mut self) {
-        self.views.iter_mut().for_each(|view| view.flush_local());
+    /// Goes to another address space. What is known of it is kept if `keeps`.
+    pub(crate) fn enter_space(&mut self, pcid: u16, keeps: bool) {
+        self.supervisor.flush_local();
+        let (time, largest) = (self.new_id(), u32::from(self.largest));
+        self.spaces[self.current].left = time;
+        let known = self.spaces.iter().position(|space| space.pcid == pcid);
+        self.current = known.unwrap_or_else(|| self.make_room(pcid));
+        let id = self.new_id();
+        let space = &mut self.spaces[self.current];
+        if known.is_none() || !keeps {
+            space.flush(id);
+        }
+        for n in 0..space.behind.len() {
+            space.forget(space.behind[n], largest);
+        }
+        space.behind.clear();
     }
 
-    /// Forgets one page in all views; all of it, if it may be a large one.
+    /// A place for an address space: the one left longest ago, if there are enough.
+    fn make_room(&mut self, pcid: u16) -> usize {
+        if self.spaces.len() < SPACES {
+            self.spaces.push(Space::new(pcid, 0));
+            return self.spaces.len() - 1;
+        }
+        let oldest = (0..SPACES).min_by_key(|&n| self.spaces[n].left).unwrap_or(0);
+        self.spaces[oldest].pcid = pcid;
+        oldest
+    }
+
+    /// Forgets the address space `pcid`, its global pages excepted.
+    pub(crate) fn flush_space(&mut self, pcid: u16) {
+        if self.space().pcid == pcid {
+            self.supervisor.flush_local();
+        }
+        let id = self.new_id();
+        if let Some(space) = self.spaces.iter_mut().find(|space| space.pcid == pcid) {
+            space.flush(id);
+        }
+    }
+
+    /// Forgets every translation but those of global pages.
+    pub(crate) fn flush_local(&mut self) {
+        self.supervisor.flush_local();
+        for n in 0..self.spaces.len() {
+            let id = self.new_id();
+            self.spaces[n].flush(id);
+        }
+    }
+
+    /// Forgets one page in all views, and the jumps to it; all of it, if it may be a large one.
     pub fn flush_page(&mut self, lin: Lin) {
-        let shift = u32::from(self.largest);
-        for view in &mut self.views {
-            view.flush_slot(slot_of(lin));
-            view.flush_large(lin, shift);
+        let largest = u32::from(self.largest);
+        self.supervisor.flush_page(lin, largest);
+        self.closed.flush_page(lin, largest);
+        self.forget(Behind::Page(lin), None);
+    }
+
+    /// Forgets one page of the address space `pcid`.
+    pub(crate) fn flush_page_of(&mut self, pcid: u16, lin: Lin) {
+        if self.space().pcid == pcid {
+            return self.flush_page(lin);
+        }
+        self.forget(Behind::Page(lin), Some(pcid));
+    }
+
+    /// Drops the write entries that lead to the host page at `host`.
+    pub fn protect(&mut self, host: u64) {
+        self.supervisor.protect(host);
+        self.forget(Behind::Protect(host), None);
+    }
+
+    /// Has the address spaces, or one of them, forget something: the current one now, others when they are entered.
+    fn forget(&mut self, what: Behind, only: Option<u16>) {
+        let largest = u32::from(self.largest);
+        for n in 0..self.spaces.len() {
+            if only.is_some_and(|pcid| self.spaces[n].pcid != pcid) {
+                continue;
+            }
+            if n == self.current {
+                self.spaces[n].forget(what, largest);
+            } else if self.spaces[n].behind.len() < BEHIND {
+                self.spaces[n].behind.push(what);
+            } else {
+                let id = self.new_id();
+                self.spaces[n].flush(id);
+            }
         }
     }
 
     /// Empties all jump caches.
     pub fn flush_jumps(&mut self) {
-        for view in &mut self.views {
-            view.jump = [NO_JUMP; SLOTS];
-        }
-    }
-
-    /// Drops the write entries that lead to the host page at `host`.
-    pub fn protect(&mut self, host: u64) {
-        for view in self.views.iter_mut().filter(|view| !view.is_empty) {
-            for i in 0..SLOTS {
-                let tag = view.write_tag[i];
-                if tag != empty_tag(i) && tag.wrapping_add(view.write_add[i]) == host {
-                    view.write_tag[i] = empty_tag(i);
-                }
-            }
+        self.supervisor.flush_jumps();
+        self.closed.flush_jumps();
+        for space in &mut self.spaces {
+            space.user.flush_jumps();
+            space.with_ac.flush_jumps();
         }
     }
 
     /// The remembered translation of `lin`, if it has the rights `need`.
     #[inline]
     pub(crate) fn recall(&self, lin: Lin, need: u8, id: ViewId) -> Option<Phys> {
-        let view = self.view(id);
-        let t = &view.slow[slot_of(lin)];
-        let is_current = t.lin == lin.page().0 && t.flushes == view.flushes;
-        let is_hit = is_current && t.rights & need == need;
-        is_hit.then(|| Phys(t.phys | lin.page_offset()))
+        self.view(id).recall(lin, need)
     }
 
     /// Remembers where the page of `lin` is.
     pub(crate) fn remember(&mut self, lin: Lin, page: Page, id: ViewId) {
-        let i = slot_of(lin);
         self.largest = self.largest.max(page.shift);
-        let view = self.view_mut(id);
-        if view.slow[i].lin != lin.page().0 {
-            view.flush_slot(i);
-        }
-        let (lin, phys, flushes) = (lin.page().0, page.phys.page().0, view.flushes);
-        let Page { rights, is_global, .. } = page;
-        view.has_global |= is_global;
-        view.slow[i] = Translation { lin, phys, flushes, rights, is_global };
-        if page.shift > 12 {
-            view.note_large(i, lin, page.shift);
-        }
-        view.is_empty = false;
+        self.view_mut(id).remember(lin, page);
     }
 
     /// Enters the host page of a linear page for generated code's reads.
     pub(crate) fn enter_read(&mut self, lin: Lin, host: u64, id: ViewId) {
-        let i = slot_of(lin);
-        let view = self.view_mut(id);
-        view.read_add[i] = host.wrapping_sub(lin.page().0);
-        view.read_tag[i] = lin.page().0;
-        view.is_empty = false;
+        self.view_mut(id).enter_read(lin, host);
     }
 
     /// Enters the host page of a linear page for generated code's writes.
     pub(crate) fn enter_write(&mut self, lin: Lin, host: u64, id: ViewId) {
-        let i = slot_of(lin);
-        let view = self.view_mut(id);
-        view.write_add[i] = host.wrapping_sub(lin.page().0);
-        view.write_tag[i] = lin.page().0;
-        view.is_empty = false;
+        self.view_mut(id).enter_write(lin, host);
+    }
+
+    /// Enters a jump target, instruction pointer `pc` at `lin`, into a view's jump cache.
+    pub(crate) fn enter_jump(&mut self, pc: u64, lin: Lin, slot: JumpSlot, id: ViewId) {
+        self.view_mut(id).enter_jump(pc, lin, slot);
+    }
+
+    /// Is the page of supervisor code at `lin` known, and global?
+    pub(crate) fn is_global(&self, lin: Lin) -> bool {
+        self.supervisor.is_global(lin)
     }
 }
 
