@@ -22,7 +22,7 @@ use x86::fault::Fault;
 use x86::front::BuildConfig;
 use x86::mode::Mode;
 
-use crate::log::Log;
+use crate::log::{Items, Log};
 use crate::machine::Accel;
 use cache::BlockId;
 pub use kick::Kicker;
@@ -42,8 +42,8 @@ pub struct VcpuConfig {
     pub cache_bytes: usize,
     /// Most insns in a block.
     pub max_insns: u32,
-    /// Dispatches after which a block is translated again for speed; 0 = at once.
-    pub hot_after: u32,
+    /// Times a block is entered before it is translated again for speed; 0 = at once.
+    pub hot_after: u8,
 }
 
 impl Default for VcpuConfig {
@@ -219,6 +219,13 @@ impl Vcpu {
         loop {
             let mode = self.core.cpu.mode();
             let single = mode.has(Mode::SINGLE);
+            if let Some(far) = self.known_jump() {
+                let code = self.run_far(far);
+                if !self.act(code, false) {
+                    return;
+                }
+                continue;
+            }
             let block = match self.block_at(self.core.cpu.state.pc) {
                 Ok(block) => block,
                 Err(fault) => return self.deliver(fault),
@@ -248,6 +255,22 @@ impl Vcpu {
         }
     }
 
+    /// Where the jump cache leads from here, if it knows, and nothing wants to see each block.
+    fn known_jump(&self) -> Option<u64> {
+        let cpu = &self.core.cpu;
+        let is_plain = !cpu.mode().has(Mode::SINGLE) && cpu.state.shadow == 0;
+        let is_seen = self.config.nochain || self.log.has(Items::EXEC) || self.log.has(Items::CPU);
+        (is_plain && !is_seen && self.translator.jit().is_some()).then(|| cpu.known_jump())?
+    }
+
+    fn run_far(&mut self, far: u64) -> u32 {
+        self.stats.entries += 1;
+        self.core.faulted = false;
+        self.core.cpu.state.tlb_base = self.core.cpu.tlb_base();
+        let Some(jit) = self.translator.jit() else { return exit::NEXT };
+        shim::enter_far(jit, &mut self.core, far)
+    }
+
     fn run_from(&mut self, entry: usize) -> u32 {
         self.stats.entries += 1;
         self.core.faulted = false;
@@ -266,7 +289,7 @@ impl Vcpu {
             Jit::POLL_DIRECT => {
                 self.follow_direct(false);
             }
-            Jit::MISS if !unlinked => self.fill_jump_cache(),
+            Jit::MISS if !unlinked => return self.fill_jump_cache(),
             exit::FAULT => self.raise_at_site(),
             shim::FAULT_AT_PC => {
                 let fault = self.core.pending.take().unwrap_or(Fault::ud());
@@ -329,8 +352,13 @@ impl Vcpu {
         };
         let pc = self.pc_in_page(u64::from(exit.page_offset));
         self.core.cpu.state.pc = pc;
-        if link && let Some(to) = self.hot_block_at(pc) {
-            let flat = self.core.cache.may_link(from.0, to);
+        // What hot code leads to is soon hot, and so are loops.
+        let step = match self.core.cache.is_hot(from.0) {
+            true => self.config.hot_after / 2 + 1,
+            false => u8::from(exit.backward) * 8,
+        };
+        if link && let Some(to) = self.warm_block_at(pc, step) {
+            let flat = self.core.cache.may_link(from.0, exit, to);
             if let (true, Some(entry), Some(jit)) =
                 (flat, self.core.cache.entry(to), self.translator.jit_mut())
             {
@@ -341,13 +369,15 @@ impl Vcpu {
         !exit.backward
     }
 
-    /// An indirect jump missed: enters the target into the jump cache.
-    fn fill_jump_cache(&mut self) {
+    /// An indirect jump missed: enters the target into the jump cache. True if it was found: the jump has looked for
+    /// interrupts just before.
+    fn fill_jump_cache(&mut self) -> bool {
         let pc = self.core.cpu.state.pc;
-        let Some(to) = self.hot_block_at(pc) else { return };
-        let Some(far) = self.far_entry(to, pc) else { return };
+        let Some(to) = self.warm_block_at(pc, 0) else { return false };
+        let Some(far) = self.far_entry(to, pc) else { return false };
         let is_crossing = self.core.cache.is_crossing(to);
         self.core.cpu.enter_jump(pc, is_crossing, far);
+        true
     }
     /// Host address of a block's entry for indirect jumps, made when first wanted.
     fn far_entry(&mut self, block: BlockId, pc: u64) -> Option<u64> {
@@ -359,7 +389,9 @@ impl Vcpu {
         let far = match self.core.cache.far(block) {
             Some(far) => far,
             None => {
-                let far = jit.far_entry(self.core.cache.entry(block)?, page_offset, width).ok()?;
+                let entry = self.core.cache.entry(block)?;
+                let counter = self.core.cache.is_compact(block).then(|| Core::heat_offset(block));
+                let far = jit.far_entry(entry, page_offset, width, counter).ok()?;
                 self.core.cache.set_far(block, far);
                 far
             }
@@ -378,20 +410,23 @@ impl Vcpu {
         let tier = if self.config.hot_after == 0 { Tier::Hot } else { Tier::Compact };
         self.translate(pc, key, tier)
     }
-    /// The block at `pc` in its final form, if it has run often enough to have one and may be jumped to directly. A cache flush on the way
-    /// makes the place the jump comes from invalid: then there is none either.
-    fn hot_block_at(&mut self, pc: u64) -> Option<BlockId> {
-        let mode = self.core.cpu.mode();
-        if mode.has(Mode::SINGLE) {
+    /// The block at `pc`, if it may be jumped to directly. It gets warmer by `step`, and is made again when it is hot. A cache flush on the way
+    /// makes the place the jump comes from invalid: then there is none.
+    fn warm_block_at(&mut self, pc: u64, step: u8) -> Option<BlockId> {
+        if self.core.cpu.mode().has(Mode::SINGLE) {
             return None;
         }
         let flushes = self.stats.flushes;
         let mut id = self.block_at(pc).ok()?;
-        if self.core.cache.heat(id, self.config.hot_after) {
-            let key = self.core.cache.get(id).key;
-            id = self.translate(pc, key, Tier::Hot).ok()?;
+        if self.core.cache.is_compact(id) {
+            let heat = self.core.heat_mut(id);
+            *heat = heat.saturating_sub(step);
+            if *heat == 0 {
+                let key = self.core.cache.get(id).key;
+                id = self.translate(pc, key, Tier::Hot).ok()?;
+            }
         }
-        (self.stats.flushes == flushes && self.core.cache.is_hot(id)).then_some(id)
+        (self.stats.flushes == flushes).then_some(id)
     }
 
     /// Drops translations whose bytes devices or the evaluator wrote.

@@ -1,10 +1,10 @@
 //! The driver: one block of IR in, one stretch of host code out.
 
-use ir::{Block, Code, FlagMask, NativeTrap, Op, Val, Width};
+use ir::{Block, Code, Cond, FlagMask, NativeTrap, Op, Val, Width};
 use thiserror::Error;
 
 use crate::abi;
-use crate::asm::{Asm, Mem, state};
+use crate::asm::{Alu, Asm, Mem, state};
 use crate::flags::FlagFacts;
 use crate::homes::Pending;
 use crate::layout::{Calls, SegPolicy, StateLayout};
@@ -180,7 +180,8 @@ impl Jit {
         self.buf.patch(site, 0xE8, self.thunks.exit_link);
     }
     /// Emits an entry for indirect jumps to the block at cache offset `entry`, whose first insn is at `page_offset`: it expects the
-    /// instruction pointer, of `pc_width` (32 or 64 bits), in [`abi::PC`]; bits beyond that do not matter.
+    /// instruction pointer, of `pc_width` (32 or 64 bits), in [`abi::PC`]; bits beyond that do not matter. With a `counter`, the offset of
+    /// a byte from the state, it counts down, and leaves as a miss when that gets to 0.
     ///
     /// # Errors
     /// When the cache is full.
@@ -189,12 +190,18 @@ impl Jit {
         entry: usize,
         page_offset: u32,
         pc_width: Width,
+        counter: Option<i32>,
     ) -> Result<usize, CompileError> {
         if self.buf.capacity() - self.buf.used() < BLOCK_ROOM {
             return Err(CompileError::Full);
         }
         let start = self.buf.used();
         let mut asm = Asm::new(self.buf.free_space());
+        if let Some(at) = counter {
+            asm.alu_mi(Alu::Sub, Width::W8, state(at), 1);
+            let hole = asm.jcc(Cond::E);
+            asm.fix_cache(hole, start, self.thunks.exit_miss(pc_width));
+        }
         asm.lea(pc_width, abi::PC, Mem::base(abi::PC, (page_offset as i32).wrapping_neg()));
         asm.store(Width::W64, state(self.layout.pc_base), abi::PC);
         let hole = asm.jmp();
@@ -218,6 +225,15 @@ impl Jit {
     pub unsafe fn enter(&self, state: *mut u8, entry: usize) -> u32 {
         // SAFETY: passed on from this function's contract.
         unsafe { self.thunks.enter(&self.buf, state, self.buf.address(entry)) }
+    }
+    /// Runs generated code from the entry for indirect jumps at host address `far`; the state's `pc` says where the guest is.
+    ///
+    /// # Safety
+    /// As for [`Jit::enter`]; `far` is the address of what [`Jit::far_entry`] returned since the last flush.
+    #[expect(unsafe_code, reason = "enters generated code")]
+    pub unsafe fn enter_far(&self, state: *mut u8, far: u64) -> u32 {
+        // SAFETY: passed on from this function's contract.
+        unsafe { self.thunks.enter(&self.buf, state, far) }
     }
 
     /// Compiles a block into `out`, whose memory is reused.

@@ -347,9 +347,11 @@ fn leave(asm: &mut Asm<'_>, layout: &StateLayout, code: u32, epilogue: usize) {
     asm.fix32(hole, epilogue);
 }
 
-/// Entry behind the prologue: rdx = target. Loads everything pinned and goes there.
+/// Entry behind the prologue: rdx = target. Loads everything pinned, and the instruction pointer for a target that expects it, and
+/// goes there.
 fn load_state(asm: &mut Asm<'_>, layout: &StateLayout) {
     asm.mov_rr(Width::W64, reg::R9, reg::RDX);
+    asm.load(Width::W64, abi::PC, state(layout.pc));
     asm.load(Width::W64, TLB, state(layout.tlb_base));
     reload(asm, layout, false);
     dynasm!(asm ; .arch x64 ; jmp r9);

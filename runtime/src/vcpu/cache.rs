@@ -119,8 +119,6 @@ pub(super) struct Translated {
     live: bool,
     /// Translated for speed.
     is_hot: bool,
-    /// Dispatches by the run loop.
-    heat: u32,
     /// Cache offset of the entry for indirect jumps.
     far: Option<NonZeroUsize>,
 }
@@ -226,13 +224,16 @@ impl Cache {
     /// Adds a block; it replaces one of the same key.
     pub(super) fn insert(&mut self, key: Key, new: New<'_>, jit: Option<&mut Jit>) -> BlockId {
         let id = self.blocks.len() as BlockId;
-        match self.find(&key) {
+        let incoming = match self.find(&key) {
             Some(old) => {
-                self.retire(old, jit);
                 self.by_key.replace(key.hash(), old, id);
+                self.retire(old, &new, jit)
             }
-            None => self.by_key.insert(key.hash(), id),
-        }
+            None => {
+                self.by_key.insert(key.hash(), id);
+                Vec::new()
+            }
+        };
         let New { host, insns, len, second, peeked, is_hot } = new;
         let body = match host {
             Some(code) => Body::Host(self.note_host(id, code)),
@@ -241,7 +242,7 @@ impl Cache {
         for p in key.page().into_iter().chain(second.and_then(|s| s.page)) {
             self.by_page.entry(p).or_default().push(id);
         }
-        let (incoming, live, heat, far) = (Vec::new(), true, 0, None);
+        let (live, far) = (true, None);
         let second = second.map(Box::new);
         self.blocks.push(Translated {
             key,
@@ -252,7 +253,6 @@ impl Cache {
             incoming,
             live,
             is_hot,
-            heat,
             far,
         });
         id
@@ -273,13 +273,11 @@ impl Cache {
             Body::Evaluated { .. } => None,
         }
     }
-    /// Counts a dispatch of a compact block; true when it has had `threshold`.
-    pub(super) fn heat(&mut self, id: BlockId, threshold: u32) -> bool {
-        let block = &mut self.blocks[id as usize];
-        block.heat += 1;
-        !block.is_hot && block.heat >= threshold && matches!(block.body, Body::Host(_))
+    /// Has it host code that can be made better?
+    pub(super) fn is_compact(&self, id: BlockId) -> bool {
+        !self.is_hot(id) && matches!(self.get(id).body, Body::Host(_))
     }
-    /// Is it in its final form, so that jumps may lead to it directly?
+    /// Is it in its final form?
     pub(super) fn is_hot(&self, id: BlockId) -> bool {
         self.get(id).is_hot
     }
@@ -324,9 +322,11 @@ impl Cache {
         self.get(id).second.is_some()
     }
     /// A direct jump stays within one page of one mapping; a block that crosses its page's end depends on a second mapping.
-    pub(super) fn may_link(&self, from: BlockId, to: BlockId) -> bool {
+    /// Compact code counts its loops by leaving, and hot code leads to hot code only.
+    pub(super) fn may_link(&self, from: BlockId, exit: Exit, to: BlockId) -> bool {
         let (from, to) = (self.get(from), self.get(to));
-        from.live && to.live && to.is_hot && to.second.is_none() && from.key.mode == to.key.mode
+        let counts = if from.is_hot { !to.is_hot } else { exit.backward };
+        from.live && to.live && !counts && to.second.is_none() && from.key.mode == to.key.mode
     }
     pub(super) fn note_link(&mut self, from: BlockId, exit: usize, to: BlockId) {
         self.blocks[to as usize].incoming.push((from, exit));
@@ -352,21 +352,28 @@ impl Cache {
         }
         hit.len() as u64
     }
-    /// A block of the same key replaces `id`: its bytes need not be watched any more, unless jumps still lead to it.
-    fn retire(&mut self, id: BlockId, jit: Option<&mut Jit>) {
+    /// A block of the same key replaces `id`, and takes over the jumps to it: its bytes need not be watched any more.
+    fn retire(&mut self, id: BlockId, new: &New<'_>, jit: Option<&mut Jit>) -> Vec<(BlockId, usize)> {
         let block = &mut self.blocks[id as usize];
-        if let Some(jit) = jit {
-            block.close_far(jit);
-        }
-        if !block.incoming.is_empty() {
-            return;
-        }
         block.live = false;
-        for page in block.pages().into_iter().flatten() {
+        let pages = block.pages();
+        let incoming = std::mem::take(&mut block.incoming);
+        for page in pages.into_iter().flatten() {
             if let Some(ids) = self.by_page.get_mut(&page) {
                 ids.retain(|&n| n != id);
             }
         }
+        let Some(jit) = jit else { return incoming };
+        self.blocks[id as usize].close_far(jit);
+        for &(from, n) in &incoming {
+            if let Some(exit) = self.exit(from, n) {
+                match new.host {
+                    Some(code) => jit.link(exit.site, code.entry),
+                    None => jit.unlink(exit.site),
+                }
+            }
+        }
+        incoming
     }
     fn drop_block(&mut self, id: BlockId, page: u64, jit: &mut Jit) {
         let block = &mut self.blocks[id as usize];

@@ -5,7 +5,7 @@
 
 use std::mem::offset_of;
 
-use super::cache::Cache;
+use super::cache::{BlockId, Cache};
 use ir::{AccessKind, exit};
 use jit::{
     Calls, Jit, SlowKind, StateLayout, WindowLayout, meta_is_aligned, meta_kind, meta_seg,
@@ -33,7 +33,13 @@ pub(super) struct Core {
     pub(super) faulted: bool,
     /// Which blocks exist.
     pub(super) cache: Cache,
+    /// How often compact blocks may yet be entered before they are translated again, by block number modulo the
+    /// array's size. Generated code counts here, too.
+    pub(super) heat: [u8; HEAT],
 }
+
+/// Counters of compact blocks.
+const HEAT: usize = 1 << 14;
 
 const _: () = assert!(jit::abi::JUMP_ENTRIES == x86::tlb::JUMPS);
 const _: () = assert!(jit::abi::JUMP_CACHE as usize == x86::tlb::JUMP);
@@ -41,7 +47,18 @@ const _: () = assert!(offset_of!(Core, cpu) == 0 && offset_of!(Cpu, state) == 0)
 
 impl Core {
     pub(super) fn new(cpu: Cpu) -> Box<Self> {
-        Box::new(Self { cpu, pending: None, faulted: false, cache: Cache::default() })
+        let cache = Cache::default();
+        Box::new(Self { cpu, pending: None, faulted: false, cache, heat: [0; HEAT] })
+    }
+
+    /// A block's counter.
+    pub(super) fn heat_mut(&mut self, block: BlockId) -> &mut u8 {
+        &mut self.heat[block as usize % HEAT]
+    }
+
+    /// Offset of a block's counter from the state.
+    pub(super) const fn heat_offset(block: BlockId) -> i32 {
+        (offset_of!(Self, heat) + block as usize % HEAT) as i32
     }
 }
 
@@ -97,6 +114,14 @@ pub(super) fn enter(jit: &Jit, core: &mut Core, far: usize) -> u32 {
     // SAFETY: the state is the first field of the core and matches `layout`; the TLB view its `tlb_base` names belongs to this
     // CPU and holds only guest RAM; `far` comes from the block cache, which is emptied when the JIT is flushed.
     unsafe { jit.enter(state, far) }
+}
+
+/// Runs generated code from the jump-cache entry `far`.
+pub(super) fn enter_far(jit: &Jit, core: &mut Core, far: u64) -> u32 {
+    let state = (&raw mut *core).cast::<u8>();
+    // SAFETY: as in `enter`; jump slots hold only addresses of entries for indirect jumps, and none from before a flush
+    // of the JIT matches any more.
+    unsafe { jit.enter_far(state, far) }
 }
 
 /// The bits of an offset within a segment.

@@ -442,6 +442,13 @@ impl Cpu {
         self.sync_derived();
     }
 
+    /// What the jump cache knows of the instruction pointer: the host address that `enter_jump` was given.
+    pub fn known_jump(&self) -> Option<u64> {
+        let pc = self.state.pc;
+        let slot = self.tlb.view(self.view()).jump_to(pc);
+        (slot.tag == pc ^ self.state.jump_ctx && is_canonical(pc)).then_some(slot.host)
+    }
+
     /// Notes where the code at `pc` stands in host memory, for indirect jumps in the current mode.
     /// `is_crossing`: its bytes extend into the next page.
     pub fn enter_jump(&mut self, pc: u64, is_crossing: bool, host: u64) {

@@ -213,7 +213,6 @@ impl View {
     }
 
     /// The entry of the jump cache for an instruction pointer.
-    #[cfg(test)]
     pub(crate) const fn jump_to(&self, pc: u64) -> JumpSlot {
         self.jump[pc as usize % JUMPS]
     }
