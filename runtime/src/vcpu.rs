@@ -42,8 +42,8 @@ pub struct VcpuConfig {
     pub cache_bytes: usize,
     /// Most insns in a block.
     pub max_insns: u32,
-    /// Times a block is entered before it is translated again for speed; 0 = at once.
-    pub hot_after: u8,
+    /// Times a block is entered before it is translated again for speed: 0 = at once, `None` = never.
+    pub hot_after: Option<u8>,
 }
 
 impl Default for VcpuConfig {
@@ -54,7 +54,7 @@ impl Default for VcpuConfig {
             nochain: false,
             cache_bytes: 64 << 20,
             max_insns: 64,
-            hot_after: 64,
+            hot_after: Some(64),
         }
     }
 }
@@ -354,7 +354,7 @@ impl Vcpu {
         self.core.cpu.state.pc = pc;
         // What hot code leads to is soon hot, and so are loops.
         let step = match self.core.cache.is_hot(from.0) {
-            true => self.config.hot_after / 2 + 1,
+            true => self.config.hot_after.unwrap_or(0) / 2 + 1,
             false => u8::from(exit.backward) * 8,
         };
         if link && let Some(to) = self.warm_block_at(pc, step) {
@@ -390,7 +390,8 @@ impl Vcpu {
             Some(far) => far,
             None => {
                 let entry = self.core.cache.entry(block)?;
-                let counter = self.core.cache.is_compact(block).then(|| Core::heat_offset(block));
+                let counts = self.config.hot_after.is_some() && self.core.cache.is_compact(block);
+                let counter = counts.then(|| Core::heat_offset(block));
                 let far = jit.far_entry(entry, page_offset, width, counter).ok()?;
                 self.core.cache.set_far(block, far);
                 far
@@ -407,7 +408,7 @@ impl Vcpu {
         {
             return Ok(id);
         }
-        let tier = if self.config.hot_after == 0 { Tier::Hot } else { Tier::Compact };
+        let tier = if self.config.hot_after == Some(0) { Tier::Hot } else { Tier::Compact };
         self.translate(pc, key, tier)
     }
     /// The block at `pc`, if it may be jumped to directly. It gets warmer by `step`, and is made again when it is hot. A cache flush on the way
@@ -418,7 +419,7 @@ impl Vcpu {
         }
         let flushes = self.stats.flushes;
         let mut id = self.block_at(pc).ok()?;
-        if self.core.cache.is_compact(id) {
+        if self.config.hot_after.is_some() && self.core.cache.is_compact(id) {
             let heat = self.core.heat_mut(id);
             *heat = heat.saturating_sub(step);
             if *heat == 0 {

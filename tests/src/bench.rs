@@ -53,12 +53,12 @@ impl Engine {
     /// The vCPU's configuration, with a code cache as small as a test needs.
     pub fn config(self) -> VcpuConfig {
         let (accel, passes, hot_after) = match self {
-            Self::Evaluator => (Accel::Interp, Passes::NONE, 0),
-            Self::Compact => (Accel::Jit, Passes::NONE, u32::MAX),
-            Self::Hot => (Accel::Jit, Passes::NONE, 0),
-            Self::CompactOptimised => (Accel::Jit, Passes::ALL, u32::MAX),
-            Self::HotOptimised => (Accel::Jit, Passes::ALL, 0),
-            Self::Mixed => (Accel::Jit, Passes::ALL, 2),
+            Self::Evaluator => (Accel::Interp, Passes::NONE, Some(0)),
+            Self::Compact => (Accel::Jit, Passes::NONE, None),
+            Self::Hot => (Accel::Jit, Passes::NONE, Some(0)),
+            Self::CompactOptimised => (Accel::Jit, Passes::ALL, None),
+            Self::HotOptimised => (Accel::Jit, Passes::ALL, Some(0)),
+            Self::Mixed => (Accel::Jit, Passes::ALL, Some(2)),
         };
         VcpuConfig { accel, passes, hot_after, cache_bytes: 1 << 20, ..VcpuConfig::default() }
     }

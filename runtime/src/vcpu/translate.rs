@@ -206,7 +206,7 @@ impl Vcpu {
         guard_all(&mut self.core.cpu, &key, len, second, &peeked);
         let new = New { host, insns, len, second, peeked, is_hot };
         let id = self.core.cache.insert(key, new, t.jit.as_mut());
-        *self.core.heat_mut(id) = self.config.hot_after;
+        *self.core.heat_mut(id) = self.config.hot_after.unwrap_or(0);
         self.stats.host_bytes += host.map_or(0, |host| (host.end - host.entry) as u64);
         self.stats.insns += u64::from(insns);
         self.stats.blocks += 1;
