@@ -353,7 +353,12 @@ impl Cache {
         hit.len() as u64
     }
     /// A block of the same key replaces `id`, and takes over the jumps to it: its bytes need not be watched any more.
-    fn retire(&mut self, id: BlockId, new: &New<'_>, jit: Option<&mut Jit>) -> Vec<(BlockId, usize)> {
+    fn retire(
+        &mut self,
+        id: BlockId,
+        new: &New<'_>,
+        jit: Option<&mut Jit>,
+    ) -> Vec<(BlockId, usize)> {
         let block = &mut self.blocks[id as usize];
         block.live = false;
         let pages = block.pages();

@@ -1,0 +1,130 @@
+//! Code that calls a page whose mapping changes under it: by INVLPG, by CR3 with and without PCIDs, by INVPCID for the
+//! address space that is not current. Every engine must call what the page tables say, however hot the call is.
+
+use stele_tests::{Bench, Ending, Engine, setup};
+
+/// Where the loop stands, and the page it calls.
+const START: u64 = 0x4000;
+const CALLED: u64 = 0x5000;
+/// Tables of the second address space.
+const OTHER: u64 = 0x10_0000;
+/// Rounds of the loop.
+const ROUNDS: u32 = 300;
+/// CR4.PGE, CR4.PCIDE.
+const PGE: u64 = 1 << 7;
+const PCIDE: u64 = 1 << 17;
+/// Page-table entries: present, writable, accessed, dirty; global.
+const RW: u64 = 0x63;
+const GLOBAL: u64 = 0x100;
+
+/// Page table of an address space whose top table is at `root`.
+const fn pte_of_called(root: u64) -> u64 {
+    root + 0x3000 + 8 * (CALLED >> 12)
+}
+
+/// A processor in 64-bit mode whose loop calls page 5 and then runs `switch`. In the second address space page 5 is frame 6.
+fn bench(engine: Engine, switch: &[u8], rights: u64) -> Bench {
+    let mut bench = Bench::new(engine);
+    bench.clear();
+    setup::long(&mut bench, 0);
+    setup::long_paging(&mut bench, |page| page | rights);
+    let other = bench.peek(setup::at::PAGES, 0x4000);
+    bench.poke(OTHER, &other);
+    for level in 0..3 {
+        for slot in [0, 255, 256, 511] {
+            let at = OTHER + 0x1000 * level + 8 * slot;
+            let is_there = bench.peek(at, 1)[0] & 1 != 0;
+            if is_there {
+                bench.poke(at, &(OTHER + 0x1000 * (level + 1) | 0x27).to_le_bytes());
+            }
+        }
+    }
+    bench.poke(pte_of_called(OTHER), &(0x6000 | rights).to_le_bytes());
+    bench.poke(0x5000, &[0xB8, 1, 0, 0, 0, 0xC3]); // mov eax, 1; ret
+    bench.poke(0x6000, &[0xB8, 0, 1, 0, 0, 0xC3]); // mov eax, 100h; ret
+    let mut code = vec![0xE8, 0xFB, 0x0F, 0, 0, 0x01, 0xC3]; // again: call 5000h; add ebx, eax
+    code.extend(switch);
+    code.extend([0xFF, 0xC9, 0x75, 0_u8.wrapping_sub(switch.len() as u8 + 11), 0xF4]); // dec ecx; jnz again; hlt
+    bench.poke(START, &code);
+    let s = &mut bench.cpu_mut().state;
+    (s.pc, s.gpr[1]) = (START, u64::from(ROUNDS));
+    bench
+}
+
+/// Runs it and returns the sum of what the calls gave.
+fn sum(mut bench: Bench) -> u64 {
+    bench.settle();
+    assert_eq!(bench.run(), Ending::Halted);
+    assert_eq!(setup::vector_reached(&bench), None);
+    bench.cpu().state.gpr[3]
+}
+
+/// Calls to frame 5 and frame 6 in turns.
+const IN_TURNS: u64 = ROUNDS as u64 / 2 * 0x101;
+
+#[test]
+fn invlpg() {
+    // xor [pte], rdi; invlpg [5000h]
+    let mut switch =
+        vec![0x48, 0x31, 0x3C, 0x25, 0, 0, 0, 0, 0x0F, 0x01, 0x3C, 0x25, 0, 0x50, 0, 0];
+    switch[4..8].copy_from_slice(&(pte_of_called(setup::at::PAGES) as u32).to_le_bytes());
+    for engine in Engine::ALL {
+        for rights in [RW, RW | GLOBAL] {
+            let mut bench = bench(engine, &switch, rights);
+            let s = &mut bench.cpu_mut().state;
+            s.cr4 |= PGE;
+            s.gpr[7] = 0x5000 ^ 0x6000;
+            assert_eq!(sum(bench), IN_TURNS, "{engine:?} {rights:x}");
+        }
+    }
+}
+
+/// xor rdx, rsi; mov cr3, rdx
+const SWITCH: [u8; 6] = [0x48, 0x31, 0xF2, 0x0F, 0x22, 0xDA];
+
+#[test]
+fn loads_of_cr3() {
+    for engine in Engine::ALL {
+        let mut bench = bench(engine, &SWITCH, RW);
+        let s = &mut bench.cpu_mut().state;
+        (s.gpr[2], s.gpr[6]) = (setup::at::PAGES, setup::at::PAGES ^ OTHER);
+        assert_eq!(sum(bench), IN_TURNS, "{engine:?}");
+    }
+}
+
+#[test]
+fn address_spaces_by_pcid() {
+    for engine in Engine::ALL {
+        for no_flush in [0, 1 << 63] {
+            let mut bench = bench(engine, &SWITCH, RW);
+            let s = &mut bench.cpu_mut().state;
+            (s.cr3, s.cr4) = (setup::at::PAGES | 1, s.cr4 | PCIDE);
+            (s.gpr[2], s.gpr[6]) = (s.cr3 | no_flush, s.cr3 ^ OTHER ^ 2);
+            assert_eq!(sum(bench), IN_TURNS, "{engine:?} {no_flush:x}");
+        }
+    }
+}
+
+#[test]
+fn invpcid_reaches_the_other_space() {
+    // xor [r8], rdi; xor r8, r9; invpcid rbp, [8000h]; xor [8000h], r10
+    let mut switch =
+        vec![0x49, 0x31, 0x38, 0x4D, 0x31, 0xC8, 0x66, 0x0F, 0x38, 0x82, 0x2C, 0x25, 0];
+    switch.extend([0x80, 0, 0, 0x4C, 0x31, 0x14, 0x25, 0, 0x80, 0, 0]);
+    switch.extend(SWITCH);
+    for engine in Engine::ALL {
+        // One page, one address space, everything.
+        for kind in [0, 1, 2, 3] {
+            let mut bench = bench(engine, &switch, RW);
+            bench.poke(pte_of_called(OTHER), &(0x5000 | RW).to_le_bytes());
+            bench.poke(0x8000, &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 0, 0, 0, 0, 0, 0]);
+            let (a, b) = (pte_of_called(setup::at::PAGES), pte_of_called(OTHER));
+            let s = &mut bench.cpu_mut().state;
+            (s.cr3, s.cr4) = (setup::at::PAGES | 1, s.cr4 | PCIDE);
+            (s.gpr[2], s.gpr[6]) = (s.cr3 | 1 << 63, s.cr3 ^ OTHER ^ 2);
+            (s.gpr[7], s.gpr[8], s.gpr[9], s.gpr[10]) = (0x5000 ^ 0x6000, b, a ^ b, 3);
+            s.gpr[5] = kind;
+            assert_eq!(sum(bench), IN_TURNS, "{engine:?} {kind}");
+        }
+    }
+}
