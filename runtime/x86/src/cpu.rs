@@ -410,7 +410,7 @@ impl Cpu {
 impl Cpu {
     /// Forgets every translation, and with it every jump-cache entry.
     pub fn flush_tlb(&mut self) {
-        self.tlb.flush();
+        self.tlb.flush(self.pcid(self.state.cr3));
         self.flush_jumps();
     }
 

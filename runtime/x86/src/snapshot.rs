@@ -79,6 +79,7 @@ impl Cpu {
             map_generation: _,
             mode: _,
             contexts: _,
+            has_local_code: _,
             last_context: _,
             current: _,
         } = self;

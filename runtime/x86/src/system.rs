@@ -124,9 +124,13 @@ impl Cpu {
             self.pdpte = self.read_pdptes(new)?;
         }
         self.state.cr3 = new;
-        let pcid = if has_pcid { (new & PCID) as u16 } else { 0 };
-        self.enter_space(pcid, keeps);
+        self.enter_space(self.pcid(new), keeps);
         Ok(())
+    }
+
+    /// The process-context identifier in a CR3 or an INVPCID descriptor: 0 while there are none.
+    pub(crate) const fn pcid(&self, v: u64) -> u16 {
+        if self.state.cr4 & cr4::PCIDE != 0 { (v & PCID) as u16 } else { 0 }
     }
 
     /// CR3 as a task switch loads it.
@@ -215,7 +219,7 @@ impl Cpu {
         if !is_legal {
             return Err(Fault::gp(0));
         }
-        let pcid = if has_pcid { (low & PCID) as u16 } else { 0 };
+        let pcid = self.pcid(low);
         match kind {
             0 => self.flush_page_of(pcid, Lin(address)),
             1 => self.flush_space(pcid),

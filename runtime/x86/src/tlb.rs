@@ -193,8 +193,11 @@ impl Tlb {
         self.ids
     }
 
-    /// Forgets every translation of all views (not the jump caches: see `Cpu::flush_jumps`).
-    pub fn flush(&mut self) {
+    /// Forgets every translation of all views (not the jump caches: see `Cpu::flush_jumps`). The current address space is `pcid`.
+    pub fn flush(&mut self, pcid: u16) {
+        let known = self.spaces.iter().position(|space| space.pcid == pcid);
+        self.current = known.unwrap_or(self.current);
+        self.spaces[self.current].pcid = pcid;
         self.supervisor.flush();
         self.closed.flush();
         for n in 0..self.spaces.len() {
@@ -375,7 +378,7 @@ mod tests {
         assert_eq!(tlb.recall(Lin(0x5123), right::W, ViewId::User), None);
         assert_eq!(tlb.recall(Lin(0x5123), right::X, ViewId::User), None);
         assert_eq!(tlb.recall(Lin(0x5123), right::R, ViewId::Supervisor), None);
-        tlb.flush();
+        tlb.flush(0);
         assert_eq!(tlb.recall(Lin(0x5123), right::R, ViewId::User), None);
     }
 
