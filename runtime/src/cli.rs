@@ -7,6 +7,7 @@
 
 mod args;
 mod catalogue;
+mod chardevs;
 mod cpu;
 mod demo;
 mod devices;
@@ -16,6 +17,8 @@ mod messages;
 mod resolve;
 mod suggest;
 mod words;
+
+pub(crate) use suggest::nearest;
 
 use std::ffi::OsString;
 use std::io::Write;

@@ -5,29 +5,33 @@
 
 mod cp437;
 mod escape;
+mod host;
 mod keys;
+mod line;
 mod screen;
-mod stdio;
+mod target;
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 pub use cp437::to_unicode;
-pub use escape::{Command, HELP};
+pub use escape::{CTRL_A, Command, help, key_name};
+pub use host::{Host, show_on_terminal};
 pub use keys::{Key, Stroke};
+pub use line::{Front, Line, Received};
 pub use screen::{Screen, plain_text};
-pub use stdio::Stdio;
+pub use target::{CharConfig, CharTarget, SocketAddress, SocketTarget};
 
 /// Something the user or the host did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A key for the guest's keyboard.
     Stroke(Stroke),
-    /// Bytes for the device on stdio are waiting in [`Stdio`].
+    /// A line has input, or room again.
     Bytes,
     /// A command to the emulator itself.
     Command(Command),
-    /// The terminal has another size.
+    /// The terminal has another size, or was another program's meanwhile.
     Resized,
     /// A signal asks us to end.
     Signal(i32),
@@ -41,6 +45,12 @@ pub type Wake = Arc<dyn Fn() + Send + Sync>;
 pub struct InputSender {
     queue: Sender<Input>,
     wake: Wake,
+}
+
+impl std::fmt::Debug for InputSender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("InputSender")
+    }
 }
 
 impl InputSender {
@@ -64,9 +74,9 @@ pub fn inputs(wake: Wake) -> (InputSender, Receiver<Input>) {
 }
 
 /// Starts the thread that reads keys for the guest's keyboard from the terminal (in raw mode).
-pub fn read_keys(to: InputSender) {
+pub fn read_keys(to: InputSender, escape: u8) {
     std::thread::spawn(move || {
-        let mut escape = escape::Escape::default();
+        let mut escape = escape::Escape::new(escape);
         while let Ok(event) = crossterm::event::read() {
             let alive = match event {
                 crossterm::event::Event::Key(key) => match Stroke::from_event(&key) {
@@ -87,18 +97,35 @@ pub fn read_keys(to: InputSender) {
     });
 }
 
-/// Starts the thread that turns SIGINT, SIGTERM and SIGHUP into inputs. A second one ends the process at once.
+/// Starts the thread that turns the signals that end programs into inputs; a second one ends the process at once. It
+/// also gives the terminal back while the process is stopped.
 ///
 /// # Errors
 /// The signals cannot be caught.
 pub fn catch_signals(to: InputSender) -> std::io::Result<()> {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
+    let all = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT];
+    let mut signals = signal_hook::iterator::Signals::new(all)?;
     std::thread::spawn(move || {
-        for (count, signal) in signals.forever().enumerate() {
-            if count > 0 || !to.send(Input::Signal(signal)) {
-                crate::terminal::restore();
-                std::process::exit(crate::exit::signal(signal).into());
+        let mut is_ending = false;
+        for signal in signals.forever() {
+            match signal {
+                SIGTSTP => {
+                    crate::terminal::suspend();
+                    // It stops here. If it cannot be stopped, going on is all there is.
+                    let _ = signal_hook::low_level::emulate_default_handler(SIGTSTP);
+                }
+                SIGCONT => {
+                    crate::terminal::resume();
+                    to.send(Input::Resized);
+                }
+                signal => {
+                    if is_ending || !to.send(Input::Signal(signal)) {
+                        crate::terminal::restore();
+                        std::process::exit(crate::exit::signal(signal).into());
+                    }
+                    is_ending = true;
+                }
             }
         }
     });

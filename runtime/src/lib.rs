@@ -1,4 +1,4 @@
-//! The machine around the translator: command line, board, outer and inner loop, log, console, demo.
+//! The machine around the translator: command line, board, outer and inner loop, log, console, monitor, demo.
 
 pub mod board;
 pub mod boot;
@@ -10,6 +10,7 @@ pub mod exit;
 pub mod firmware;
 pub mod log;
 pub mod machine;
+pub mod monitor;
 pub mod snapshot;
 pub mod terminal;
 pub mod vcpu;

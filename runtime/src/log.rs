@@ -39,7 +39,7 @@ pub struct Range {
 
 /// An open log, shared by everything in one machine.
 pub struct Log {
-    items: Items,
+    items: Cell<Items>,
     ranges: Vec<Range>,
     sink: RefCell<Box<dyn Write>>,
     failed: Cell<bool>,
@@ -69,7 +69,7 @@ impl Log {
     /// A log of `items` in `ranges` (empty = everywhere) to `sink`.
     pub fn new(items: Items, ranges: Vec<Range>, sink: Box<dyn Write>) -> Rc<Self> {
         Rc::new(Self {
-            items,
+            items: Cell::new(items),
             ranges,
             sink: RefCell::new(sink),
             failed: Cell::new(false),
@@ -79,19 +79,36 @@ impl Log {
 
     /// The items asked for.
     pub fn items(&self) -> Items {
-        self.items
+        self.items.get()
+    }
+
+    /// Asks for other items from now on. What is fixed when the machine is built (`nochain`) stays.
+    pub fn set_items(&self, items: Items) {
+        self.items.set(items);
+    }
+
+    /// Writes to this file from now on. `%d` in its name stands for the process id.
+    ///
+    /// # Errors
+    /// The file cannot be created.
+    pub fn write_to(&self, path: &Path) -> io::Result<()> {
+        let file = File::create(with_pid(path))?;
+        self.flush();
+        *self.sink.borrow_mut() = Box::new(BufWriter::with_capacity(1 << 16, file));
+        self.failed.set(false);
+        Ok(())
     }
 
     /// Is `item` asked for, wherever it happens?
     #[inline]
     pub fn has(&self, item: Items) -> bool {
-        self.items.has(item)
+        self.items.get().has(item)
     }
 
     /// Is `item` asked for, for guest code at linear address `pc`?
     #[inline]
     pub fn wants(&self, item: Items, pc: u64) -> bool {
-        self.items.has(item) && self.in_range(pc)
+        self.items.get().has(item) && self.in_range(pc)
     }
 
     fn in_range(&self, pc: u64) -> bool {
@@ -135,7 +152,7 @@ impl Drop for Log {
 
 impl fmt::Debug for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Log").field("items", &self.items).finish_non_exhaustive()
+        f.debug_struct("Log").field("items", &self.items.get()).finish_non_exhaustive()
     }
 }
 

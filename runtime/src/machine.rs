@@ -6,10 +6,12 @@
 //! bus link when the guest did something the board cannot settle alone.
 
 mod alarm;
+mod attend;
 mod build;
 mod bus;
 mod config;
 mod icount;
+mod lines;
 mod session;
 mod snapshot;
 
@@ -23,16 +25,18 @@ use std::time::{Duration, Instant};
 
 use crate::board::{Board, BoardError, BoardEvent};
 use crate::boot::kernel::KernelError;
-use crate::console::{Input, InputSender, Screen, Stdio};
+use crate::console::{Command, Input, InputSender, Screen};
 use crate::disk::DiskError;
 use crate::exit;
 use crate::firmware::FirmwareError;
 use crate::log::{Items, Log};
 use crate::vcpu::{Vcpu, VcpuExit};
 use alarm::{Alarm, Bell};
+use attend::{Attended, Standing};
 
+pub use crate::console::{CharConfig, CharTarget, SocketAddress, SocketTarget};
 pub use crate::disk::{Cache, DriveBus, DriveConfig, DriveSource, Format, Media};
-pub use config::{Accel, CharTarget, Display, Firmware, MachineConfig, RtcBase, host_cpuid};
+pub use config::{Accel, Display, Firmware, MachineConfig, RtcBase, host_cpuid};
 pub use session::run;
 
 /// Why a machine could not be built or run.
@@ -58,6 +62,15 @@ pub enum MachineError {
     Output {
         /// The file.
         path: std::path::PathBuf,
+        /// The host's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The far end of a character device cannot be had.
+    #[error("cannot open {what}")]
+    Line {
+        /// Which.
+        what: String,
         /// The host's answer.
         #[source]
         source: io::Error,
@@ -123,7 +136,7 @@ pub struct Machine {
     sender: InputSender,
     /// Key codes the guest's keyboard had no room for.
     keys: VecDeque<(u16, bool)>,
-    stdio: Stdio,
+    user: Attended,
     screen: Option<Screen>,
     redraw_at: Instant,
     no_reboot: bool,
@@ -137,6 +150,11 @@ impl Machine {
         loop {
             if let Some(exit) = self.serve() {
                 return exit;
+            }
+            if self.is_stopped() {
+                self.log.flush();
+                self.bell.wait(self.next_wake());
+                continue;
             }
             let done = match self.icount {
                 Some(_) => self.run_counted(),
@@ -181,19 +199,28 @@ impl Machine {
     /// The first error a disk gave.
     pub fn flush(&mut self) -> Result<(), MachineError> {
         self.log.flush();
-        self.stdio.flush();
+        self.user.hosts.iter().for_each(crate::console::Host::flush);
         self.board.borrow_mut().flush_disks().map_err(MachineError::Flush)
     }
 
     /// Everything between two stretches of guest code.
     fn serve(&mut self) -> Option<Exit> {
-        self.board.borrow_mut().run_timers();
+        if !self.is_stopped() {
+            self.board.borrow_mut().run_timers();
+        }
         while let Ok(input) = self.inputs.try_recv() {
             if let Some(exit) = self.take_input(input) {
                 return Some(exit);
             }
         }
-        self.type_keys();
+        self.poll_monitors();
+        if let Some(exit) = self.user.ending.take() {
+            return Some(exit);
+        }
+        if !self.is_stopped() {
+            self.release_keys();
+            self.type_keys();
+        }
         loop {
             let event = self.board.borrow_mut().take_event();
             let Some(event) = event else { break };
@@ -209,7 +236,12 @@ impl Machine {
     fn take_event(&mut self, event: BoardEvent) -> Option<Exit> {
         match event {
             BoardEvent::DebugExit(status) => Some(Exit::DebugExit(status)),
-            BoardEvent::PowerOff if self.no_shutdown => self.wait_for_quit(),
+            BoardEvent::PowerOff if self.no_shutdown => {
+                self.stop();
+                self.user.standing = Standing::Off;
+                self.tell(&["The guest is off (-no-shutdown). Ctrl-a x quits."]);
+                None
+            }
             BoardEvent::PowerOff => Some(Exit::PowerOff),
             BoardEvent::Reset if self.no_reboot => Some(Exit::Reset),
             BoardEvent::Reset => {
@@ -220,26 +252,30 @@ impl Machine {
     }
 
     fn take_input(&mut self, input: Input) -> Option<Exit> {
-        use crate::console::{Command, HELP};
         match input {
+            Input::Stroke(stroke) if self.shows_monitor() => self.type_to_monitor(stroke),
             Input::Stroke(stroke) if self.keys.len() < KEYS_MAX => self.keys.extend(stroke.codes()),
             Input::Stroke(_) => {}
             Input::Bytes => self.board.borrow_mut().poll_input(),
             Input::Resized => self.screen.iter_mut().for_each(Screen::forget),
             Input::Signal(number) => return Some(Exit::Signal(number)),
             Input::Command(Command::Quit) => return Some(Exit::Quit),
-            Input::Command(Command::Help) => self.tell(HELP),
-            Input::Command(Command::Monitor) => self.tell(&["There is no monitor yet."]),
+            Input::Command(Command::Help) => {
+                let help = crate::console::help(crate::console::CTRL_A);
+                self.tell(&help.iter().map(String::as_str).collect::<Vec<_>>());
+            }
+            Input::Command(Command::Monitor) => self.switch_view(),
+            Input::Command(Command::Flush) => {
+                let done = self.board.borrow_mut().flush_disks();
+                match done {
+                    Ok(()) => self.tell(&["The guest's disk writes are durable."]),
+                    Err(error) => self.tell(&[&format!("The disks cannot be flushed: {error}")]),
+                }
+            }
+            // Lines do these by themselves; a display has neither.
+            Input::Command(Command::Break | Command::Stamps) => {}
         }
         None
-    }
-
-    /// Says something to the user where the console is.
-    fn tell(&mut self, lines: &[&str]) {
-        match &mut self.screen {
-            Some(screen) => screen.notice(&lines.join(" | ")),
-            None => self.stdio.print(&format!("\r\n{}\r\n", lines.join("\r\n"))),
-        }
     }
 
     fn type_keys(&mut self) {
@@ -253,8 +289,9 @@ impl Machine {
     }
 
     fn redraw(&mut self) {
+        let is_hidden = self.shows_monitor();
         let Some(screen) = &mut self.screen else { return };
-        if Instant::now() < self.redraw_at {
+        if is_hidden || Instant::now() < self.redraw_at {
             return;
         }
         self.redraw_at = Instant::now() + REDRAW;
@@ -270,17 +307,18 @@ impl Machine {
 
     /// When the machine must be served again at the latest, in host time.
     fn next_wake(&self) -> Option<Instant> {
-        let mut wakes = [None; 3];
-        if self.alarm.is_some() {
+        let mut wakes = [None; 4];
+        if self.alarm.is_some() && !self.is_stopped() {
             let board = self.board.borrow();
             wakes[0] = board.next_deadline().map(|at| host_time(at, board.now()));
         }
-        if self.screen.is_some() {
+        if self.screen.is_some() && !self.shows_monitor() {
             wakes[1] = Some(self.redraw_at);
         }
-        if !self.keys.is_empty() {
+        if !self.keys.is_empty() && !self.is_stopped() {
             wakes[2] = Some(Instant::now() + KEY_RETRY);
         }
+        wakes[3] = self.next_release().filter(|_| !self.is_stopped());
         wakes.into_iter().flatten().min()
     }
 
@@ -319,20 +357,6 @@ impl Machine {
         }
         self.reset();
         None
-    }
-
-    /// The machine is off and `no_shutdown` keeps it standing: only the user ends it.
-    fn wait_for_quit(&mut self) -> Option<Exit> {
-        self.tell(&["The guest is off (-no-shutdown). Ctrl-a x quits."]);
-        loop {
-            self.redraw();
-            while let Ok(input) = self.inputs.try_recv() {
-                if let Some(exit) = self.take_input(input) {
-                    return Some(exit);
-                }
-            }
-            self.bell.wait(self.screen.as_ref().map(|_| self.redraw_at));
-        }
     }
 }
 

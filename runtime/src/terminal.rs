@@ -13,6 +13,7 @@ use rustix::termios::{
 
 struct Saved {
     modes: Termios,
+    raw: Termios,
     full_screen: bool,
 }
 
@@ -25,11 +26,11 @@ static HOOK: Once = Once::new();
 pub struct Raw(());
 
 impl Raw {
-    /// Keys arrive one by one, none means a signal. With `full_screen` on the alternate screen.
+    /// Keys arrive one by one; none means a signal, unless `signals`. With `full_screen` on the alternate screen.
     ///
     /// # Errors
     /// stdin is no terminal, or it refuses.
-    pub fn enter(full_screen: bool) -> io::Result<Self> {
+    pub fn enter(full_screen: bool, signals: bool) -> io::Result<Self> {
         HOOK.call_once(|| {
             let before = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |info| {
@@ -39,10 +40,14 @@ impl Raw {
         });
         let stdin = io::stdin();
         let modes = termios::tcgetattr(&stdin)?;
+        let mut raw = raw_modes(modes.clone());
+        if signals {
+            raw.local_modes |= modes.local_modes & LocalModes::ISIG;
+        }
         *SAVED.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Saved { modes: modes.clone(), full_screen });
+            Some(Saved { modes, raw: raw.clone(), full_screen });
         let guard = Self(());
-        termios::tcsetattr(&stdin, OptionalActions::Flush, &raw_modes(modes))?;
+        termios::tcsetattr(&stdin, OptionalActions::Flush, &raw)?;
         if full_screen {
             execute!(io::stdout(), terminal::EnterAlternateScreen)?;
         }
@@ -80,12 +85,35 @@ fn raw_modes(mut modes: Termios) -> Termios {
 /// Puts the terminal back as it was found. Harmless at any time, and twice.
 pub fn restore() {
     let saved = SAVED.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let Some(Saved { modes, full_screen }) = saved else { return };
+    if let Some(saved) = saved {
+        give_back(&saved);
+    }
+}
+
+/// Puts the terminal back for as long as the process is stopped.
+pub fn suspend() {
+    if let Some(saved) = &*SAVED.lock().unwrap_or_else(PoisonError::into_inner) {
+        give_back(saved);
+    }
+}
+
+/// Takes the terminal again after the process was stopped.
+pub fn resume() {
+    if let Some(saved) = &*SAVED.lock().unwrap_or_else(PoisonError::into_inner) {
+        // A terminal that has gone away meanwhile cannot be helped.
+        let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &saved.raw);
+        if saved.full_screen {
+            let _ = execute!(io::stdout(), terminal::EnterAlternateScreen);
+        }
+    }
+}
+
+fn give_back(saved: &Saved) {
     // Nothing better can be done about a terminal that has gone away.
-    if full_screen {
+    if saved.full_screen {
         let mut out = io::stdout();
         let _ = execute!(out, terminal::LeaveAlternateScreen, cursor::Show);
         let _ = out.flush();
     }
-    let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &modes);
+    let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &saved.modes);
 }

@@ -8,6 +8,7 @@ mod cache;
 mod eval;
 mod index;
 mod kick;
+mod report;
 mod shim;
 mod trace;
 mod translate;
@@ -107,6 +108,7 @@ pub struct Vcpu {
     log: Rc<Log>,
     kicker: Kicker,
     stats: Stats,
+    recent: report::Recent,
 }
 
 impl Drop for Vcpu {
@@ -137,6 +139,7 @@ impl Vcpu {
             log,
             kicker,
             stats: Stats::default(),
+            recent: report::Recent::default(),
         };
         vcpu.log_prologue();
         Ok(vcpu)
@@ -273,6 +276,8 @@ impl Vcpu {
 
     fn run_from(&mut self, entry: usize) -> u32 {
         self.stats.entries += 1;
+        let state = &self.core.cpu.state;
+        self.recent.note(state.seg[1].selector, state.pc);
         self.core.faulted = false;
         let cpu = &mut self.core.cpu;
         cpu.state.tlb_base = cpu.tlb_base();

@@ -1,9 +1,17 @@
 //! Byte streams between a serial chip and the world.
 
-/// The far end of a serial line. Neither call may block for long.
+/// The far end of a serial line. No call may block for long.
 pub trait CharBackend: Send {
     /// Takes bytes the guest sent.
     fn write(&mut self, bytes: &[u8]);
+    /// May more be written? A chip with flow control waits while not; one without writes all the same.
+    fn has_room(&self) -> bool {
+        true
+    }
+    /// Is a break condition next on the line? Takes it.
+    fn take_break(&mut self) -> bool {
+        false
+    }
     /// Gives the next byte for the guest, if there is one.
     fn read(&mut self) -> Option<u8> {
         None
@@ -26,6 +34,9 @@ pub struct BufferChar(std::sync::Arc<std::sync::Mutex<Buffers>>);
 struct Buffers {
     sent: Vec<u8>,
     input: std::collections::VecDeque<u8>,
+    /// There is room for less than this; 0 = no such limit.
+    limit: usize,
+    has_break: bool,
 }
 
 /// The most bytes a [`BufferChar`] keeps of what the guest sent; more are dropped.
@@ -40,6 +51,14 @@ impl BufferChar {
     pub fn feed(&self, bytes: &[u8]) {
         self.lock().input.extend(bytes);
     }
+    /// Lets the line seem full from this many bytes on.
+    pub fn limit(&self, bytes: usize) {
+        self.lock().limit = bytes;
+    }
+    /// A break condition after everything fed so far.
+    pub fn send_break(&self) {
+        self.lock().has_break = true;
+    }
     fn lock(&self) -> std::sync::MutexGuard<'_, Buffers> {
         self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
@@ -50,6 +69,14 @@ impl CharBackend for BufferChar {
         let mut buffers = self.lock();
         let room = BUFFER_CAP.saturating_sub(buffers.sent.len()).min(bytes.len());
         buffers.sent.extend_from_slice(&bytes[..room]);
+    }
+    fn has_room(&self) -> bool {
+        let buffers = self.lock();
+        buffers.limit == 0 || buffers.sent.len() < buffers.limit
+    }
+    fn take_break(&mut self) -> bool {
+        let mut buffers = self.lock();
+        buffers.input.is_empty() && std::mem::take(&mut buffers.has_break)
     }
     fn read(&mut self) -> Option<u8> {
         self.lock().input.pop_front()

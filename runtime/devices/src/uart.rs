@@ -1,8 +1,8 @@
 //! 16550A UART: registers, FIFOs and interrupt identification.
 //!
-//! Source: National Semiconductor PC16550D datasheet. Bytes sent leave at once, so the transmitter
-//! is always empty; bytes received wait in the FIFO. The receive time-out of four characters is
-//! kept by an alarm.
+//! Source: National Semiconductor PC16550D datasheet. Bytes sent leave at once while the far end has
+//! room, else they wait in the transmitter and THRE stays low; bytes received wait in the FIFO. The
+//! receive time-out of four characters is kept by an alarm.
 
 use std::collections::VecDeque;
 
@@ -38,13 +38,18 @@ const IIR_TIMEOUT: u8 = 0x0c;
 const IIR_FIFOS: u8 = 0xc0;
 const FCR_ENABLE: u8 = 0x01;
 const FCR_CLEAR_RX: u8 = 0x02;
+const FCR_CLEAR_TX: u8 = 0x04;
+const LCR_BREAK: u8 = 0x40;
 const LCR_DLAB: u8 = 0x80;
 const MCR_OUT2: u8 = 0x08;
 const MCR_LOOP: u8 = 0x10;
 const LSR_DR: u8 = 0x01;
 const LSR_OE: u8 = 0x02;
+const LSR_BI: u8 = 0x10;
 const LSR_ERRORS: u8 = 0x1e;
 const LSR_THRE_TEMT: u8 = 0x60;
+/// The receiver's FIFO holds a character with an error.
+const LSR_FIFO_ERROR: u8 = 0x80;
 /// CTS, DSR and DCD: the far end is always ready.
 const MSR_READY: u8 = 0xb0;
 
@@ -60,6 +65,8 @@ pub struct Uart {
     /// Modem status: levels in the high nibble, changes in the low one.
     msr: u8,
     rx: VecDeque<u8>,
+    /// Bytes the far end had no room for.
+    tx: VecDeque<u8>,
     /// THR became empty and IIR has not told it yet.
     thre_pending: bool,
     /// Bytes below the trigger level have waited for four characters.
@@ -71,8 +78,8 @@ pub struct Uart {
 
 state_fields!(
     Uart,
-    1,
-    [divisor, ier, fcr, lcr, mcr, scratch, line_errors, msr, rx, thre_pending, timed_out,]
+    2,
+    [divisor, ier, fcr, lcr, mcr, scratch, line_errors, msr, rx, tx, thre_pending, timed_out,]
 );
 
 impl Uart {
@@ -88,6 +95,7 @@ impl Uart {
             line_errors: 0,
             msr: MSR_READY,
             rx: VecDeque::with_capacity(FIFO_LEN),
+            tx: VecDeque::with_capacity(FIFO_LEN),
             thre_pending: false,
             timed_out: false,
             irq,
@@ -101,6 +109,7 @@ impl Uart {
         (self.divisor, self.ier, self.fcr, self.lcr, self.mcr) = (12, 0, 0, 0, 0);
         (self.scratch, self.line_errors, self.msr) = (0, 0, MSR_READY);
         self.rx.clear();
+        self.tx.clear();
         self.thre_pending = false;
         self.timed_out = false;
         self.timer.arm(None);
@@ -108,23 +117,39 @@ impl Uart {
     }
 
     fn check_state(&mut self) -> Result<(), StateError> {
-        ensure(self.rx.len() <= FIFO_LEN, "serial FIFO")?;
+        ensure(self.rx.len() <= FIFO_LEN && self.tx.len() <= FIFO_LEN, "serial FIFO")?;
         self.update_irq();
         self.arm_timeout();
         Ok(())
     }
 
-    /// Takes bytes from the backend while there is room. To be called now and then.
-    pub fn poll_input(&mut self) {
+    /// Exchanges bytes with the backend while there is room on either side. To be called now and then.
+    pub fn poll(&mut self) {
+        self.drain();
         let mut took = false;
         while !self.is_loop() && self.rx.len() < self.capacity() {
-            let Some(byte) = self.backend.read() else { break };
-            self.rx.push_back(byte);
+            if self.rx.is_empty() && self.backend.take_break() {
+                self.line_errors |= LSR_BI;
+                self.rx.push_back(0);
+            } else if let Some(byte) = self.backend.read() {
+                self.rx.push_back(byte);
+            } else {
+                break;
+            }
             took = true;
         }
         if took {
             self.arm_timeout();
-            self.update_irq();
+        }
+        self.update_irq();
+    }
+
+    /// Sends what waits, once the far end has room again.
+    fn drain(&mut self) {
+        if !self.tx.is_empty() && self.backend.has_room() {
+            let bytes: Vec<u8> = self.tx.drain(..).collect();
+            self.backend.write(&bytes);
+            self.thre_pending = true;
         }
     }
 
@@ -194,11 +219,38 @@ impl Uart {
     }
 
     fn send(&mut self, byte: u8) {
-        match self.is_loop() {
-            true => self.receive(byte),
-            false => self.backend.write(&[byte]),
+        if self.is_loop() {
+            self.receive(byte);
+        } else if self.tx.is_empty() && self.backend.has_room() {
+            self.backend.write(&[byte]);
+        } else {
+            // A full transmitter loses the byte, as the chip does.
+            if self.tx.len() < self.capacity() {
+                self.tx.push_back(byte);
+            }
+            self.thre_pending = false;
+            return;
         }
         self.thre_pending = true;
+    }
+
+    fn write_lcr(&mut self, value: u8) {
+        let break_starts = value & !self.lcr & LCR_BREAK != 0;
+        self.lcr = value;
+        if break_starts && self.is_loop() {
+            self.receive(0);
+            self.line_errors |= LSR_BI;
+        }
+    }
+
+    /// Line status; reading it clears the errors.
+    fn read_lsr(&mut self) -> u8 {
+        self.poll();
+        let errors = std::mem::take(&mut self.line_errors) & LSR_ERRORS;
+        let in_fifo = if self.fifo_on() && errors & !LSR_OE != 0 { LSR_FIFO_ERROR } else { 0 };
+        let ready = if self.rx.is_empty() { 0 } else { LSR_DR };
+        let empty = if self.tx.is_empty() { LSR_THRE_TEMT } else { 0 };
+        errors | in_fifo | ready | empty
     }
 
     /// Takes the modem lines at a change of MCR: looped back, or from the ready far end.
@@ -222,6 +274,10 @@ impl Uart {
             self.rx.clear();
             self.timed_out = false;
         }
+        if (toggled || value & FCR_CLEAR_TX != 0) && !self.tx.is_empty() {
+            self.tx.clear();
+            self.thre_pending = true;
+        }
         self.fcr = value & 0xc9;
         self.arm_timeout();
     }
@@ -235,7 +291,7 @@ impl PortDevice for Uart {
             DATA => {
                 self.timed_out = false;
                 let byte = self.rx.pop_front().unwrap_or(0);
-                self.poll_input();
+                self.poll();
                 self.arm_timeout();
                 byte
             }
@@ -250,12 +306,7 @@ impl PortDevice for Uart {
             }
             LCR => self.lcr,
             MCR => self.mcr,
-            LSR => {
-                self.poll_input();
-                let errors = std::mem::take(&mut self.line_errors) & LSR_ERRORS;
-                let ready = if self.rx.is_empty() { 0 } else { LSR_DR };
-                errors | ready | LSR_THRE_TEMT
-            }
+            LSR => self.read_lsr(),
             MSR => {
                 let msr = self.msr;
                 self.msr &= 0xf0;
@@ -276,13 +327,13 @@ impl PortDevice for Uart {
             IER if dlab => self.divisor = self.divisor & 0x00ff | u16::from(value) << 8,
             IER => {
                 // Enabling THRE while THR is empty asks for the interrupt at once.
-                if value & !self.ier & IER_THRE != 0 {
+                if value & !self.ier & IER_THRE != 0 && self.tx.is_empty() {
                     self.thre_pending = true;
                 }
                 self.ier = value & 15;
             }
             IIR_FCR => self.write_fcr(value),
-            LCR => self.lcr = value,
+            LCR => self.write_lcr(value),
             MCR => {
                 self.mcr = value & 0x1f;
                 self.update_msr();
@@ -346,14 +397,14 @@ mod tests {
         b.write(4, 0x08);
         b.write(1, 1);
         b.line.feed(b"abc");
-        b.uart.poll_input();
+        b.uart.poll();
         assert!(b.irq.level());
         assert_eq!(b.read(2), 4);
         assert_eq!(b.read(0), u64::from(b'a'));
         assert_eq!(b.read(0), u64::from(b'b'), "the next one followed");
         b.write(2, 0x81);
         b.line.feed(b"defg");
-        b.uart.poll_input();
+        b.uart.poll();
         assert!(!b.irq.level(), "four bytes are below the trigger of eight");
         let at = b.timer.deadline().unwrap();
         b.timer.set_now(at);
@@ -377,5 +428,42 @@ mod tests {
         let saved = b.uart.save();
         b.uart.load(&saved).unwrap();
         assert_eq!(b.read(4), 0x1f);
+    }
+    #[test]
+    fn a_full_far_end_holds_the_transmitter() {
+        let mut b = Bench::new();
+        b.write(4, 0x08);
+        b.write(2, 1);
+        b.line.limit(3);
+        for byte in b"abcdef" {
+            b.write(0, u64::from(*byte));
+        }
+        assert_eq!(b.line.sent(), b"abc");
+        assert_eq!(b.read(5) & 0x60, 0, "THRE is late");
+        b.write(1, 2);
+        assert!(!b.irq.level());
+        b.line.limit(100);
+        b.uart.poll();
+        assert_eq!(b.line.sent(), b"abcdef");
+        assert!(b.irq.level(), "the transmitter is empty again");
+        assert_eq!(b.read(5) & 0x60, 0x60);
+    }
+
+    #[test]
+    fn a_break_comes_behind_the_bytes_before_it() {
+        let mut b = Bench::new();
+        b.write(4, 0x08);
+        b.write(2, 1);
+        b.write(1, 4);
+        b.line.feed(b"x");
+        b.line.send_break();
+        assert_eq!(b.read(5) & 0x11, 1);
+        assert_eq!(b.read(0), u64::from(b'x'));
+        assert!(b.irq.level());
+        assert_eq!(b.read(5) & 0x91, 0x91);
+        assert_eq!((b.read(0), b.read(5) & 0x91), (0, 0));
+        b.write(4, 0x10);
+        b.write(3, 0x43);
+        assert_eq!(b.read(5) & 0x11, 0x11, "looped back");
     }
 }

@@ -123,6 +123,11 @@ impl Board {
         &self.map
     }
 
+    /// The end of physical memory: 4 GiB, or behind the RAM above it.
+    pub fn ram_end(&self) -> u64 {
+        (1 << 32) + self.layout.high_ram
+    }
+
     /// What the guest did that the outer loop must act on.
     pub fn take_event(&mut self) -> Option<BoardEvent> {
         if let Some(status) = self.chips.debug_exit.take_status() {
@@ -239,9 +244,9 @@ impl Board {
         self.settle();
     }
 
-    /// Takes what has come in on serial lines.
+    /// Takes what has come in on serial lines, and sends what their far ends had no room for.
     pub fn poll_input(&mut self) {
-        self.chips.serial.iter_mut().flatten().for_each(|uart| uart.poll_input());
+        self.chips.serial.iter_mut().flatten().for_each(|uart| uart.poll());
         self.settle();
     }
 

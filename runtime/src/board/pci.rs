@@ -4,6 +4,7 @@ use mem::{PAGE_SIZE, Size};
 
 use devices::acpi_pm::PM_PORTS;
 use devices::ide::BUS_MASTER_PORTS;
+use devices::pci::ConfigSpace;
 
 use super::Board;
 use super::ports::Chip;
@@ -21,19 +22,23 @@ impl Board {
         let Some(target) = self.chips.pci_address.target(lane).filter(|t| t.bus == 0) else {
             return u64::MAX;
         };
+        let Some(config) = self.pci_config(target.device, target.function) else {
+            return u64::MAX;
+        };
+        u64::from(config.read(target.register, size))
+    }
+
+    /// The configuration space of a function, if there is one.
+    pub fn pci_config(&self, device: u8, function: u8) -> Option<&ConfigSpace> {
         let c = &self.chips;
-        let config = match (target.device, target.function) {
+        Some(match (device, function) {
             HOST_BRIDGE => &c.host_bridge.config,
             ISA_BRIDGE => &c.isa.config,
             IDE => &c.ide.config,
             ACPI_PM => &c.acpi_pm.config,
-            VGA => match &c.vga {
-                Some(vga) => &vga.config,
-                None => return u64::MAX,
-            },
-            _ => return u64::MAX,
-        };
-        u64::from(config.read(target.register, size))
+            VGA => &c.vga.as_ref()?.config,
+            _ => return None,
+        })
     }
 
     /// A write of the configuration data port at byte `lane`.

@@ -112,22 +112,25 @@ pub struct Args {
     /// tty (or curses), none
     #[arg(long, value_name = "KIND", help_heading = "Console")]
     pub display: Option<String>,
-    /// no display, serial port on stdin and stdout
+    /// no display; serial port and monitor on stdin and stdout
     #[arg(long, help_heading = "Console")]
     pub nographic: bool,
-    /// stdio, file:PATH, null, none, chardev:ID
+    /// stdio, mon:stdio, pty, file:F, pipe:F, unix:F[,server][,nowait], tcp:H:P, null
     #[arg(long, value_name = "DEV", help_heading = "Console", action = ArgAction::Append)]
     pub serial: Vec<String>,
     /// none, null
     #[arg(long, value_name = "DEV", help_heading = "Console", action = ArgAction::Append)]
     pub parallel: Vec<String>,
-    /// none
-    #[arg(long, value_name = "DEV", help_heading = "Console")]
-    pub monitor: Option<String>,
-    /// stdio,id=ID or file,id=ID,path=PATH or null,id=ID
+    /// the monitor: as -serial, or vc (behind Ctrl-a c)
+    #[arg(long, value_name = "DEV", help_heading = "Console", action = ArgAction::Append)]
+    pub monitor: Vec<String>,
+    /// BACKEND,id=ID[,mux=on]: stdio, file, socket, pty, pipe, null
     #[arg(long, value_name = "OPTS", help_heading = "Console", action = ArgAction::Append)]
     pub chardev: Vec<String>,
-    /// port 0xe9 to stdio or file:PATH
+    /// the escape character instead of Ctrl-a: its ASCII code
+    #[arg(long, value_name = "CODE", help_heading = "Console")]
+    pub echr: Option<String>,
+    /// port 0xe9: as -serial
     #[arg(long, value_name = "DEV", help_heading = "Console")]
     pub debugcon: Option<String>,
     /// isa-debug-exit,iobase=,iosize= or isa-debugcon,iobase=,chardev=
@@ -155,7 +158,7 @@ pub struct Args {
     /// gdb server (not supported yet)
     #[arg(long = "s", help_heading = "Debugging")]
     pub gdb_default: bool,
-    /// start stopped (not supported yet)
+    /// start stopped: the monitor's cont lets it go
     #[arg(long = "S", help_heading = "Debugging")]
     pub stopped: bool,
     /// gdb server (not supported yet)

@@ -1,104 +1,26 @@
-//! The options that name devices and their far ends: `-device -chardev -serial -parallel -debugcon -fw_cfg`.
+//! The options that name devices: `-device -fw_cfg`; their far ends are in `chardevs`.
 
 use anyhow::Context;
 
+use super::chardevs::Chars;
 use super::keyval::KeyVals;
 use super::{Args, CliError};
-use crate::machine::{CharTarget, MachineConfig};
+use crate::machine::MachineConfig;
 
 /// Fills in character devices and ISA devices.
 pub(super) fn resolve(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
-    let chardevs = args.chardev.iter().map(|text| chardev(text)).collect::<Result<Vec<_>, _>>()?;
-    serial(args, &chardevs, config)?;
-    for text in &args.parallel {
-        if !matches!(target("-parallel", text, &chardevs)?, CharTarget::None | CharTarget::Null) {
-            return Err(CliError::usage("-parallel: no parallel port yet, use none or null"));
-        }
-    }
-    if let Some(text) = &args.debugcon {
-        config.debugcon.push((0xe9, target("-debugcon", text, &chardevs)?));
-    }
+    let mut chars = Chars::new(args)?;
+    chars.ports(args, config)?;
     for text in &args.device {
-        device(text, &chardevs, config)?;
+        device(text, &mut chars, config)?;
     }
     for text in &args.fw_cfg {
         fw_cfg(text, config)?;
     }
-    one_stdio(config)
+    chars.finish(args, config)
 }
 
-fn chardev(text: &str) -> Result<(String, CharTarget), CliError> {
-    let mut kv = KeyVals::parse("-chardev", "backend", text);
-    let backend = kv.take("backend").unwrap_or_default();
-    let id = kv.take("id").ok_or_else(|| CliError::usage("-chardev: id=ID is missing"))?;
-    let target = match backend.as_str() {
-        "stdio" => CharTarget::Stdio,
-        "null" => CharTarget::Null,
-        "file" => {
-            let path = kv.take("path");
-            CharTarget::File(
-                path.ok_or_else(|| CliError::usage("-chardev file: path= is missing"))?.into(),
-            )
-        }
-        other => {
-            return Err(CliError::usage(format!(
-                "-chardev {other} is not supported (stdio, file, null)"
-            )));
-        }
-    };
-    for quiet in ["signal", "mux", "append", "logfile"] {
-        kv.take(quiet);
-    }
-    kv.finish(&["id", "path"])?;
-    Ok((id, target))
-}
-
-/// What a `-serial`-like value means.
-fn target(
-    option: &str,
-    text: &str,
-    chardevs: &[(String, CharTarget)],
-) -> Result<CharTarget, CliError> {
-    let by_id = |id: &str| {
-        let found =
-            chardevs.iter().find(|(known, _)| known == id).map(|(_, target)| target.clone());
-        found.ok_or_else(|| CliError::usage(format!("{option}: there is no -chardev with id={id}")))
-    };
-    match text.split_once(':') {
-        None if text == "stdio" => Ok(CharTarget::Stdio),
-        None if text == "null" => Ok(CharTarget::Null),
-        None if text == "none" => Ok(CharTarget::None),
-        Some(("mon", "stdio")) => Ok(CharTarget::Stdio),
-        Some(("file", path)) if !path.is_empty() => Ok(CharTarget::File(path.into())),
-        Some(("chardev", id)) => by_id(id),
-        _ => Err(CliError::usage(format!(
-            "{option} {text} is not supported (stdio, file:PATH, null, none)"
-        ))),
-    }
-}
-
-fn serial(
-    args: &Args,
-    chardevs: &[(String, CharTarget)],
-    config: &mut MachineConfig,
-) -> Result<(), CliError> {
-    for text in &args.serial {
-        config.serial.push(target("-serial", text, chardevs)?);
-    }
-    if config.serial.len() > 4 {
-        return Err(CliError::usage("-serial: a PC has four serial ports"));
-    }
-    if config.serial.is_empty() && !args.nodefaults {
-        config.serial.push(if args.nographic { CharTarget::Stdio } else { CharTarget::Null });
-    }
-    Ok(())
-}
-
-fn device(
-    text: &str,
-    chardevs: &[(String, CharTarget)],
-    config: &mut MachineConfig,
-) -> Result<(), CliError> {
+fn device(text: &str, chars: &mut Chars, config: &mut MachineConfig) -> Result<(), CliError> {
     let mut kv = KeyVals::parse("-device", "driver", text);
     let driver = kv.take("driver").unwrap_or_default();
     match driver.as_str() {
@@ -118,7 +40,7 @@ fn device(
                 id.ok_or_else(|| CliError::usage("-device isa-debugcon: chardev=ID is missing"))?;
             kv.take_number("readback")?;
             kv.finish(&["iobase", "chardev"])?;
-            config.debugcon.push((base, target("-device", &format!("chardev:{id}"), chardevs)?));
+            config.debugcon.push((base, chars.named("-device isa-debugcon", &id)?));
         }
         "VGA" | "isa-vga" => config.vga = true,
         other => {
@@ -151,22 +73,4 @@ fn fw_cfg(text: &str, config: &mut MachineConfig) -> Result<(), CliError> {
     kv.finish(&["name", "string", "file"])?;
     config.fw_cfg.push((name, bytes));
     Ok(())
-}
-
-/// stdin and stdout have one user.
-fn one_stdio(config: &MachineConfig) -> Result<(), CliError> {
-    let serial = config.serial.iter();
-    let users = serial.chain(config.debugcon.iter().map(|(_, target)| target));
-    if users.filter(|target| matches!(target, CharTarget::Stdio)).count() > 1 {
-        return Err(CliError::usage(
-            "stdio can serve one device only (-serial, -debugcon, -chardev)",
-        ));
-    }
-    Ok(())
-}
-
-/// Does a character device use stdin and stdout?
-pub(super) fn uses_stdio(config: &MachineConfig) -> bool {
-    let debug = config.debugcon.iter().map(|(_, target)| target);
-    config.serial.iter().chain(debug).any(|target| matches!(target, CharTarget::Stdio))
 }

@@ -6,7 +6,7 @@ use ir::opt::Passes;
 
 use super::cpu::cpu;
 use super::keyval::{KeyVals, parse_size};
-use super::{Args, CliError, devices, drives, suggest};
+use super::{Args, CliError, chardevs, devices, drives, suggest};
 use crate::boot::kernel::{EntryMode, KernelConfig};
 use crate::log::{self, LogConfig};
 use crate::machine::{Accel, Display, DriveConfig, Firmware, MachineConfig, RtcBase};
@@ -29,6 +29,7 @@ pub(super) fn resolve(args: &Args) -> Result<MachineConfig, CliError> {
         name: args.name.clone().unwrap_or_default(),
         passes: passes(args)?,
         nographic: args.nographic,
+        stopped: args.stopped,
         ..MachineConfig::default()
     };
     config.ram_bytes = memory(args)?;
@@ -62,15 +63,7 @@ fn refuse(args: &Args) -> Result<(), CliError> {
     smp.finish(&["cpus"])?;
     let refused = [
         (args.gdb_default || args.gdb.is_some(), "-s, -gdb: the gdb server is not supported yet"),
-        (
-            args.stopped,
-            "-S: starting stopped is not supported yet (there is no monitor to continue)",
-        ),
         (cpus != 1, "-smp: one CPU only so far"),
-        (
-            args.monitor.as_deref().is_some_and(|m| m != "none"),
-            "-monitor: no monitor yet, use none",
-        ),
         (
             args.net.iter().chain(&args.nic).any(|net| net != "none"),
             "-net, -nic: no network yet, use -nic none",
@@ -238,6 +231,10 @@ fn is_bare(args: &Args) -> bool {
         nographic: false,
         display: None,
         serial: Vec::new(),
+        monitor: Vec::new(),
+        chardev: Vec::new(),
+        echr: None,
+        stopped: false,
         debug: None,
         debug_file: None,
         dfilter: None,
@@ -262,7 +259,7 @@ fn display(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
     config.vga = args.vga.as_deref() != Some("none")
         && (!args.nodefaults || args.vga.is_some() || config.vga);
     let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let stdio = devices::uses_stdio(config);
+    let stdio = chardevs::uses_stdio(config);
     config.display = match args.display.as_deref() {
         Some("none") => Display::None,
         Some("curses" | "tty") if stdio => {
@@ -281,5 +278,6 @@ fn display(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
         None if is_terminal => Display::Tty,
         None => Display::LastScreen,
     };
+    config.display_monitor = config.display == Display::Tty && chardevs::has_vc_monitor(args);
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! "Did you mean": the nearest known word.
 
 /// The word of `known` that `given` most likely meant, if one is near enough.
-pub(super) fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let limit = 1 + given.chars().count() / 4;
     known
         .map(|word| (distance(given, word), word))

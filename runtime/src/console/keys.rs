@@ -60,6 +60,27 @@ impl Stroke {
         })
     }
 
+    /// What a terminal would send for it: for a line editor.
+    pub fn bytes(&self) -> Vec<u8> {
+        let text: &[u8] = match self.key {
+            Key::Char(c) if self.ctrl => return vec![c as u8 & 0x1f],
+            Key::Char(c) => return vec![c as u8],
+            Key::Code(0x01) => b"",
+            Key::Code(0x0e) => b"\x7f",
+            Key::Code(0x0f) => b"\t",
+            Key::Code(0x1c) => b"\r",
+            Key::Code(0xe047) => b"\x1b[H",
+            Key::Code(0xe048) => b"\x1b[A",
+            Key::Code(0xe04b) => b"\x1b[D",
+            Key::Code(0xe04d) => b"\x1b[C",
+            Key::Code(0xe04f) => b"\x1b[F",
+            Key::Code(0xe050) => b"\x1b[B",
+            Key::Code(0xe053) => b"\x1b[3~",
+            Key::Code(_) => b"",
+        };
+        text.to_vec()
+    }
+
     /// The presses (true) and releases that type it.
     pub fn codes(&self) -> Vec<(u16, bool)> {
         let (code, shift) = match self.key {

@@ -2,23 +2,22 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::fs::File;
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use devices::chardev::{CharBackend, NullChar, WriterChar};
 use x86::cpu::Cpu;
 
 use super::alarm::{Alarm, Bell};
+use super::attend::{About, Attended};
 use super::bus::{Link, SharedBoard};
 use super::icount::Icount;
-use super::{CharTarget, Machine, MachineConfig, MachineError, RtcBase};
+use super::lines::Lines;
+use super::{Machine, MachineConfig, MachineError, RtcBase};
 use crate::board::{self, Board, BoardConfig, ClockKind, IdeUnit};
 use crate::boot::kernel;
-use crate::console::{self, Stdio, Wake};
-use crate::disk::{self, DriveBus, Media};
+use crate::console::{self, Wake};
+use crate::disk::{self, DriveBus, DriveConfig, DriveSource, Media};
 use crate::firmware;
 use crate::log::{Items, Log};
 use crate::vcpu::{Vcpu, VcpuConfig};
@@ -33,8 +32,10 @@ impl Machine {
             path: config.log.file.clone().unwrap_or_default(),
             source,
         })?;
-        let stdio = Stdio::default();
-        let board = Board::new(board_config(config, &stdio)?)?;
+        let mut lines = Lines::new(config);
+        let (board_config, firmware) = board_config(config, &mut lines)?;
+        let monitors = lines.monitors(config)?;
+        let board = Board::new(board_config)?;
         let (ram, map) = (board.ram().clone(), board.map().clone());
         let board = Rc::new(RefCell::new(board));
         let link = Rc::new(Link::default());
@@ -70,7 +71,13 @@ impl Machine {
             })
         };
         let (sender, inputs) = console::inputs(wake);
-        Ok(Self {
+        let about = About {
+            name: config.name.clone(),
+            drives: config.drives.iter().map(describe_drive).collect(),
+            firmware,
+            lines: lines.others().to_vec(),
+        };
+        let mut machine = Self {
             board,
             vcpu,
             log,
@@ -81,33 +88,41 @@ impl Machine {
             inputs,
             sender,
             keys: VecDeque::new(),
-            stdio,
+            user: Attended::new(lines.into_hosts(), monitors, about),
             screen: None,
             redraw_at: Instant::now(),
             no_reboot: config.no_reboot,
             no_shutdown: config.no_shutdown,
             snapshots: config.snapshots.clone(),
-        })
+        };
+        if config.stopped {
+            machine.stop();
+        }
+        Ok(machine)
     }
 }
 
-fn board_config(config: &MachineConfig, stdio: &Stdio) -> Result<BoardConfig, MachineError> {
+fn board_config(
+    config: &MachineConfig,
+    lines: &mut Lines,
+) -> Result<(BoardConfig, String), MachineError> {
     let images = firmware::load(config)?;
     let low_ram = board::low_ram(config.ram_bytes);
     let kernel =
         config.kernel.as_ref().map(|k| kernel::load(k, low_ram, config.vga)).transpose()?;
     let drives = ide_units(config)?;
     let mut serial = [const { None }; 4];
-    for (place, target) in serial.iter_mut().zip(&config.serial) {
-        *place = backend(target, stdio)?;
+    for (i, (place, target)) in serial.iter_mut().zip(&config.serial).enumerate() {
+        *place = lines.device(target, &format!("serial{i}"))?;
     }
     let mut debugcon = Vec::new();
     for (port, target) in &config.debugcon {
-        if let Some(backend) = backend(target, stdio)? {
+        if let Some(backend) = lines.device(target, &format!("debugcon{port:x}"))? {
             debugcon.push((*port, backend));
         }
     }
-    Ok(BoardConfig {
+    let firmware = format!("firmware: {} bytes", images.firmware.len());
+    let board = BoardConfig {
         ram_bytes: config.ram_bytes,
         firmware: images.firmware,
         vga: config.vga,
@@ -124,7 +139,28 @@ fn board_config(config: &MachineConfig, stdio: &Stdio) -> Result<BoardConfig, Ma
         nographic: config.nographic,
         fw_cfg: config.fw_cfg.clone(),
         ..BoardConfig::default()
-    })
+    };
+    Ok((board, firmware))
+}
+
+/// A disk as `info block` shows it.
+fn describe_drive(drive: &DriveConfig) -> String {
+    let media = match (drive.bus, drive.media) {
+        (DriveBus::Ide, Media::Cdrom) => format!("ide{}-cd{}", drive.slot / 2, drive.slot % 2),
+        (DriveBus::Ide, Media::Disk) => format!("ide{}-hd{}", drive.slot / 2, drive.slot % 2),
+        (DriveBus::Floppy, _) => format!("floppy{}", drive.slot),
+        (DriveBus::Virtio, _) => format!("virtio{}", drive.slot),
+        (DriveBus::None, _) => drive.id.clone(),
+    };
+    let what = match &drive.source {
+        DriveSource::Empty => "[not inserted]".to_owned(),
+        DriveSource::File(path) => path.display().to_string(),
+        DriveSource::Bytes(bytes) => format!("{} bytes in memory", bytes.len()),
+    };
+    let flag = |is_set: bool, text| if is_set { text } else { "" };
+    let (snapshot, read_only) =
+        (flag(drive.snapshot, " (snapshot)"), flag(drive.read_only, " (read-only)"));
+    format!("{media}: {what}{snapshot}{read_only}")
 }
 
 /// The drives of the IDE channels, with their images open.
@@ -139,23 +175,6 @@ fn ide_units(config: &MachineConfig) -> Result<[IdeUnit; 4], MachineError> {
         };
     }
     Ok(units)
-}
-
-fn backend(
-    target: &CharTarget,
-    stdio: &Stdio,
-) -> Result<Option<Box<dyn CharBackend>>, MachineError> {
-    Ok(match target {
-        CharTarget::None => None,
-        CharTarget::Null => Some(Box::new(NullChar)),
-        CharTarget::Stdio => Some(Box::new(stdio.clone())),
-        CharTarget::Buffer(buffer) => Some(Box::new(buffer.clone())),
-        CharTarget::File(path) => Some(Box::new(WriterChar::new(create(path)?))),
-    })
-}
-
-fn create(path: &Path) -> Result<File, MachineError> {
-    File::create(path).map_err(|source| MachineError::Output { path: path.to_owned(), source })
 }
 
 /// 2000-01-01: where instruction-counted time starts if the command line names no date.

@@ -10,12 +10,26 @@ use crate::log::Log;
 use crate::vcpu::Kicker;
 
 /// What an access can set in motion in the outer loop.
-#[derive(Default)]
 pub(super) struct Link {
     /// Stops the vCPU; set once it exists.
     pub(super) kicker: OnceCell<Kicker>,
     /// The board's deadline the outer loop knows of.
     pub(super) armed: Cell<Ns>,
+    /// The user asked for a non-maskable interrupt.
+    pub(super) nmi: Cell<bool>,
+    /// Interrupts delivered, by vector.
+    pub(super) counts: RefCell<Box<[u64; 256]>>,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self {
+            kicker: OnceCell::new(),
+            armed: Cell::new(0),
+            nmi: Cell::new(false),
+            counts: RefCell::new(Box::new([0; 256])),
+        }
+    }
 }
 
 /// The board as a [`Bus`].
@@ -66,11 +80,13 @@ impl Bus for SharedBoard {
     fn inta(&mut self) -> u8 {
         let vector = self.board.borrow_mut().inta();
         self.log.hardware_interrupt(vector);
+        let count = &mut self.link.counts.borrow_mut()[usize::from(vector)];
+        *count = count.wrapping_add(1);
         vector
     }
 
     fn take_nmi(&mut self) -> bool {
-        self.board.borrow_mut().take_nmi()
+        self.link.nmi.take() || self.board.borrow_mut().take_nmi()
     }
 
     fn ferr(&mut self) {

@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-use devices::chardev::BufferChar;
 use ir::opt::Passes;
 use x86::cpuid::Model;
 
 use crate::boot::kernel::KernelConfig;
+use crate::console::{CTRL_A, CharConfig, CharTarget};
 use crate::disk::DriveConfig;
 use crate::log::LogConfig;
 use crate::snapshot::Store;
@@ -34,6 +34,18 @@ pub struct MachineConfig {
     pub boot_menu: bool,
     /// Serial ports COM1..COM4.
     pub serial: Vec<CharTarget>,
+    /// Character devices with names, for several users of one far end.
+    pub chardevs: Vec<CharConfig>,
+    /// Monitors.
+    pub monitors: Vec<CharTarget>,
+    /// The escape character of multiplexed lines and of the display.
+    pub escape: u8,
+    /// Keys that send signals keep doing so while stdin is the machine's.
+    pub stdio_signals: bool,
+    /// A monitor behind Ctrl-a c, if the display is on the terminal.
+    pub display_monitor: bool,
+    /// Start stopped.
+    pub stopped: bool,
     /// Debug consoles: port and far end.
     pub debugcon: Vec<(u16, CharTarget)>,
     /// isa-debug-exit: first port and number of ports.
@@ -80,6 +92,12 @@ impl Default for MachineConfig {
             boot_order: "cad".into(),
             boot_menu: false,
             serial: Vec::new(),
+            chardevs: Vec::new(),
+            monitors: Vec::new(),
+            escape: CTRL_A,
+            stdio_signals: false,
+            display_monitor: false,
+            stopped: false,
             debugcon: Vec::new(),
             debug_exit: None,
             fw_cfg: Vec::new(),
@@ -109,19 +127,18 @@ pub enum Firmware {
     Image(Cow<'static, [u8]>),
 }
 
-/// The far end of a character device.
-#[derive(Clone, Debug)]
-pub enum CharTarget {
-    /// There is no such device.
-    None,
-    /// The device exists, its output is dropped.
-    Null,
-    /// stdin and stdout.
-    Stdio,
-    /// Output to a file.
-    File(PathBuf),
-    /// A buffer in memory, for embedders and tests.
-    Buffer(BufferChar),
+impl MachineConfig {
+    /// Does this far end lead to stdin and stdout, by itself or by name?
+    pub fn is_stdio(&self, target: &CharTarget) -> bool {
+        match target {
+            CharTarget::Stdio => true,
+            CharTarget::Chardev(id) => {
+                let named = self.chardevs.iter().find(|known| known.id == *id);
+                named.is_some_and(|known| matches!(known.target, CharTarget::Stdio))
+            }
+            _ => false,
+        }
+    }
 }
 
 /// CPUID of the host, by which models are cut to what can run here.

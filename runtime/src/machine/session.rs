@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use super::{CharTarget, Display, Exit, Machine, MachineConfig, MachineError};
+use super::{Display, Exit, Machine, MachineConfig, MachineError};
 use crate::boot::kernel::lacks_console;
 use crate::console::{self, Screen};
 use crate::terminal::Raw;
@@ -29,16 +29,14 @@ pub fn run(config: MachineConfig) -> Result<u8, MachineError> {
     }
     flushed?;
     if exit == Exit::TripleFault {
-        let state = &machine.vcpu().cpu().state;
-        let (cs, ip) = (state.seg[1].selector, state.pc);
-        eprintln!("stele: triple fault near {cs:04x}:{ip:08x}, and -no-reboot");
+        report(&mut machine);
     }
     Ok(exit.code())
 }
 
 /// A Linux kernel without `console=` writes to the VGA card: say so if nobody can see it.
 fn hint_console(config: &MachineConfig) {
-    let is_serial = config.serial.iter().any(|target| matches!(target, CharTarget::Stdio));
+    let is_serial = config.serial.iter().any(|target| config.is_stdio(target));
     if config.display != Display::Tty
         && is_serial
         && config.kernel.as_ref().is_some_and(lacks_console)
@@ -52,23 +50,40 @@ fn hint_console(config: &MachineConfig) {
 
 /// Starts the console threads and puts the terminal into raw mode, as far as the configuration asks.
 fn attach(machine: &mut Machine, config: &MachineConfig) -> Result<Option<Raw>, MachineError> {
-    let input = machine.input();
+    let opened = machine.start_hosts(false);
+    opened.map_err(|source| MachineError::Line { what: "a character device".into(), source })?;
+    let mut raw = None;
     if config.display == Display::Tty {
-        let raw = Raw::enter(true).map_err(MachineError::Terminal)?;
+        raw = Some(Raw::enter(true, false).map_err(MachineError::Terminal)?);
         machine.screen = Some(Screen::new());
-        console::read_keys(input);
-        return Ok(Some(raw));
+        if config.display_monitor {
+            machine.add_monitor_over_display();
+        }
+        console::read_keys(machine.input(), config.escape);
+    } else if let Some(escapes) = machine.stdio_escapes() {
+        let is_terminal = std::io::stdin().is_terminal();
+        if is_terminal && std::io::stderr().is_terminal() && escapes {
+            let key = console::key_name(config.escape);
+            eprintln!("{key} x quits, {key} h helps");
+        }
+        if is_terminal {
+            let entered = Raw::enter(false, config.stdio_signals);
+            raw = Some(entered.map_err(MachineError::Terminal)?);
+        }
     }
-    let debug = config.debugcon.iter().map(|(_, target)| target);
-    if !config.serial.iter().chain(debug).any(|target| matches!(target, CharTarget::Stdio)) {
-        return Ok(None);
-    }
-    let is_terminal = std::io::stdin().is_terminal();
-    if is_terminal && std::io::stderr().is_terminal() {
-        eprintln!("Ctrl-a x quits, Ctrl-a h helps");
-    }
-    let raw = is_terminal.then(|| Raw::enter(false)).transpose().map_err(MachineError::Terminal)?;
-    machine.stdio.start_output(input.clone());
-    machine.stdio.start_input(input, is_terminal || config.nographic);
+    machine.start_hosts(true).map_err(MachineError::Terminal)?;
     Ok(raw)
+}
+
+/// What the last moments of a triple-faulted guest looked like.
+fn report(machine: &mut Machine) {
+    let state = &machine.vcpu().cpu().state;
+    let (cs, ip) = (state.seg[1].selector, state.pc);
+    let registers = machine.vcpu().cpu().dump();
+    let blocks = machine.vcpu_mut().recent_blocks();
+    eprintln!("stele: triple fault near {cs:04x}:{ip:08x}, and -no-reboot");
+    eprint!(
+        "registers:\n{registers}last blocks dispatched (those linked to each other are not seen; -d nochain,exec \
+         shows all):\n{blocks}"
+    );
 }

@@ -1,0 +1,285 @@
+//! The user's hold on the machine: monitors, stop and go, reset, keys and mouse, and where messages go.
+
+use std::cell::{Ref, RefMut};
+use std::io::{self, Write};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::{Exit, Machine};
+use crate::board::Board;
+use crate::console::{self, Line, Received, Stroke};
+use crate::log::Log;
+use crate::monitor::Monitor;
+
+/// Is the machine running?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It runs.
+    Running,
+    /// The user stopped it, or it was started stopped.
+    Paused,
+    /// The guest switched it off.
+    Off,
+}
+
+/// What the user's side of a machine is made of.
+pub(super) struct Attended {
+    pub(super) standing: Standing,
+    /// The run ends with this.
+    pub(super) ending: Option<Exit>,
+    pub(super) hosts: Vec<console::Host>,
+    pub(super) monitors: Vec<Monitor>,
+    /// Keys to be released.
+    releases: Vec<(Instant, Vec<u16>)>,
+    mouse_buttons: u8,
+    /// The monitor that shares the terminal with the display, while it is shown.
+    over_display: Option<Line>,
+    is_over: bool,
+    pub(super) about: About,
+}
+
+/// What the machine was built from, in words.
+#[derive(Debug, Default)]
+pub(super) struct About {
+    pub(super) name: String,
+    pub(super) drives: Vec<String>,
+    pub(super) firmware: String,
+    pub(super) lines: Vec<String>,
+}
+
+impl Attended {
+    pub(super) fn new(hosts: Vec<console::Host>, monitors: Vec<Monitor>, about: About) -> Self {
+        Self {
+            standing: Standing::Running,
+            ending: None,
+            hosts,
+            monitors,
+            releases: Vec::new(),
+            mouse_buttons: 0,
+            over_display: None,
+            is_over: false,
+            about,
+        }
+    }
+}
+
+/// For the monitor.
+impl Machine {
+    /// The board.
+    pub(crate) fn board(&self) -> Ref<'_, Board> {
+        self.board.borrow()
+    }
+
+    /// The board, to do something to it.
+    pub(crate) fn board_mut(&self) -> RefMut<'_, Board> {
+        self.board.borrow_mut()
+    }
+
+    /// The log of `-d`.
+    pub(crate) fn log(&self) -> &Rc<Log> {
+        &self.log
+    }
+
+    /// Ends the run.
+    pub(crate) fn end(&mut self, exit: Exit) {
+        self.user.ending.get_or_insert(exit);
+    }
+
+    /// Is the run about to end?
+    pub(crate) fn is_ending(&self) -> bool {
+        self.user.ending.is_some()
+    }
+
+    /// Stops the CPU and virtual time.
+    pub fn stop(&mut self) {
+        if self.user.standing == Standing::Running {
+            self.user.standing = Standing::Paused;
+            self.board.borrow_mut().pause();
+        }
+    }
+
+    /// Lets a stopped machine go on.
+    ///
+    /// # Errors
+    /// It is switched off.
+    pub fn cont(&mut self) -> Result<(), String> {
+        match self.user.standing {
+            Standing::Running => {}
+            Standing::Paused => {
+                self.user.standing = Standing::Running;
+                self.board.borrow_mut().resume();
+            }
+            Standing::Off => return Err("the machine is off: system_reset switches it on".into()),
+        }
+        Ok(())
+    }
+
+    /// Does the CPU stand still?
+    pub fn is_stopped(&self) -> bool {
+        self.user.standing != Standing::Running
+    }
+
+    /// `running`, `paused` or `paused (shutdown)`.
+    pub(crate) fn status(&self) -> &'static str {
+        match self.user.standing {
+            Standing::Running => "running",
+            Standing::Paused => "paused",
+            Standing::Off => "paused (shutdown)",
+        }
+    }
+
+    /// The reset button. A machine that was off goes on.
+    pub(crate) fn press_reset(&mut self) {
+        self.reset();
+        if self.user.standing == Standing::Off {
+            self.user.standing = Standing::Running;
+            self.board.borrow_mut().resume();
+        }
+    }
+
+    /// A non-maskable interrupt.
+    pub(crate) fn send_nmi(&mut self) {
+        self.link.nmi.set(true);
+        self.vcpu.kicker().kick();
+    }
+
+    /// Presses keys together and releases them `hold_ms` later, in reverse order.
+    pub(crate) fn press_keys(&mut self, codes: &[u16], hold_ms: u64) {
+        self.keys.extend(codes.iter().map(|&code| (code, true)));
+        let at = Instant::now() + Duration::from_millis(hold_ms);
+        self.user.releases.push((at, codes.iter().rev().copied().collect()));
+    }
+
+    /// Moves the mouse and its wheel.
+    pub(crate) fn move_mouse(&mut self, dx: i16, dy: i16, wheel: i8) {
+        self.board.borrow_mut().mouse(dx, dy, wheel, self.user.mouse_buttons);
+    }
+
+    /// Sets the mouse's buttons: bit 0 left, 1 right, 2 middle.
+    pub(crate) fn set_mouse_buttons(&mut self, buttons: u8) {
+        self.user.mouse_buttons = buttons;
+        self.move_mouse(0, 0, 0);
+    }
+
+    /// How often each interrupt vector was delivered.
+    pub(crate) fn interrupt_counts(&self) -> [u64; 256] {
+        **self.link.counts.borrow()
+    }
+
+    /// The machine's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.user.about.name
+    }
+
+    /// One line per disk.
+    pub(crate) fn describe_drives(&self) -> &[String] {
+        &self.user.about.drives
+    }
+
+    /// The firmware.
+    pub(crate) fn describe_firmware(&self) -> &str {
+        &self.user.about.firmware
+    }
+
+    /// One line per character device.
+    pub(crate) fn describe_lines(&self) -> Vec<String> {
+        let hosts = self.user.hosts.iter().map(console::Host::describe);
+        self.user.about.lines.iter().cloned().chain(hosts).collect()
+    }
+}
+
+impl Machine {
+    /// Lets the monitors do what was asked of them.
+    pub(super) fn poll_monitors(&mut self) {
+        let mut monitors = std::mem::take(&mut self.user.monitors);
+        monitors.iter_mut().for_each(|monitor| monitor.poll(self));
+        self.user.monitors = monitors;
+    }
+
+    /// Says something to the user where the console is.
+    pub(super) fn tell(&mut self, lines: &[&str]) {
+        let host = self.user.hosts.iter().find(|host| host.is_stdio());
+        match (&mut self.screen, host) {
+            (Some(screen), _) => screen.notice(&lines.join(" | ")),
+            (None, Some(host)) => host.line().print(&format!("\r\n{}\r\n", lines.join("\r\n"))),
+            (None, None) => log::info!("{}", lines.join(" ")),
+        }
+    }
+
+    /// Releases keys whose time has come.
+    pub(super) fn release_keys(&mut self) {
+        let now = Instant::now();
+        let keys = &mut self.keys;
+        self.user.releases.retain(|(at, codes)| {
+            if *at <= now {
+                keys.extend(codes.iter().map(|&code| (code, false)));
+            }
+            *at > now
+        });
+    }
+
+    /// When the next keys are to be released.
+    pub(super) fn next_release(&self) -> Option<Instant> {
+        self.user.releases.iter().map(|(at, _)| *at).min()
+    }
+
+    /// Puts a monitor behind Ctrl-a c on the terminal that shows the display.
+    pub(super) fn add_monitor_over_display(&mut self) {
+        let line = Line::new("compat_monitor0", true);
+        self.user.monitors.push(Monitor::new(line.front(true), true));
+        console::show_on_terminal(&line, &self.sender);
+        self.user.over_display = Some(line);
+    }
+
+    /// Is the terminal the monitor's?
+    pub(super) fn shows_monitor(&self) -> bool {
+        self.user.is_over
+    }
+
+    /// Between display and monitor.
+    pub(super) fn switch_view(&mut self) {
+        let Some(line) = &self.user.over_display else {
+            return self.tell(&["There is no monitor here (-monitor)."]);
+        };
+        self.user.is_over = !self.user.is_over;
+        if self.user.is_over {
+            // A terminal that cannot be written will be noticed by the display.
+            let _ = io::stdout().write_all(b"\x1b[0m\x1b[2J\x1b[H\x1b[?25h");
+            let _ = io::stdout().flush();
+            line.set_peer(true);
+        } else {
+            line.flush(Duration::from_secs(1));
+            line.set_peer(false);
+            self.screen.iter_mut().for_each(console::Screen::forget);
+        }
+    }
+
+    /// A key for the monitor over the display.
+    pub(super) fn type_to_monitor(&mut self, stroke: Stroke) {
+        if let Some(line) = &self.user.over_display {
+            let items: Vec<_> = stroke.bytes().into_iter().map(Received::Byte).collect();
+            // The monitor is served right after: its queue does not fill.
+            line.feed(&items, || false);
+        }
+    }
+
+    /// If a line is on stdin and stdout: does the escape character work there?
+    pub(super) fn stdio_escapes(&self) -> Option<bool> {
+        let host = self.user.hosts.iter().find(|host| host.is_stdio());
+        host.map(console::Host::has_escape)
+    }
+
+    /// Starts everything that speaks with the host but for stdin and stdout.
+    pub(super) fn start_hosts(&mut self, with_stdio: bool) -> io::Result<()> {
+        let sender = self.sender.clone();
+        for host in &mut self.user.hosts {
+            if host.is_stdio() == with_stdio {
+                if let Some(text) = host.announcement() {
+                    eprintln!("stele: {text}");
+                }
+                host.start(&sender)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,79 @@
+//! What a run of the vCPU looks like to a person: counters, and the way to where it is.
+
+use std::fmt::Write as _;
+
+use super::{Stats, Vcpu};
+
+/// Blocks remembered.
+const RECENT: usize = 32;
+
+/// The blocks dispatched last. Those that generated code went on to by itself are not seen: the hot path pays nothing.
+#[derive(Debug)]
+pub(super) struct Recent {
+    /// CS selector, instruction pointer.
+    ring: [(u16, u64); RECENT],
+    next: usize,
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self { ring: [(0, 0); RECENT], next: 0 }
+    }
+}
+
+impl Recent {
+    /// A block is about to be entered.
+    pub(super) fn note(&mut self, cs: u16, pc: u64) {
+        self.ring[self.next % RECENT] = (cs, pc);
+        self.next = self.next.wrapping_add(1);
+    }
+}
+
+impl Vcpu {
+    /// The blocks dispatched last, the latest at the end: one line each with its first instruction.
+    pub fn recent_blocks(&mut self) -> String {
+        let (ring, next) = (self.recent.ring, self.recent.next);
+        let mut text = String::new();
+        for n in 0..RECENT.min(next) {
+            let (cs, pc) = ring[(next - RECENT.min(next) + n) % RECENT];
+            let _ = writeln!(text, "{cs:04x}:{pc:016x}");
+        }
+        text
+    }
+
+    /// The counters as text.
+    pub fn describe(&self) -> String {
+        let Stats {
+            blocks,
+            insns,
+            guest_bytes,
+            host_bytes,
+            translate_ns,
+            evaluated,
+            invalidated,
+            flushes,
+            entries,
+        } = self.stats;
+        let mut text = match self.translator.jit() {
+            Some(jit) => {
+                let (used, all) = (jit.buf().used() >> 10, jit.buf().capacity() >> 10);
+                format!("code cache            {used} KiB of {all} KiB\n")
+            }
+            None => "evaluator, no code cache\n".to_owned(),
+        };
+        for (name, value) in [
+            ("blocks translated", blocks),
+            ("insns translated", insns),
+            ("guest bytes", guest_bytes),
+            ("host bytes", host_bytes),
+            ("translation time, ms", translate_ns / 1_000_000),
+            ("insns evaluated", evaluated),
+            ("blocks invalidated", invalidated),
+            ("cache flushes", flushes),
+            ("entries into code", entries),
+        ] {
+            let _ = writeln!(text, "{name:<21} {value}");
+        }
+        text
+    }
+}
