@@ -22,6 +22,8 @@ pub const KEY_NB_CPUS: u16 = 0x05;
 pub const KEY_BOOT_MENU: u16 = 0x0e;
 /// Most CPUs there can be, 2 bytes.
 pub const KEY_MAX_CPUS: u16 = 0x0f;
+/// x86: interrupt 0 is at input 2 of the IOAPIC.
+pub const KEY_IRQ0_OVERRIDE: u16 = 0x8002;
 const KEY_FILE_DIR: u16 = 0x19;
 const KEY_FILE_FIRST: u16 = 0x20;
 

@@ -68,6 +68,28 @@ pub trait Bus {
     fn take_nmi(&mut self) -> bool {
         false
     }
+    /// IA32_APIC_BASE has this value now; 0 for a processor without local APIC.
+    fn set_apic_base(&mut self, _base: u64) {}
+    /// Reads the x2APIC register of MSR 800h + `n`; `None` if there is none to read.
+    fn apic_read(&mut self, _n: u32) -> Option<u64> {
+        None
+    }
+    /// Writes the x2APIC register of MSR 800h + `n`; false if it cannot be written so.
+    fn apic_write(&mut self, _n: u32, _value: u64) -> bool {
+        false
+    }
+    /// CR8: the task priority class of the local APIC.
+    fn task_priority(&self) -> u8 {
+        0
+    }
+    /// Writes CR8.
+    fn set_task_priority(&mut self, _class: u8) {}
+    /// IA32_TSC_DEADLINE in terms of [`tsc`](Self::tsc), if the timer is armed.
+    fn tsc_deadline(&mut self) -> Option<u64> {
+        None
+    }
+    /// Arms the local APIC's timer for a value of [`tsc`](Self::tsc), or disarms it.
+    fn set_tsc_deadline(&mut self, _at: Option<u64>) {}
     /// The processor's FERR# pin: an x87 exception with CR0.NE clear.
     fn ferr(&mut self) {}
     /// Time stamp counter value for RDTSC.

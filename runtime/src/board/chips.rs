@@ -8,9 +8,12 @@ use devices::debugcon::Debugcon;
 use devices::dma8237::{Dma8237, DmaPages};
 use devices::fpu_error::FpuError;
 use devices::fw_cfg::FwCfg;
+use devices::hpet::{Hpet, TIMERS};
 use devices::i440fx::HostBridge;
 use devices::i8042::{I8042, Wires};
 use devices::ide::{Channel, Drive, IdeFunction};
+use devices::ioapic::IoApic;
+use devices::lapic::Lapic;
 use devices::pci::ConfigAddress;
 use devices::pic::PicPair;
 use devices::piix3::IsaBridge;
@@ -31,6 +34,9 @@ use super::{BoardConfig, BoardError, IdeUnit, guide};
 /// All chips.
 pub(super) struct Chips {
     pub(super) pic: PicPair,
+    pub(super) lapic: Lapic,
+    pub(super) ioapic: IoApic,
+    pub(super) hpet: Hpet,
     pub(super) pit: Pit,
     pub(super) port61: Port61,
     pub(super) i8042: I8042,
@@ -88,6 +94,9 @@ impl Chips {
         };
         Ok(Self {
             pic: PicPair::new(),
+            lapic: Lapic::new(0, alarms.alarm(Sleeper::Lapic)),
+            ioapic: IoApic::new(),
+            hpet: Hpet::new(alarms.alarm(Sleeper::Hpet), hpet_outputs(parts)),
             pit: Pit::new(alarms.alarm(Sleeper::Pit), irq(IrqSource::Pit)),
             port61: Port61::default(),
             i8042: I8042::new(wires),
@@ -116,6 +125,9 @@ impl Chips {
     /// Every chip as after power-on.
     pub(super) fn reset(&mut self) {
         self.pic.reset();
+        self.lapic.reset();
+        self.ioapic.reset();
+        self.hpet.reset();
         self.pit.reset();
         self.port61.reset();
         self.i8042.reset();
@@ -143,6 +155,8 @@ impl Chips {
             Sleeper::Rtc => return self.rtc.expired(),
             Sleeper::AcpiPm => return self.acpi_pm.expired(),
             Sleeper::Vga => return,
+            Sleeper::Lapic => return self.lapic.expired(),
+            Sleeper::Hpet => return self.hpet.expired(),
             Sleeper::Serial0 => 0,
             Sleeper::Serial1 => 1,
             Sleeper::Serial2 => 2,
@@ -152,6 +166,10 @@ impl Chips {
             uart.expired();
         }
     }
+}
+
+fn hpet_outputs(parts: &Parts<'_>) -> [devices::Wire; TIMERS] {
+    std::array::from_fn(|i| parts.signals.irq_wire(IrqSource::Hpet(i)))
 }
 
 fn build_vga(parts: &Parts<'_>) -> Vga {

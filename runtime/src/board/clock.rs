@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use devices::Alarm;
 use mem::{Ns, Timer};
+use x86::cpuid::TSC_HZ;
 
 /// What drives virtual time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,8 +21,18 @@ pub enum ClockKind {
     Icount,
 }
 
-/// Frequency of the time stamp counter.
-pub(super) const TSC_HZ: u64 = 1_000_000_000;
+/// Nanoseconds of a second.
+const SECOND: u128 = 1_000_000_000;
+
+/// The time-stamp counter at virtual time `ns`.
+pub(super) fn tsc_at(ns: Ns) -> u64 {
+    (u128::from(ns) * u128::from(TSC_HZ) / SECOND) as u64
+}
+
+/// When the time-stamp counter reaches `tsc`.
+pub(super) fn ns_of_tsc(tsc: u64) -> Ns {
+    (u128::from(tsc) * SECOND).div_ceil(u128::from(TSC_HZ)).min(u128::from(Ns::MAX)) as Ns
+}
 
 /// Virtual time now, shared by the board and the chips' alarms.
 #[derive(Debug)]
@@ -102,10 +113,12 @@ pub(super) enum Sleeper {
     Serial1,
     Serial2,
     Serial3,
+    Lapic,
+    Hpet,
 }
 
 impl Sleeper {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Pit,
         Self::Rtc,
         Self::AcpiPm,
@@ -114,6 +127,8 @@ impl Sleeper {
         Self::Serial1,
         Self::Serial2,
         Self::Serial3,
+        Self::Lapic,
+        Self::Hpet,
     ];
 }
 
@@ -124,13 +139,15 @@ const DISARMED: u64 = u64::MAX;
 pub(super) struct Alarms {
     clock: Arc<Clock>,
     deadlines: [AtomicU64; Sleeper::ALL.len()],
+    /// The earliest of them.
+    first: AtomicU64,
 }
 
 impl Alarms {
     pub(super) fn new() -> Arc<Self> {
         let clock = Arc::new(Clock { now: AtomicU64::new(0) });
         let deadlines = std::array::from_fn(|_| AtomicU64::new(DISARMED));
-        Arc::new(Self { clock, deadlines })
+        Arc::new(Self { clock, deadlines, first: AtomicU64::new(DISARMED) })
     }
 
     pub(super) fn clock(&self) -> &Clock {
@@ -145,23 +162,33 @@ impl Alarms {
     /// Switches all off.
     pub(super) fn disarm(&self) {
         self.deadlines.iter().for_each(|deadline| deadline.store(DISARMED, Relaxed));
+        self.first.store(DISARMED, Relaxed);
     }
 
     /// The earliest deadline.
     pub(super) fn next(&self) -> Option<Ns> {
-        let next = self.deadlines.iter().map(|d| d.load(Relaxed)).min().unwrap_or(DISARMED);
-        (next != DISARMED).then_some(next)
+        let first = self.first.load(Relaxed);
+        (first != DISARMED).then_some(first)
+    }
+
+    fn set(&self, index: usize, at: u64) {
+        let old = self.deadlines[index].swap(at, Relaxed);
+        let first = self.first.load(Relaxed);
+        if at <= first {
+            self.first.store(at, Relaxed);
+        } else if old == first {
+            let all = self.deadlines.iter().map(|d| d.load(Relaxed));
+            self.first.store(all.min().unwrap_or(DISARMED), Relaxed);
+        }
     }
 
     /// Disarms and returns the alarm that is due first, if one is due.
     pub(super) fn take_due(&self) -> Option<(Sleeper, Ns)> {
+        self.next().filter(|&at| at <= self.clock.now())?;
         let due = |s: &Sleeper| self.deadlines[*s as usize].load(Relaxed);
         let first = Sleeper::ALL.into_iter().min_by_key(due)?;
         let at = due(&first);
-        if at > self.clock.now() {
-            return None;
-        }
-        self.deadlines[first as usize].store(DISARMED, Relaxed);
+        self.set(first as usize, DISARMED);
         Some((first, at))
     }
 }
@@ -178,6 +205,6 @@ impl Timer for Slot {
     }
     fn arm(&self, deadline: Option<Ns>) {
         let at = deadline.unwrap_or(DISARMED).min(DISARMED - u64::from(deadline.is_some()));
-        self.alarms.deadlines[self.index].store(at, Relaxed);
+        self.alarms.set(self.index, at);
     }
 }

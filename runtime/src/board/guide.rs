@@ -29,6 +29,8 @@ pub(super) fn fill_fw_cfg(
     let flag = |on: bool| u16::from(on).to_le_bytes().to_vec();
     cfg.set_item(fw_cfg::KEY_NOGRAPHIC, flag(config.nographic));
     cfg.set_item(fw_cfg::KEY_BOOT_MENU, flag(config.boot_menu));
+    // The timer's interrupt, ISA 0, is at the IOAPIC's input 2.
+    cfg.set_item(fw_cfg::KEY_IRQ0_OVERRIDE, 1u32.to_le_bytes().to_vec());
     cfg.add_file("etc/e820", e820(layout));
     if config.nographic {
         cfg.add_file("etc/sercon-port", SERIAL_CONSOLE_PORT.to_le_bytes().to_vec());

@@ -1,18 +1,25 @@
-//! The wires between chips: interrupt lines, the A20 gate, reset and power.
+//! The wires between chips: interrupt lines and messages, the A20 gate, reset and power.
 //!
 //! A chip drives its wire while the board holds the chip; the effect on other chips is settled by
-//! the board when the access is over. So a wire only leaves notes here: per interrupt input, did
+//! the board when the access is over. So a wire only leaves notes here: per interrupt line, did
 //! it fall, did it rise, where does it stand. All accesses come from the machine's own thread;
 //! atomics are used because they make the board `Send` without unsafe code.
+//!
+//! Lines are the numbers ACPI calls global system interrupts: 0–15 are the ISA interrupts, which
+//! reach both the 8259s and the IOAPIC (where the timer's is at input 2); 16–23 reach the IOAPIC
+//! alone. Where a source leads can change: PCI interrupts by the ISA bridge's routing registers,
+//! the HPET's by its own.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use devices::Wire;
+use devices::ioapic::{IoApic, PINS};
+use devices::message::{Message, MessageLine, MsiWire};
 use devices::pic::PicPair;
 use mem::IrqLine;
 
-/// An interrupt source and the controller input it is soldered to.
+/// An interrupt source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum IrqSource {
     Pit,
@@ -23,11 +30,17 @@ pub(super) enum IrqSource {
     Mouse,
     FpuError,
     Ide(usize),
+    Hpet(usize),
+    /// INTA# of the PCI device in this slot.
+    Pci(u8),
 }
 
+/// PCI slots, each with a source of its own.
+const SLOTS: u8 = 32;
+
 impl IrqSource {
-    /// A number below 32 of its own.
-    fn bit(self) -> u32 {
+    /// A number below 64 of its own.
+    fn number(self) -> u32 {
         match self {
             Self::Pit => 0,
             Self::Keyboard => 1,
@@ -37,12 +50,14 @@ impl IrqSource {
             Self::FpuError => 5,
             Self::Serial(i) => 8 + (i as u32 & 3),
             Self::Ide(i) => 12 + (i as u32 & 1),
+            Self::Hpet(i) => 16 + (i as u32 & 3),
+            Self::Pci(slot) => 32 + u32::from(slot % SLOTS),
         }
     }
 
-    /// The PC's interrupt numbers.
-    fn irq(self) -> u8 {
-        match self {
+    /// The line it is soldered to, until [`Signals::route`] says otherwise.
+    fn line(self) -> Option<u8> {
+        Some(match self {
             Self::Pit => 0,
             Self::Keyboard => 1,
             Self::Serial(i) => [4, 3][i & 1],
@@ -51,20 +66,30 @@ impl IrqSource {
             Self::Mouse => 12,
             Self::FpuError => 13,
             Self::Ide(i) => [14, 15][i & 1],
-        }
+            Self::Hpet(_) | Self::Pci(_) => return None,
+        })
     }
+}
+
+/// The IOAPIC input of a line: the 8254 is at input 2, and input 0 has no wire.
+fn input_of(line: usize) -> usize {
+    if line == 0 { 2 } else { line }
 }
 
 /// State of all wires.
 #[derive(Debug, Default)]
 pub(super) struct Signals {
-    sources: AtomicU32,
-    /// Source bits soldered to each input.
-    soldered: [AtomicU32; 16],
-    rose: AtomicU16,
-    fell: AtomicU16,
-    level: AtomicU16,
-    irq_changed: AtomicBool,
+    /// Sources that drive their wire high.
+    sources: AtomicU64,
+    /// The sources that lead to each line.
+    soldered: [AtomicU64; PINS],
+    rose: AtomicU32,
+    fell: AtomicU32,
+    level: AtomicU32,
+    /// A line or a message is to be settled.
+    changed: AtomicBool,
+    messages: Mutex<Vec<Message>>,
+    has_messages: AtomicBool,
     pub(super) a20: AtomicBool,
     pub(super) reset: AtomicBool,
     pub(super) power_off: AtomicBool,
@@ -73,9 +98,17 @@ pub(super) struct Signals {
 impl Signals {
     /// A wire from a source to the interrupt controllers.
     pub(super) fn irq_wire(self: &Arc<Self>, source: IrqSource) -> Wire {
-        let wire = IrqWire { signals: self.clone(), bit: 1 << source.bit(), irq: source.irq() };
-        self.soldered[usize::from(wire.irq)].fetch_or(wire.bit, Relaxed);
-        Box::new(wire)
+        let bit = 1 << source.number();
+        if let Some(line) = source.line() {
+            self.soldered[usize::from(line)].fetch_or(bit, Relaxed);
+        }
+        Box::new(IrqWire { signals: self.clone(), bit })
+    }
+
+    /// A way for message-signalled interrupts.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for devices that signal so"))]
+    pub(super) fn msi_wire(self: &Arc<Self>) -> MsiWire {
+        Box::new(Messages(self.clone()))
     }
 
     /// A wire that sets one of the flags: the A20 gate follows the level, the others latch a rise.
@@ -83,22 +116,46 @@ impl Signals {
         Box::new(FlagWire { signals: self.clone(), which })
     }
 
+    /// Leads a source to another line, or to none.
+    pub(super) fn route(&self, source: IrqSource, to: Option<u8>) {
+        let bit = 1u64 << source.number();
+        for (line, soldered) in self.soldered.iter().enumerate() {
+            let old = soldered.load(Relaxed);
+            let leads = to.is_some_and(|to| usize::from(to) == line);
+            let new = if leads { old | bit } else { old & !bit };
+            if new != old {
+                soldered.store(new, Relaxed);
+                let high = self.sources.load(Relaxed) & new != 0;
+                self.drive_line(line, high);
+            }
+        }
+    }
+
     /// Carries what happened on interrupt wires to the controllers. True if anything did.
-    pub(super) fn settle(&self, pic: &mut PicPair) -> bool {
-        if !self.irq_changed.swap(false, Relaxed) {
+    pub(super) fn settle(&self, pic: &mut PicPair, ioapic: &mut IoApic) -> bool {
+        if !self.changed.swap(false, Relaxed) {
             return false;
         }
         let (rose, fell) = (self.rose.swap(0, Relaxed), self.fell.swap(0, Relaxed));
         let level = self.level.load(Relaxed);
-        for irq in (0..16).filter(|irq| (rose | fell) >> irq & 1 != 0) {
-            let has = |set: u16| set >> irq & 1 != 0;
+        let mut left = rose | fell;
+        while left != 0 {
+            let line = left.trailing_zeros() as usize;
+            left &= left - 1;
+            let has = |set: u32| set >> line & 1 != 0;
+            let mut set_line = |high| {
+                if line < 16 {
+                    pic.set_line(line as u8, high);
+                }
+                ioapic.set_line(input_of(line), high);
+            };
             if has(fell) {
-                pic.set_line(irq, false);
+                set_line(false);
             }
             if has(rose) {
-                pic.set_line(irq, true);
+                set_line(true);
             }
-            pic.set_line(irq, has(level));
+            set_line(has(level));
         }
         true
     }
@@ -108,23 +165,47 @@ impl Signals {
         [&self.a20, &self.reset, &self.power_off]
     }
 
-    fn drive(&self, bit: u32, irq: u8, high: bool) {
+    /// The messages that wait.
+    pub(super) fn take_messages(&self) -> Vec<Message> {
+        if !self.has_messages.swap(false, Relaxed) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *self.messages.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Queues a message-signalled interrupt.
+    pub(super) fn send(&self, address: u64, data: u32) {
+        if let Some(message) = Message::from_msi(address, data) {
+            self.messages.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+            self.has_messages.store(true, Relaxed);
+            self.changed.store(true, Relaxed);
+        }
+    }
+
+    fn drive(&self, bit: u64, high: bool) {
         let old = self.sources.load(Relaxed);
         let new = if high { old | bit } else { old & !bit };
         if new == old {
             return;
         }
         self.sources.store(new, Relaxed);
-        let soldered = self.soldered[usize::from(irq & 15)].load(Relaxed);
-        let (was, is) = (old & soldered != 0, new & soldered != 0);
-        if was != is {
-            let line = 1u16 << (irq & 15);
-            let note = if is { &self.rose } else { &self.fell };
-            note.store(note.load(Relaxed) | line, Relaxed);
-            let level = self.level.load(Relaxed);
-            self.level.store(if is { level | line } else { level & !line }, Relaxed);
-            self.irq_changed.store(true, Relaxed);
+        for (line, soldered) in self.soldered.iter().enumerate() {
+            let soldered = soldered.load(Relaxed);
+            if soldered & bit != 0 {
+                self.drive_line(line, new & soldered != 0);
+            }
         }
+    }
+
+    fn drive_line(&self, line: usize, high: bool) {
+        let (bit, level) = (1u32 << line, self.level.load(Relaxed));
+        if (level & bit != 0) == high {
+            return;
+        }
+        let note = if high { &self.rose } else { &self.fell };
+        note.store(note.load(Relaxed) | bit, Relaxed);
+        self.level.store(level ^ bit, Relaxed);
+        self.changed.store(true, Relaxed);
     }
 }
 
@@ -138,13 +219,20 @@ pub(super) enum Flag {
 
 struct IrqWire {
     signals: Arc<Signals>,
-    bit: u32,
-    irq: u8,
+    bit: u64,
 }
 
 impl IrqLine for IrqWire {
     fn set(&self, high: bool) {
-        self.signals.drive(self.bit, self.irq, high);
+        self.signals.drive(self.bit, high);
+    }
+}
+
+struct Messages(Arc<Signals>);
+
+impl MessageLine for Messages {
+    fn send(&self, address: u64, data: u32) {
+        self.0.send(address, data);
     }
 }
 

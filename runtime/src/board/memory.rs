@@ -182,6 +182,18 @@ impl Board {
         }
     }
 
+    /// Gives a page that a register page covered back to what is behind it.
+    pub(super) fn uncover(&mut self, at: u64) {
+        if at < VIDEO.start || (MIB..self.layout.low_ram).contains(&at) {
+            self.map.map_ram(Phys(at), PAGE_SIZE, at, true);
+        } else if at < MIB {
+            self.map_legacy();
+        } else {
+            let bars = std::mem::take(&mut self.bars);
+            self.map_bars(bars);
+        }
+    }
+
     pub(super) fn read_mmio(&mut self, at: Phys, size: Size) -> u64 {
         if VIDEO.contains(&at.0)
             && let Some(vga) = &mut self.chips.vga
@@ -190,6 +202,9 @@ impl Board {
         }
         if let Some((offset, vga)) = self.vga_registers(at) {
             return vga.registers_read(offset, size) & size.mask();
+        }
+        if let Some(value) = self.read_system(at, size) {
+            return value;
         }
         // Memory reaches here when an access straddles a page, or by shadow segments.
         let byte = |i: u64| {
@@ -209,6 +224,9 @@ impl Board {
         }
         if let Some((offset, vga)) = self.vga_registers(at) {
             return vga.registers_write(offset, size, value);
+        }
+        if self.write_system(at, size, value) {
+            return;
         }
         if (SHADOW..MIB).contains(&at.0) {
             self.write_shadow(at, size, value);

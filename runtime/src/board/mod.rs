@@ -14,6 +14,7 @@
 //! }
 //! ```
 
+mod apic;
 mod chips;
 mod clock;
 mod config;
@@ -37,7 +38,7 @@ use devices::vga::{TextScreen, Vga};
 use mem::{Bus, GuestRam, Ns, Phys, PhysMap, Port, RamDma, Size};
 
 use chips::Chips;
-use clock::{Alarms, Sleeper, Source, TSC_HZ};
+use clock::{Alarms, Sleeper, Source};
 use irq::Signals;
 use memory::{Bars, Layout};
 use ports::PortMap;
@@ -57,6 +58,8 @@ pub struct Board {
     intr: bool,
     /// False if the controllers may have changed without a wire moving.
     irq_settled: bool,
+    /// Where the local APIC's registers are.
+    apic_page: Option<u64>,
     /// The A20 gate as the CPU was last told.
     a20: bool,
 }
@@ -94,6 +97,7 @@ impl Board {
             time,
             intr: false,
             irq_settled: false,
+            apic_page: None,
             a20: true,
         };
         board.reset();
@@ -139,11 +143,12 @@ impl Board {
         self.signals.reset.swap(false, Relaxed).then_some(BoardEvent::Reset)
     }
 
-    /// Would [`take_event`](Self::take_event) give something? Cheap: for asking after each exit.
+    /// Would [`take_event`](Self::take_event) give something, or is there an NMI? Cheap: for asking after each exit.
     pub fn has_event(&self) -> bool {
         self.signals.reset.load(Relaxed)
             || self.signals.power_off.load(Relaxed)
             || self.chips.debug_exit.is_requested()
+            || self.chips.lapic.has_nmi()
     }
 
     /// Puts the chips' state of the wires in force: map, ports and A20.
@@ -151,15 +156,19 @@ impl Board {
         self.map_legacy();
         self.place_ports();
         self.place_bars();
+        self.place_apic();
+        self.route_irqs();
         self.a20_driven();
     }
 
     /// Carries wire changes to the interrupt controllers and takes their answer.
     #[inline]
     fn settle(&mut self) {
-        if self.signals.settle(&mut self.chips.pic) || !self.irq_settled {
+        let chips = &mut self.chips;
+        if self.signals.settle(&mut chips.pic, &mut chips.ioapic) || !self.irq_settled {
             self.irq_settled = true;
-            self.intr = self.chips.pic.intr();
+            self.exchange();
+            self.intr = self.chips.lapic.intr();
         }
     }
 
@@ -202,6 +211,7 @@ impl Board {
         for _ in 0..4 * Sleeper::ALL.len() {
             let Some((sleeper, _)) = self.alarms.take_due() else { break };
             self.chips.wake(sleeper);
+            self.irq_settled &= sleeper != Sleeper::Lapic;
         }
         self.settle();
     }
@@ -270,6 +280,11 @@ impl Board {
         self.chips.pic.registers()
     }
 
+    /// The IOAPIC's redirection table.
+    pub fn ioapic_table(&self) -> &[u64; devices::ioapic::PINS] {
+        self.chips.ioapic.table()
+    }
+
     /// Makes everything the guest wrote to disks durable; for the end of the run.
     ///
     /// # Errors
@@ -308,9 +323,46 @@ impl Bus for Board {
     }
 
     fn inta(&mut self) -> u8 {
-        let vector = self.chips.pic.inta();
+        self.acknowledge()
+    }
+
+    fn take_nmi(&mut self) -> bool {
+        self.chips.lapic.take_nmi()
+    }
+
+    fn set_apic_base(&mut self, base: u64) {
+        self.move_apic(base);
+    }
+
+    fn apic_read(&mut self, n: u32) -> Option<u64> {
+        self.apic_msr(n)
+    }
+
+    fn apic_write(&mut self, n: u32, value: u64) -> bool {
+        self.set_apic_msr(n, value)
+    }
+
+    fn task_priority(&self) -> u8 {
+        self.chips.lapic.task_priority()
+    }
+
+    fn set_task_priority(&mut self, class: u8) {
+        self.chips.lapic.set_task_priority(class);
         self.settle_all();
-        vector
+    }
+
+    fn tsc_deadline(&mut self) -> Option<u64> {
+        self.time.refresh(self.alarms.clock());
+        let at = self.chips.lapic.deadline();
+        self.settle_all();
+        (at != 0).then_some(at)
+    }
+
+    fn set_tsc_deadline(&mut self, at: Option<u64>) {
+        self.time.refresh(self.alarms.clock());
+        let ns = at.map_or(0, clock::ns_of_tsc);
+        self.chips.lapic.set_deadline(at.unwrap_or(0), ns);
+        self.settle_all();
     }
 
     fn ferr(&mut self) {
@@ -319,8 +371,7 @@ impl Bus for Board {
     }
 
     fn tsc(&mut self) -> u64 {
-        let ns = u128::from(self.now());
-        (ns * u128::from(TSC_HZ) / 1_000_000_000) as u64
+        clock::tsc_at(self.now())
     }
 
     #[inline]

@@ -53,7 +53,10 @@ impl Board {
                 c.host_bridge.config_write(at, size, value);
                 self.map_legacy();
             }
-            ISA_BRIDGE => c.isa.config.write(at, size, value),
+            ISA_BRIDGE => {
+                c.isa.config.write(at, size, value);
+                self.route_irqs();
+            }
             IDE => {
                 c.ide.config.write(at, size, value);
                 self.place_ports();

@@ -44,7 +44,11 @@ type Named<'a> = (String, &'a mut dyn State);
 /// The interrupt controllers. They are loaded last: they say what they saw of the wires that other
 /// chips drive while these are loaded.
 fn controllers(c: &mut Chips) -> Vec<Named<'_>> {
-    vec![("pic".to_owned(), &mut c.pic)]
+    vec![
+        ("pic".to_owned(), &mut c.pic),
+        ("ioapic".to_owned(), &mut c.ioapic),
+        ("lapic".to_owned(), &mut c.lapic),
+    ]
 }
 
 /// The other chips.
@@ -64,6 +68,7 @@ fn parts(c: &mut Chips) -> Vec<Named<'_>> {
         ("fw-cfg", &mut c.fw_cfg),
         ("debug-exit", &mut c.debug_exit),
         ("pit", &mut c.pit),
+        ("hpet", &mut c.hpet),
     ];
     let mut all: Vec<Named<'_>> =
         single.into_iter().map(|(name, chip)| (name.to_owned(), chip)).collect();
@@ -153,6 +158,7 @@ impl Board {
         self.remap();
         self.settle_all();
         take_all(controllers(&mut self.chips), input)?;
+        self.place_apic();
         self.settle_all();
         if !input.is_empty() {
             return Err(StateError::Trailing(input.len()).into());

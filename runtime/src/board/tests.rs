@@ -265,3 +265,165 @@ fn boards_can_move_between_threads() {
     fn is_send<T: Send>() {}
     is_send::<Board>();
 }
+
+fn mmio(b: &mut Board, at: u64, value: u64) {
+    b.mmio_write(Phys(at), Size::B4, value);
+}
+
+/// Input `pin` of the IOAPIC sends vector `entry & FFh` so.
+fn redirect(b: &mut Board, pin: u64, entry: u64) {
+    for (n, half) in [(0x10 + 2 * pin, entry & 0xffff_ffff), (0x11 + 2 * pin, entry >> 32)] {
+        mmio(b, 0xfec0_0000, n);
+        mmio(b, 0xfec0_0010, half);
+    }
+}
+
+const LAPIC: u64 = 0xfee0_0000;
+const EOI: u64 = LAPIC + 0xb0;
+
+/// Enables the local APIC, and masks the 8259s there.
+fn enable(b: &mut Board) {
+    mmio(b, LAPIC + 0xf0, 0x1ff);
+    mmio(b, LAPIC + 0x350, 0x1_0700);
+}
+
+#[test]
+fn the_8259s_reach_the_processor_through_lint0() {
+    let mut b = board();
+    for (port, value) in [(0x20, 0x11), (0x21, 8), (0x21, 4), (0x21, 1), (0x21, 0xfe)] {
+        out(&mut b, port, value);
+    }
+    for (port, value) in [(0x43, 0x34), (0x40, 100), (0x40, 0)] {
+        out(&mut b, port, value);
+    }
+    b.advance_to(1_000_000);
+    b.run_timers();
+    assert!(b.intr(), "as after power-on");
+    mmio(&mut b, LAPIC + 0xf0, 0x1ff);
+    mmio(&mut b, LAPIC + 0x350, 0x1_0700);
+    assert!(!b.intr(), "masked");
+    mmio(&mut b, LAPIC + 0x350, 0x8700);
+    assert!(b.intr(), "virtual wire");
+    b.set_apic_base(0);
+    assert!(b.intr(), "without a local APIC");
+    assert_eq!(b.inta(), 8);
+    assert_eq!(b.mmio_read(Phys(LAPIC + 0x30), Size::B4), 0xffff_ffff, "nobody there");
+}
+
+#[test]
+fn ioapic_inputs_and_ends() {
+    let mut b = board();
+    enable(&mut b);
+    redirect(&mut b, 2, 0x30);
+    for (port, value) in [(0x43, 0x34), (0x40, 100), (0x40, 0)] {
+        out(&mut b, port, value);
+    }
+    b.advance_to(1_000_000);
+    b.run_timers();
+    assert_eq!((b.intr(), b.inta(), b.intr()), (true, 0x30, false), "the 8254 at input 2");
+    mmio(&mut b, EOI, 0);
+    // ACPI's interrupt: PM base 600h, SCI on, power button enabled, level-triggered.
+    pci(&mut b, 0x0b, 0x40, Some((Size::B4, 0x601)));
+    pci(&mut b, 0x0b, 0x80, Some((Size::B1, 1)));
+    out(&mut b, 0xb2, 0xf1);
+    redirect(&mut b, 9, 0x8041);
+    b.port_out(Port(0x602), Size::B2, 0x100);
+    b.press_power_button();
+    assert_eq!((b.intr(), b.inta(), b.intr()), (true, 0x41, false));
+    mmio(&mut b, EOI, 0);
+    assert_eq!((b.intr(), b.inta()), (true, 0x41), "still asserted: it comes again");
+    b.port_out(Port(0x600), Size::B2, 0x100);
+    mmio(&mut b, EOI, 0);
+    assert!(!b.intr());
+}
+
+#[test]
+fn hpet_takes_the_place_of_the_8254() {
+    let mut b = board();
+    enable(&mut b);
+    redirect(&mut b, 2, 0x30);
+    redirect(&mut b, 20, 0x31);
+    b.mmio_write(Phys(0xfed0_0010), Size::B8, 3);
+    b.mmio_write(Phys(0xfed0_0100), Size::B8, 4);
+    b.mmio_write(Phys(0xfed0_0108), Size::B8, 100);
+    b.mmio_write(Phys(0xfed0_0140), Size::B8, 20 << 9 | 4);
+    b.mmio_write(Phys(0xfed0_0148), Size::B8, 200);
+    assert_eq!(b.next_deadline(), Some(1000));
+    b.advance_to(1000);
+    b.run_timers();
+    assert_eq!((b.intr(), b.inta()), (true, 0x30));
+    mmio(&mut b, EOI, 0);
+    b.advance_to(2000);
+    b.run_timers();
+    assert_eq!((b.intr(), b.inta()), (true, 0x31));
+    mmio(&mut b, EOI, 0);
+    for (port, value) in [(0x43, 0x34), (0x40, 100), (0x40, 0)] {
+        out(&mut b, port, value);
+    }
+    b.advance_to(1_000_000);
+    b.run_timers();
+    assert!(!b.intr(), "the 8254 leads nowhere");
+    b.mmio_write(Phys(0xfed0_0010), Size::B8, 1);
+    b.advance_to(2_000_000);
+    b.run_timers();
+    assert!(b.intr());
+}
+
+#[test]
+fn messages_and_pci_interrupts() {
+    let mut b = board();
+    enable(&mut b);
+    b.signals.msi_wire().send(0xfee0_0000, 0x55);
+    b.settle();
+    assert_eq!((b.intr(), b.inta()), (true, 0x55));
+    mmio(&mut b, EOI, 0);
+    b.signals.msi_wire().send(0xfee0_5000, 0x56);
+    mmio(&mut b, 0xfee0_1000, 0x57);
+    b.settle();
+    assert!(!b.intr(), "for other processors");
+    let wire = b.signals.irq_wire(super::irq::IrqSource::Pci(3));
+    wire.set(true);
+    redirect(&mut b, 11, 0x8060);
+    assert!(!b.intr(), "not routed");
+    pci(&mut b, 0x08, 0x60, Some((Size::B4, 0x800b_8080)));
+    assert_eq!((b.intr(), b.inta()), (true, 0x60), "slot 3's INTA# is PIRQC");
+    wire.set(false);
+    mmio(&mut b, EOI, 0);
+    assert!(!b.intr());
+}
+
+#[test]
+fn the_local_apic_moves_and_is_saved() {
+    let mut b = board();
+    b.set_apic_base(0x10_0900);
+    assert_eq!(b.map().lookup(Phys(0x10_0000)), PageKind::Io);
+    mmio(&mut b, 0x10_00f0, 0x1ff);
+    mmio(&mut b, 0x10_0320, 0x4_0070);
+    b.set_tsc_deadline(Some(5000));
+    assert_eq!((b.tsc_deadline(), b.next_deadline()), (Some(5000), Some(5000)));
+    b.set_task_priority(5);
+    let saved = b.save();
+    b.reset();
+    assert!(matches!(b.map().lookup(Phys(0x10_0000)), PageKind::Ram { off: 0x10_0000, .. }));
+    assert_eq!((b.task_priority(), b.next_deadline()), (0, None));
+    b.load(&saved).unwrap();
+    assert_eq!(b.map().lookup(Phys(0x10_0000)), PageKind::Io);
+    assert_eq!((b.task_priority(), b.tsc_deadline()), (5, Some(5000)));
+    b.advance_to(5000);
+    b.run_timers();
+    assert_eq!((b.intr(), b.inta()), (true, 0x70));
+    b.set_apic_base(0xfee0_0d00);
+    assert_eq!((b.apic_read(0x0f), b.apic_read(0x31)), (Some(0x1ff), None), "x2APIC");
+    assert!(b.apic_write(0x3f, 0x71) && !b.intr() && b.apic_write(0x0b, 0) && b.intr());
+    for base in [u64::MAX, 0xb_8900, 0xe000_0900, 0x1_0000_0900, 0xf_0900, 0xfee0_0900] {
+        b.set_apic_base(base & !0x400);
+    }
+    assert_eq!(b.mmio_read(Phys(LAPIC + 0xf0), Size::B4), 0x1ff);
+}
+
+#[test]
+fn nmi_messages() {
+    let mut b = board();
+    mmio(&mut b, LAPIC + 0x300, 0x4_4400);
+    assert!(b.has_event() && b.take_nmi() && !b.has_event());
+}

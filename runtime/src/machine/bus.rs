@@ -40,7 +40,7 @@ pub(super) struct SharedBoard {
 }
 
 impl SharedBoard {
-    /// After a port access: does the outer loop have something to do before it expects to?
+    /// After an access: does the outer loop have something to do before it expects to?
     fn notice(&self, board: &Board) {
         let is_early = board.next_deadline().is_some_and(|at| at < self.link.armed.get());
         if (is_early || board.has_event())
@@ -66,11 +66,16 @@ impl Bus for SharedBoard {
     }
 
     fn mmio_read(&mut self, at: Phys, size: Size) -> u64 {
-        self.board.borrow_mut().mmio_read(at, size)
+        let mut board = self.board.borrow_mut();
+        let value = board.mmio_read(at, size);
+        self.notice(&board);
+        value
     }
 
     fn mmio_write(&mut self, at: Phys, size: Size, value: u64) {
-        self.board.borrow_mut().mmio_write(at, size, value);
+        let mut board = self.board.borrow_mut();
+        board.mmio_write(at, size, value);
+        self.notice(&board);
     }
 
     fn intr(&self) -> bool {
@@ -87,6 +92,39 @@ impl Bus for SharedBoard {
 
     fn take_nmi(&mut self) -> bool {
         self.link.nmi.take() || self.board.borrow_mut().take_nmi()
+    }
+
+    fn set_apic_base(&mut self, base: u64) {
+        self.board.borrow_mut().set_apic_base(base);
+    }
+
+    fn apic_read(&mut self, n: u32) -> Option<u64> {
+        self.board.borrow_mut().apic_read(n)
+    }
+
+    fn apic_write(&mut self, n: u32, value: u64) -> bool {
+        let mut board = self.board.borrow_mut();
+        let is_written = board.apic_write(n, value);
+        self.notice(&board);
+        is_written
+    }
+
+    fn task_priority(&self) -> u8 {
+        self.board.borrow().task_priority()
+    }
+
+    fn set_task_priority(&mut self, class: u8) {
+        self.board.borrow_mut().set_task_priority(class);
+    }
+
+    fn tsc_deadline(&mut self) -> Option<u64> {
+        self.board.borrow_mut().tsc_deadline()
+    }
+
+    fn set_tsc_deadline(&mut self, at: Option<u64>) {
+        let mut board = self.board.borrow_mut();
+        board.set_tsc_deadline(at);
+        self.notice(&board);
     }
 
     fn ferr(&mut self) {

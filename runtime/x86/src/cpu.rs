@@ -215,7 +215,7 @@ impl Cpu {
         s.mxcsr = MXCSR_RESET;
         s.xcr0 = 1;
         s.pat = 0x0007_0406_0007_0406;
-        s.apic_base = 0xFEE0_0900;
+        s.apic_base = if self.caps.has_apic { crate::msr::APIC_BASE_RESET } else { 0 };
         s.misc_enable = MISC_ENABLE_RESET;
         // Fast string operations on: systems take ERMS for absent without, but not FSRM.
         s.misc_enable = 1;
@@ -229,6 +229,7 @@ impl Cpu {
         self.pdpte = [0; 4];
         self.msr = crate::msr::Msrs::default();
         self.smc.clear();
+        self.bus.set_apic_base(self.state.apic_base);
         self.sync_bus();
         self.flush_tlb();
         self.sync_mode();
@@ -555,8 +556,12 @@ pub(crate) struct Caps {
     pub(crate) has_mtrr: bool,
     /// The page attribute table.
     pub(crate) has_pat: bool,
-    /// IA32_APIC_BASE.
+    /// A local APIC, and IA32_APIC_BASE.
     pub(crate) has_apic: bool,
+    /// Its registers can be MSRs.
+    pub(crate) has_x2apic: bool,
+    /// Its timer can be armed for a value of the time-stamp counter.
+    pub(crate) has_tsc_deadline: bool,
     /// Machine-check banks.
     pub(crate) has_mca: bool,
     /// IA32_TSC_ADJUST.

@@ -18,6 +18,12 @@ const LIN_BITS: u32 = 48;
 /// Bytes of an XSAVE area without and with AVX state.
 const XSAVE_BYTES: [u32; 2] = [576, 832];
 
+/// Rate of the time-stamp counter, in hertz. The machine's [`mem::Bus::tsc`] counts so.
+pub const TSC_HZ: u64 = 1_000_000_000;
+/// Rate of the core crystal clock.
+const CRYSTAL_HZ: u64 = 1_000_000_000;
+const MHZ: u64 = 1_000_000;
+
 /// The model with everything, should the tables have none of its name.
 static MAX: CpuInfo = CpuInfo {
     name: "max",
@@ -224,6 +230,8 @@ impl Model {
             has_mtrr: has("MTRR"),
             has_pat: has("PAT"),
             has_apic: has("APIC"),
+            has_x2apic: has("X2APIC"),
+            has_tsc_deadline: has("TSC_DEADLINE"),
             has_mca: has("MCA"),
             has_tsc_adjust: has("TSC_ADJUST"),
             has_tsc_aux: has("RDTSCP") || has("RDPID"),
@@ -260,13 +268,20 @@ impl Model {
         let used = used.map(|(_, f)| f.leaf).filter(|leaf| leaf >> 31 == 0).max().unwrap_or(1);
         let monitor = if self.has("MONITOR") { 5 } else { 1 };
         let xsave = if self.has("XSAVE") { 0xD } else { 1 };
+        let topology = if self.has("X2APIC") { 0xB } else { 1 };
+        let rates = if self.knows_rates() { 0x16 } else { 1 };
         let caches = match self.info.level {
             Level::P6 if self.caps().is_amd => 1,
             Level::P6 if self.has("SSE2") => 4,
             Level::P6 => 2,
             _ => 1,
         };
-        used.max(monitor).max(xsave).max(caches)
+        used.max(monitor).max(xsave).max(caches).max(topology).max(rates)
+    }
+
+    /// Do leaves 15h and 16h say how fast the clocks run? Processors that can be armed by the counter do.
+    fn knows_rates(&self) -> bool {
+        self.has("TSC_DEADLINE") && !self.caps().is_amd
     }
 
     /// The highest sub-leaf of leaf 7.
@@ -282,6 +297,15 @@ impl Model {
             0x8000_0004
         } else {
             0
+        }
+    }
+
+    /// The processor's place: one thread of one core, or nothing without x2APIC numbers.
+    fn leaf_b(&self, sub: u32) -> [u32; 4] {
+        let level = sub & 0xFF;
+        match sub {
+            0 | 1 if self.has("X2APIC") => [0, 1, (sub + 1) << 8 | level, 0],
+            _ => [0, 0, level, 0],
         }
     }
 
@@ -327,8 +351,12 @@ impl Cpu {
                 let [a, b, c, d] = model.bits(7, sub);
                 [if sub == 0 { model.last_of_leaf_7() } else { a }, b, c, d]
             }
-            0xB => [0, 0, sub & 0xFF, 0],
+            6 => model.bits(6, 0),
+            0xB => model.leaf_b(sub),
             0xD => self.leaf_d(sub),
+            // The crystal's rate, which is the local APIC timer's, and the counter's as a multiple of it.
+            0x15 if model.knows_rates() => [1, (TSC_HZ / CRYSTAL_HZ) as u32, CRYSTAL_HZ as u32, 0],
+            0x16 if model.knows_rates() => [(TSC_HZ / MHZ) as u32, (TSC_HZ / MHZ) as u32, 100, 0],
             0x8000_0000 => [model.last_extended(), 0, 0, 0],
             0x8000_0001 => self.leaf_8000_0001(),
             0x8000_0002..=0x8000_0004 => {
@@ -466,10 +494,27 @@ mod tests {
         model.set("fma", true, None).unwrap();
         assert!(model.has("avx") && model.has("pni") && !model.has("avx2"));
         assert_eq!(model.set("sse9", true, None), Err(FeatureError::Unknown));
-        assert_eq!(model.set("x2apic", true, None), Err(FeatureError::NotOffered));
+        assert_eq!(model.set("vme", true, None), Err(FeatureError::NotOffered));
+        model.set("tsc-deadline", true, None).unwrap();
+        assert!(model.has("apic") && !model.has("x2apic"));
         assert_eq!(model.set("avx", true, Some(no_host)), Err(FeatureError::NotOffered));
         let poor = Model::max(Some(no_host));
         assert!(!poor.has("fpu") && !poor.has("sse") && poor.has("tsc") && poor.has("pae"));
+    }
+
+    #[test]
+    fn apic_and_clocks() {
+        let mut cpu = with("max");
+        assert_eq!(cpu.identify(0x15, 0), [1, 1, 1_000_000_000, 0]);
+        assert_eq!(cpu.identify(0x16, 0), [1000, 1000, 100, 0]);
+        assert_eq!(cpu.identify(6, 0)[0] & 4, 4, "the APIC timer never stops");
+        assert_eq!(cpu.identify(0xB, 1), [0, 1, 0x201, 0]);
+        assert_eq!(cpu.identify(0xB, 2), [0, 0, 2, 0]);
+        assert_eq!(cpu.identify(1, 0)[3] >> 9 & 1, 1);
+        cpu.write_msr(0x1B, 0xFEE0_0000).unwrap();
+        assert_eq!(cpu.identify(1, 0)[3] >> 9 & 1, 0, "switched off");
+        let old = with("qemu64");
+        assert_eq!((old.identify(0x15, 0), old.identify(0xB, 0)), ([0; 4], [0; 4]));
     }
 
     #[test]

@@ -394,7 +394,10 @@ impl Cpu {
         } else {
             self.return_protected(bytes, ip, selector, image)?;
         }
-        self.nmi_blocked = false;
+        if std::mem::take(&mut self.nmi_blocked) {
+            // Another may wait.
+            self.ask_to_leave();
+        }
         self.take_resume_flag(bytes, image);
         Ok(())
     }

@@ -26,15 +26,13 @@ pub(crate) struct Msrs {
     spec_ctrl: u64,
     /// AMD's SYSCFG, HWCR, NB_CFG and interrupt-pending register: they keep what is written.
     amd: [u64; 4],
-    /// Task priority (CR8).
-    pub(crate) tpr: u8,
     /// Unknown registers that were reported.
     reported: Vec<u32>,
 }
 
 mem::state_fields!(
     Msrs,
-    1,
+    2,
     [
         tsc_offset,
         tsc_adjust,
@@ -46,14 +44,13 @@ mem::state_fields!(
         banks,
         debugctl,
         spec_ctrl,
-        amd,
-        tpr
+        amd
     ]
 );
 
 impl Msrs {
     fn check_state(&mut self) -> Result<(), mem::StateError> {
-        mem::state::ensure(self.tpr < 16, "CR8")
+        Ok(())
     }
 }
 
@@ -91,6 +88,9 @@ mod number {
     pub(super) const DEBUGCTL: u32 = 0x1D9;
     /// The last-branch and last-exception records, which stay 0.
     pub(super) const LAST_BRANCH: std::ops::RangeInclusive<u32> = 0x1DB..=0x1DE;
+    pub(super) const TSC_DEADLINE: u32 = 0x6E0;
+    /// The local APIC's registers.
+    pub(super) const X2APIC: std::ops::RangeInclusive<u32> = 0x800..=0x8FF;
     pub(super) const MTRR_VAR: u32 = 0x200;
     pub(super) const MTRR_VAR_LAST: u32 = MTRR_VAR + 2 * super::MTRRS as u32 - 1;
     pub(super) const PAT: u32 = 0x277;
@@ -110,8 +110,12 @@ mod number {
     pub(super) const AMD: [u32; 4] = [0xC001_0010, 0xC001_0015, 0xC001_001F, 0xC001_0055];
 }
 
-/// IA32_APIC_BASE: the bits that can be set below the address.
-const APIC_FLAGS: u64 = 0x900;
+/// IA32_APIC_BASE after RESET: on, of the bootstrap processor.
+pub(crate) const APIC_BASE_RESET: u64 = 0xFEE0_0900;
+/// IA32_APIC_BASE: bootstrap processor, registers as MSRs, on.
+const APIC_BSP: u64 = 1 << 8;
+const APIC_EXTD: u64 = 1 << 10;
+const APIC_EN: u64 = 1 << 11;
 /// Bits of IA32_MISC_ENABLE that can be written: fast strings.
 const MISC_ENABLE_WRITABLE: u64 = 1;
 /// IA32_MTRRCAP: fixed ranges and write-combining, `MTRRS` pairs.
@@ -122,8 +126,9 @@ const MCG_CAP_VALUE: u64 = BANKS as u64;
 /// (RDCL_NO, IBRS_ALL, SKIP_L1DFL, SSB_NO, MDS_NO, PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO, FBSDP_NO, PSDP_NO,
 /// BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO).
 const ARCH_CAPABILITIES_VALUE: u64 = 0x0D10_E17B;
-/// The microcode revision, in the upper half of IA32_BIOS_SIGN_ID.
-const MICROCODE: u64 = 1 << 32;
+/// The microcode revision, in the upper half of IA32_BIOS_SIGN_ID: none of the errata exists here, so
+/// it is above the last that systems ask of any family 6 model.
+const MICROCODE: u64 = 0x7FFF_FFFF << 32;
 
 /// The index of a fixed-range MTRR.
 const fn fixed_mtrr(n: u32) -> Option<usize> {
@@ -168,8 +173,25 @@ impl Cpu {
     }
 
     fn move_time_stamp(&mut self, by: u64) {
+        // The deadline is a value of the counter, not a time.
+        let deadline = self.tsc_deadline();
         self.msr.tsc_offset = self.msr.tsc_offset.wrapping_add(by);
         self.msr.tsc_adjust = self.msr.tsc_adjust.wrapping_add(by);
+        if deadline != 0 {
+            self.set_tsc_deadline(deadline);
+        }
+    }
+
+    /// IA32_TSC_DEADLINE; 0 if the timer is not armed.
+    fn tsc_deadline(&mut self) -> u64 {
+        let at = self.bus.tsc_deadline();
+        at.map_or(0, |at| at.wrapping_add(self.msr.tsc_offset))
+    }
+
+    fn set_tsc_deadline(&mut self, v: u64) {
+        let (now, count) = (self.bus.tsc(), self.time_stamp());
+        let at = now.saturating_add(v.saturating_sub(count));
+        self.bus.set_tsc_deadline((v != 0).then_some(at));
     }
 
     pub(crate) fn read_pmc(&mut self, n: u32) -> Result<u64, Fault> {
@@ -188,6 +210,10 @@ impl Cpu {
         Ok(match n {
             number::TSC => self.time_stamp(),
             number::APIC_BASE if self.caps.has_apic => s.apic_base,
+            number::TSC_DEADLINE if self.caps.has_tsc_deadline => self.tsc_deadline(),
+            _ if number::X2APIC.contains(&n) && self.caps.has_x2apic => {
+                self.bus.apic_read(n & 0xFF).ok_or(Fault::gp(0))?
+            }
             number::TSC_ADJUST if self.caps.has_tsc_adjust => m.tsc_adjust,
             number::SPEC_CTRL if self.caps.spec_ctrl != 0 => m.spec_ctrl,
             number::ARCH_CAPABILITIES if self.caps.has_arch_caps => ARCH_CAPABILITIES_VALUE,
@@ -248,11 +274,10 @@ impl Cpu {
             number::TSC_ADJUST if self.caps.has_tsc_adjust => {
                 self.move_time_stamp(v.wrapping_sub(self.msr.tsc_adjust));
             }
-            number::APIC_BASE if self.caps.has_apic => {
-                let address = self.frame_mask();
-                demand(v & !(APIC_FLAGS | address) == 0)?;
-                // The bootstrap-processor flag is the hardware's.
-                self.state.apic_base = v & !0x100 | self.state.apic_base & 0x100;
+            number::APIC_BASE if self.caps.has_apic => self.write_apic_base(v)?,
+            number::TSC_DEADLINE if self.caps.has_tsc_deadline => self.set_tsc_deadline(v),
+            _ if number::X2APIC.contains(&n) && self.caps.has_x2apic => {
+                demand(self.bus.apic_write(n & 0xFF, v))?;
             }
             number::SPEC_CTRL if self.caps.spec_ctrl != 0 => {
                 demand(v & !self.caps.spec_ctrl == 0)?;
@@ -306,6 +331,22 @@ impl Cpu {
                 _ => self.write_mtrr(n, v)?,
             },
         }
+        Ok(())
+    }
+
+    /// IA32_APIC_BASE, with the transitions between its modes that the manual allows (SDM Vol. 3A,
+    /// "x2APIC State Transitions").
+    fn write_apic_base(&mut self, v: u64) -> Result<(), Fault> {
+        let flags = APIC_BSP | APIC_EN | if self.caps.has_x2apic { APIC_EXTD } else { 0 };
+        demand(v & !(flags | self.frame_mask()) == 0)?;
+        let (old, new) = (self.state.apic_base & (APIC_EN | APIC_EXTD), v & (APIC_EN | APIC_EXTD));
+        let leaves_x2apic = old & APIC_EXTD != 0 && new == APIC_EN;
+        let skips_xapic = old == 0 && new & APIC_EXTD != 0;
+        demand(new != APIC_EXTD && !leaves_x2apic && !skips_xapic)?;
+        // The bootstrap-processor flag is the hardware's.
+        self.state.apic_base = v & !APIC_BSP | self.state.apic_base & APIC_BSP;
+        self.bus.set_apic_base(self.state.apic_base);
+        self.after_bus_write();
         Ok(())
     }
 

@@ -169,16 +169,16 @@ impl Cpu {
         Ok(())
     }
 
-    /// The task priority, CR8.
-    pub const fn task_priority(&self) -> u8 {
-        self.msr.tpr
+    /// The task priority, CR8: the local APIC's.
+    pub fn task_priority(&self) -> u8 {
+        self.bus.task_priority()
     }
 
-    pub(crate) const fn write_cr8(&mut self, v: u64) -> Result<(), Fault> {
+    pub(crate) fn write_cr8(&mut self, v: u64) -> Result<(), Fault> {
         if v > 15 {
             return Err(Fault::gp(0));
         }
-        self.msr.tpr = v as u8;
+        self.bus.set_task_priority(v as u8);
         Ok(())
     }
 }

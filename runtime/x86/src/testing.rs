@@ -19,6 +19,11 @@ pub(crate) struct Log {
     pub(crate) a20_off: bool,
     pub(crate) port_value: u64,
     pub(crate) ferr: bool,
+    pub(crate) task_priority: u8,
+    pub(crate) apic_base: u64,
+    pub(crate) tsc_deadline: Option<u64>,
+    /// The last write of an x2APIC register.
+    pub(crate) apic: Option<(u32, u64)>,
 }
 
 pub(crate) struct TestBus(pub(crate) Rc<RefCell<Log>>);
@@ -46,6 +51,28 @@ impl Bus for TestBus {
     }
     fn take_nmi(&mut self) -> bool {
         std::mem::take(&mut self.0.borrow_mut().nmi)
+    }
+    fn set_apic_base(&mut self, base: u64) {
+        self.0.borrow_mut().apic_base = base;
+    }
+    fn apic_read(&mut self, n: u32) -> Option<u64> {
+        (n == 2).then_some(0)
+    }
+    fn apic_write(&mut self, n: u32, value: u64) -> bool {
+        self.0.borrow_mut().apic = Some((n, value));
+        n == 0x0B
+    }
+    fn task_priority(&self) -> u8 {
+        self.0.borrow().task_priority
+    }
+    fn set_task_priority(&mut self, class: u8) {
+        self.0.borrow_mut().task_priority = class;
+    }
+    fn tsc_deadline(&mut self) -> Option<u64> {
+        self.0.borrow().tsc_deadline
+    }
+    fn set_tsc_deadline(&mut self, at: Option<u64>) {
+        self.0.borrow_mut().tsc_deadline = at;
     }
     fn ferr(&mut self) {
         self.0.borrow_mut().ferr = true;
