@@ -6,6 +6,7 @@
 //! [`MachineConfig`]: crate::machine::MachineConfig
 
 mod args;
+mod boot;
 mod catalogue;
 mod chardevs;
 mod cpu;

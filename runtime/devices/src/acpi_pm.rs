@@ -27,9 +27,10 @@ const CNT_SCI_EN: u16 = 0x0001;
 const CNT_SLP_EN: u16 = 0x2000;
 const CNT_WRITABLE: u16 = 0x1c02;
 
-/// APM commands by which an ACPI system takes over and gives back.
-const APM_ACPI_ENABLE: u8 = 0xf1;
-const APM_ACPI_DISABLE: u8 = 0xf0;
+/// APM command by which an ACPI system takes over.
+pub const APM_ACPI_ENABLE: u8 = 0xf1;
+/// APM command by which it gives back.
+pub const APM_ACPI_DISABLE: u8 = 0xf0;
 
 /// Ports of the function's register block.
 pub const PM_PORTS: u16 = 64;

@@ -5,6 +5,7 @@ use devices::chardev::CharBackend;
 use mem::RamError;
 
 use super::clock::ClockKind;
+use super::smbios::SmbiosFields;
 use crate::boot::plan::Plan;
 
 /// A board's parts, as objects: files were opened and names resolved before.
@@ -34,8 +35,16 @@ pub struct BoardConfig {
     pub clock: ClockKind,
     /// A kernel for firmware to start first.
     pub kernel: Option<Plan>,
+    /// SMBIOS fields the user has set.
+    pub smbios: SmbiosFields,
     /// Boot order: `a` floppy, `c` disk, `d` CD, `n` network.
     pub boot_order: String,
+    /// Another order until the first reset.
+    pub boot_once: Option<String>,
+    /// How long firmware shows its boot menu's prompt, in ms.
+    pub boot_menu_wait: Option<u16>,
+    /// How long firmware waits before it tries again when nothing boots, in ms.
+    pub boot_fail_wait: Option<u16>,
     /// Let firmware offer its boot menu.
     pub boot_menu: bool,
     /// Firmware's console is COM1, not the VGA card.
@@ -71,7 +80,11 @@ impl Default for BoardConfig {
             rtc_base: 0,
             clock: ClockKind::Icount,
             kernel: None,
+            smbios: Vec::new(),
             boot_order: "cad".to_owned(),
+            boot_once: None,
+            boot_menu_wait: None,
+            boot_fail_wait: None,
             boot_menu: false,
             nographic: false,
             fw_cfg: Vec::new(),

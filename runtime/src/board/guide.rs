@@ -7,7 +7,7 @@ use devices::fw_cfg::{self, FwCfg};
 use devices::rtc::Rtc;
 
 use super::memory::Layout;
-use super::{BoardConfig, BoardError};
+use super::{BoardConfig, BoardError, acpi, smbios};
 use crate::boot::plan::Plan;
 use crate::boot::rom;
 
@@ -32,6 +32,18 @@ pub(super) fn fill_fw_cfg(
     // The timer's interrupt, ISA 0, is at the IOAPIC's input 2.
     cfg.set_item(fw_cfg::KEY_IRQ0_OVERRIDE, 1u32.to_le_bytes().to_vec());
     cfg.add_file("etc/e820", e820(layout));
+    for (name, bytes) in acpi::files(&acpi_machine(layout, config)) {
+        cfg.add_file(name, bytes);
+    }
+    for (name, bytes) in smbios::files(layout, &config.smbios) {
+        cfg.add_file(name, bytes);
+    }
+    if let Some(ms) = config.boot_menu_wait {
+        cfg.add_file("etc/boot-menu-wait", ms.to_le_bytes().to_vec());
+    }
+    if let Some(ms) = config.boot_fail_wait {
+        cfg.add_file("etc/boot-fail-wait", u32::from(ms).to_le_bytes().to_vec());
+    }
     if config.nographic {
         cfg.add_file("etc/sercon-port", SERIAL_CONSOLE_PORT.to_le_bytes().to_vec());
     }
@@ -45,6 +57,18 @@ pub(super) fn fill_fw_cfg(
         cfg.add_file(name, bytes.as_slice());
     }
     Ok(())
+}
+
+fn acpi_machine(layout: &Layout, config: &BoardConfig) -> acpi::Machine {
+    acpi::Machine {
+        pci_hole: layout.pci_hole(),
+        serial: config.serial.each_ref().map(Option::is_some),
+        has_vga: config.vga,
+        has_floppy: false,
+        has_hpet: true,
+        has_apic: true,
+        has_gpe0: false,
+    }
 }
 
 /// Adds the kernel's items and the ROM that loads it, which comes first in the boot order.
@@ -94,7 +118,12 @@ pub(super) fn fill_cmos(rtc: &mut Rtc, layout: &Layout, config: &BoardConfig) {
     rtc.set_cmos(0x14, 0x04);
     // One CPU.
     rtc.set_cmos(0x5f, 0);
-    let mut order = config.boot_order.bytes().filter_map(boot_code);
+    set_boot_order(rtc, config.boot_once.as_ref().unwrap_or(&config.boot_order));
+}
+
+/// Puts a boot order into CMOS, where SeaBIOS looks for it.
+pub(super) fn set_boot_order(rtc: &mut Rtc, order: &str) {
+    let mut order = order.bytes().filter_map(boot_code);
     let mut next = || order.next().unwrap_or(0);
     let (first, second, third) = (next(), next(), next());
     rtc.set_cmos(0x3d, second << 4 | first);

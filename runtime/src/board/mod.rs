@@ -14,6 +14,7 @@
 //! }
 //! ```
 
+mod acpi;
 mod apic;
 mod chips;
 mod clock;
@@ -23,11 +24,13 @@ mod irq;
 mod memory;
 mod pci;
 mod ports;
+mod smbios;
 mod snapshot;
 
 pub use clock::ClockKind;
 pub use config::{BoardConfig, BoardError, BoardEvent, IdeUnit};
 pub use memory::low_ram;
+pub use smbios::{SMBIOS_FIELDS, SmbiosFields, parse_uuid};
 pub use snapshot::SnapshotError;
 
 use std::sync::Arc;
@@ -62,6 +65,8 @@ pub struct Board {
     apic_page: Option<u64>,
     /// The A20 gate as the CPU was last told.
     a20: bool,
+    /// The boot order from the next reset on, if it changes then.
+    next_boot_order: Option<String>,
 }
 
 impl Board {
@@ -84,6 +89,7 @@ impl Board {
             dma: RamDma::new(ram.clone(), map.clone()),
             layout: &layout,
         };
+        let next_boot_order = config.boot_once.as_ref().map(|_| config.boot_order.clone());
         let chips = Chips::new(config, &parts, &mut ports)?;
         let mut board = Self {
             ram,
@@ -99,8 +105,10 @@ impl Board {
             irq_settled: false,
             apic_page: None,
             a20: true,
+            next_boot_order: None,
         };
         board.reset();
+        board.next_boot_order = next_boot_order;
         Ok(board)
     }
 
@@ -109,6 +117,9 @@ impl Board {
     pub fn reset(&mut self) {
         self.time.refresh(self.alarms.clock());
         self.chips.reset();
+        if let Some(order) = self.next_boot_order.take() {
+            guide::set_boot_order(&mut self.chips.rtc, &order);
+        }
         self.signals.a20.store(true, Relaxed);
         self.signals.reset.store(false, Relaxed);
         self.signals.power_off.store(false, Relaxed);

@@ -81,9 +81,12 @@ pub struct Args {
     /// base=utc|localtime|2026-01-31T12:00:00
     #[arg(long, value_name = "OPTS", help_heading = "Machine")]
     pub rtc: Option<String>,
-    /// c, d, a, or order=..,menu=on|off
+    /// a floppy, c disk, d CD: order=dc,once=d,menu=on|off,splash-time=MS
     #[arg(long, value_name = "ORDER", help_heading = "Machine")]
     pub boot: Option<String>,
+    /// type=0|1|3|4|11|17,field=value: what SMBIOS says
+    #[arg(long, value_name = "OPTS", help_heading = "Machine", action = ArgAction::Append)]
+    pub smbios: Vec<String>,
     /// firmware file
     #[arg(long, value_name = "FILE", help_heading = "Machine")]
     pub bios: Option<PathBuf>,

@@ -25,7 +25,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("audio", ""),
     ("soundhw", ""),
     ("acpitable", ""),
-    ("smbios", ""),
     ("numa", ""),
     ("watchdog", ""),
     ("plugin", ""),

@@ -31,6 +31,12 @@ impl KeyVals {
         found
     }
 
+    /// Takes the first value of `key`, leaving further ones.
+    pub(super) fn take_first(&mut self, key: &str) -> Option<String> {
+        let at = self.pairs.iter().position(|(k, _)| k == key)?;
+        Some(self.pairs.remove(at).1)
+    }
+
     /// Takes a yes/no value.
     pub(super) fn take_bool(&mut self, key: &str) -> Result<Option<bool>, CliError> {
         let option = self.option;

@@ -7,7 +7,6 @@ use ir::opt::Passes;
 use super::cpu::cpu;
 use super::keyval::{KeyVals, parse_size};
 use super::{Args, CliError, chardevs, devices, drives, suggest};
-use crate::boot::kernel::{EntryMode, KernelConfig};
 use crate::log::{self, LogConfig};
 use crate::machine::{Accel, Display, DriveConfig, Firmware, MachineConfig, RtcBase};
 use crate::{boot, demo};
@@ -34,10 +33,9 @@ pub(super) fn resolve(args: &Args) -> Result<MachineConfig, CliError> {
     };
     config.ram_bytes = memory(args)?;
     cpu(args, &mut config)?;
-    kernel(args, &mut config)?;
+    super::boot::resolve(args, &mut config)?;
     machine(args, &mut config)?;
     clock(args, &mut config)?;
-    boot_order(args, &mut config)?;
     if let Some(bios) = &args.bios {
         config.firmware = Firmware::Search(bios.clone());
     }
@@ -127,7 +125,7 @@ fn machine(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
             return Err(CliError::usage(format!("-machine {kind} is not supported, only pc")));
         }
         accel = accel.or(kv.take("accel"));
-        kernel_entry(&mut kv, &mut config.kernel)?;
+        super::boot::kernel_entry(&mut kv, &mut config.kernel)?;
         for quiet in ["usb", "vmport", "dump-guest-core", "mem-merge"] {
             kv.take(quiet);
         }
@@ -143,42 +141,6 @@ fn machine(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
     };
     kv.take("thread");
     kv.finish(&["thread"])
-}
-
-fn kernel(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
-    let Some(path) = &args.kernel else {
-        return match (&args.initrd, &args.append) {
-            (None, None) => Ok(()),
-            _ => Err(CliError::usage("-initrd, -append: there is no -kernel they belong to")),
-        };
-    };
-    config.kernel = Some(KernelConfig {
-        kernel: path.clone(),
-        initrd: args.initrd.clone(),
-        append: args.append.clone().unwrap_or_default(),
-        ..KernelConfig::default()
-    });
-    Ok(())
-}
-
-/// `-machine kernel-entry=16|32|64`.
-fn kernel_entry(kv: &mut KeyVals, kernel: &mut Option<KernelConfig>) -> Result<(), CliError> {
-    let Some(text) = kv.take("kernel-entry") else { return Ok(()) };
-    let entry = match text.as_str() {
-        "16" => EntryMode::Bits16,
-        "32" => EntryMode::Bits32,
-        "64" => EntryMode::Bits64,
-        _ => {
-            return Err(CliError::usage(format!(
-                "-machine: kernel-entry={text} is not 16, 32 or 64"
-            )));
-        }
-    };
-    match kernel {
-        Some(kernel) => kernel.entry = entry,
-        None => return Err(CliError::usage("-machine: kernel-entry without -kernel")),
-    }
-    Ok(())
 }
 
 fn clock(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
@@ -207,22 +169,6 @@ fn clock(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
         kv.finish(&["base", "clock"])?;
     }
     Ok(())
-}
-
-fn boot_order(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
-    let Some(text) = &args.boot else { return Ok(()) };
-    let mut kv = KeyVals::parse("-boot", "order", text);
-    let once = kv.take("once");
-    if let Some(order) = kv.take("order").or(once) {
-        if order.is_empty() || !order.chars().all(|c| matches!(c, 'a' | 'c' | 'd' | 'n')) {
-            return Err(CliError::usage(format!("-boot: order {order} must be of a c d n")));
-        }
-        config.boot_order = order;
-    }
-    config.boot_menu = kv.take_bool("menu")?.unwrap_or(false);
-    kv.take_bool("strict")?;
-    kv.take("splash-time");
-    kv.finish(&["order", "menu"])
 }
 
 /// Do the options say nothing about the machine, only about how to look at it? Then it is the embedded demo.

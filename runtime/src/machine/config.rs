@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ir::opt::Passes;
 use x86::cpuid::Model;
 
+use crate::board::SmbiosFields;
 use crate::boot::kernel::KernelConfig;
 use crate::console::{CTRL_A, CharConfig, CharTarget};
 use crate::disk::DriveConfig;
@@ -30,6 +31,14 @@ pub struct MachineConfig {
     pub kernel: Option<KernelConfig>,
     /// Boot order, QEMU's letters.
     pub boot_order: String,
+    /// Another order for the first boot.
+    pub boot_once: Option<String>,
+    /// How long firmware shows the menu's prompt, in ms.
+    pub boot_menu_wait: Option<u16>,
+    /// How long firmware waits before it tries again when nothing boots, in ms.
+    pub boot_fail_wait: Option<u16>,
+    /// SMBIOS fields.
+    pub smbios: SmbiosFields,
     /// Let SeaBIOS offer its boot menu.
     pub boot_menu: bool,
     /// Serial ports COM1..COM4.
@@ -90,6 +99,10 @@ impl Default for MachineConfig {
             drives: Vec::new(),
             kernel: None,
             boot_order: "cad".into(),
+            boot_once: None,
+            boot_menu_wait: None,
+            boot_fail_wait: None,
+            smbios: SmbiosFields::new(),
             boot_menu: false,
             serial: Vec::new(),
             chardevs: Vec::new(),
