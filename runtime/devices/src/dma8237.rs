@@ -1,12 +1,35 @@
-//! Two 8237A DMA controllers and their page registers, as a register file.
+//! 8237A DMA controllers and their page registers.
 //!
-//! Source: Intel 8237A datasheet (order 231466). No chip here uses ISA DMA yet; the registers
-//! behave so that firmware and kernels can program and test them.
+//! Source: Intel 8237A datasheet (order 231466). Transfers are made by the board, which brings a channel and
+//! the chip that requests it together ([`Dma8237::serve`]); they take no time.
 
-use mem::{PortDevice, Size};
+use mem::{Dma, Phys, PortDevice, Size};
 
 use crate::state::StateError;
 use crate::state_fields;
+
+// Command register: the controller is off.
+const COMMAND_DISABLE: u8 = 0x04;
+// Mode register: kind of transfer, reload at the end, addresses go down.
+const MODE_TO_MEMORY: u8 = 0x04;
+const MODE_FROM_MEMORY: u8 = 0x08;
+const MODE_AUTO: u8 = 0x10;
+const MODE_DOWN: u8 = 0x20;
+
+/// Bytes moved at a time.
+const CHUNK: usize = 512;
+
+/// A chip that moves data by ISA DMA.
+pub trait DmaPeer {
+    /// Does it drive its request line?
+    fn is_requesting(&self) -> bool;
+    /// Does it give bytes (else it takes them)?
+    fn gives(&self) -> bool;
+    /// Gives or takes some of the bytes, from the first on; how many.
+    fn exchange(&mut self, bytes: &mut [u8]) -> usize;
+    /// They have been moved; `terminal_count`: the controller has reached the end of its count.
+    fn exchanged(&mut self, terminal_count: bool);
+}
 
 /// One controller of four channels. The board shifts offsets of the 16-bit one right by one.
 #[derive(Debug, Default)]
@@ -56,6 +79,76 @@ impl Dma8237 {
 
     fn check_state(&mut self) -> Result<(), StateError> {
         Ok(())
+    }
+
+    /// Moves what `peer` wants moved on an 8-bit channel, whose page register holds `page`, until it wants no more or
+    /// the channel does not go on.
+    pub fn serve(&mut self, channel: usize, page: u8, memory: &dyn Dma, peer: &mut dyn DmaPeer) {
+        let bit = 1u8 << (channel & 3);
+        let channel = channel & 3;
+        // A peer that asks for ever gets no more than the channel can count twice.
+        for _ in 0..2 * 0x10000 {
+            let is_off = self.command & COMMAND_DISABLE != 0 || self.mask & bit != 0;
+            if is_off || !peer.is_requesting() {
+                return;
+            }
+            let moved = self.move_some(channel, page, memory, peer);
+            let (count, is_over) = self.count[channel].overflowing_sub(moved);
+            self.count[channel] = count;
+            if is_over {
+                self.status |= bit;
+                if self.mode[channel] & MODE_AUTO != 0 {
+                    self.address[channel] = self.base_address[channel];
+                    self.count[channel] = self.base_count[channel];
+                } else {
+                    self.mask |= bit;
+                }
+            }
+            peer.exchanged(is_over);
+            if moved == 0 && !is_over {
+                return;
+            }
+        }
+    }
+
+    /// Moves some bytes, as many as the channel's count allows at most; how many.
+    fn move_some(
+        &mut self,
+        channel: usize,
+        page: u8,
+        memory: &dyn Dma,
+        peer: &mut dyn DmaPeer,
+    ) -> u16 {
+        let mut bytes = [0xff; CHUNK];
+        let mode = self.mode[channel];
+        let room = (usize::from(self.count[channel]) + 1).min(CHUNK);
+        let start = self.address[channel];
+        // Addresses wrap within 64 KiB: the page does not count.
+        let at = |i: usize| {
+            let step = i as u16;
+            let low = match mode & MODE_DOWN != 0 {
+                true => start.wrapping_sub(step),
+                false => start.wrapping_add(step),
+            };
+            Phys(u64::from(page) << 16 | u64::from(low))
+        };
+        let gives = peer.gives();
+        if !gives && mode & MODE_FROM_MEMORY != 0 {
+            for (i, byte) in bytes[..room].iter_mut().enumerate() {
+                memory.read(at(i), std::slice::from_mut(byte));
+            }
+        }
+        let moved = peer.exchange(&mut bytes[..room]).min(room);
+        if gives && mode & MODE_TO_MEMORY != 0 {
+            for (i, byte) in bytes[..moved].iter().enumerate() {
+                memory.write(at(i), std::slice::from_ref(byte));
+            }
+        }
+        self.address[channel] = match mode & MODE_DOWN != 0 {
+            true => start.wrapping_sub(moved as u16),
+            false => start.wrapping_add(moved as u16),
+        };
+        moved as u16
     }
 
     fn flip(&mut self) -> bool {
@@ -141,6 +234,11 @@ impl DmaPages {
     /// Back to power-on.
     pub fn reset(&mut self) {
         self.pages = [0; 16];
+    }
+
+    /// The page of an 8-bit channel; the PC has them at 87h, 83h, 81h and 82h.
+    pub fn page(&self, channel: usize) -> u8 {
+        self.pages[[7, 3, 1, 2][channel & 3]]
     }
 
     /// The last byte written to offset 0, where firmware reports its progress (POST code).

@@ -14,6 +14,7 @@ pub mod chardev;
 pub mod debug_exit;
 pub mod debugcon;
 pub mod dma8237;
+pub mod fdc;
 pub mod fpu_error;
 pub mod fw_cfg;
 pub mod hpet;

@@ -6,6 +6,7 @@ use devices::acpi_pm::AcpiPm;
 use devices::debug_exit::DebugExit;
 use devices::debugcon::Debugcon;
 use devices::dma8237::{Dma8237, DmaPages};
+use devices::fdc::{Fdc, FloppyDrive};
 use devices::fpu_error::FpuError;
 use devices::fw_cfg::FwCfg;
 use devices::hpet::{Hpet, TIMERS};
@@ -43,6 +44,9 @@ pub(super) struct Chips {
     pub(super) rtc: Rtc,
     pub(super) dma: [Dma8237; 2],
     pub(super) dma_pages: DmaPages,
+    /// Memory as ISA DMA reaches it.
+    pub(super) dma_memory: RamDma,
+    pub(super) fdc: Option<Fdc>,
     pub(super) port92: Port92,
     pub(super) fpu_error: FpuError,
     pub(super) serial: [Option<Uart>; 4],
@@ -103,6 +107,8 @@ impl Chips {
             rtc,
             dma: [Dma8237::new(), Dma8237::new()],
             dma_pages: DmaPages::default(),
+            dma_memory: parts.dma.clone(),
+            fdc: build_fdc(config.floppies, parts, ports),
             port92: Port92::new(flag(Flag::A20), flag(Flag::Reset)),
             fpu_error: FpuError::new(irq(IrqSource::FpuError)),
             serial,
@@ -134,6 +140,7 @@ impl Chips {
         self.rtc.reset();
         self.dma.iter_mut().for_each(Dma8237::reset);
         self.dma_pages.reset();
+        self.fdc.iter_mut().for_each(Fdc::reset);
         self.port92.reset();
         self.fpu_error.reset();
         self.serial.iter_mut().flatten().for_each(Uart::reset);
@@ -146,6 +153,14 @@ impl Chips {
         self.fw_cfg.reset();
         self.debugcon.iter_mut().for_each(Debugcon::reset);
         self.debug_exit.reset();
+    }
+
+    /// Lets the floppy controller have the DMA it asks for, on channel 2.
+    pub(super) fn serve_floppy(&mut self) {
+        if let Some(fdc) = &mut self.fdc {
+            let page = self.dma_pages.page(2);
+            self.dma[0].serve(2, page, &self.dma_memory, fdc);
+        }
     }
 
     /// An alarm has gone off.
@@ -206,6 +221,20 @@ fn build_debugcon(
         built.push(Debugcon::new(out));
     }
     Ok(built)
+}
+
+/// The floppy controller, if there is a drive for it.
+fn build_fdc(
+    floppies: [Option<FloppyDrive>; 2],
+    parts: &Parts<'_>,
+    ports: &mut PortMap,
+) -> Option<Fdc> {
+    if floppies.iter().all(Option::is_none) {
+        return None;
+    }
+    ports.add_floppy();
+    let drives = floppies.map(Option::unwrap_or_default);
+    Some(Fdc::new(drives, parts.signals.irq_wire(IrqSource::Floppy)))
 }
 
 fn build_ide(units: [IdeUnit; 4], parts: &Parts<'_>) -> IdeFunction {

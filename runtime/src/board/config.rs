@@ -2,6 +2,7 @@
 
 use devices::block::BlockDev;
 use devices::chardev::CharBackend;
+use devices::fdc::FloppyDrive;
 use mem::RamError;
 
 use super::clock::ClockKind;
@@ -23,6 +24,8 @@ pub struct BoardConfig {
     pub option_roms: Vec<(String, Vec<u8>)>,
     /// IDE drives: primary master, primary slave, secondary master, secondary slave.
     pub drives: [IdeUnit; 4],
+    /// Floppy drives A and B. With none there is no floppy controller.
+    pub floppies: [Option<FloppyDrive>; 2],
     /// COM1–COM4.
     pub serial: [Option<Box<dyn CharBackend>>; 4],
     /// Debug consoles by port (0x402 is SeaBIOS's).
@@ -53,6 +56,17 @@ pub struct BoardConfig {
     pub fw_cfg: Vec<(String, Vec<u8>)>,
 }
 
+/// What came of the wish to change a medium.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// It is changed.
+    Done,
+    /// The guest has locked the drive; it has been asked to let go.
+    Locked,
+    /// There is no such drive.
+    NoDrive,
+}
+
 /// What is at a place of an IDE channel.
 #[derive(Default)]
 pub enum IdeUnit {
@@ -74,6 +88,7 @@ impl Default for BoardConfig {
             vga_rom: None,
             option_roms: Vec::new(),
             drives: [const { IdeUnit::Empty }; 4],
+            floppies: [const { None }; 2],
             serial: [const { None }; 4],
             debugcon: Vec::new(),
             debug_exit: None,

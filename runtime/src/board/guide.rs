@@ -113,9 +113,14 @@ pub(super) fn fill_cmos(rtc: &mut Rtc, layout: &Layout, config: &BoardConfig) {
     for (at, byte) in (0x5b..=0x5d).zip(high) {
         rtc.set_cmos(at, byte);
     }
-    // Equipment: PS/2 mouse; no floppy drive, no coprocessor.
-    rtc.set_cmos(0x10, 0);
-    rtc.set_cmos(0x14, 0x04);
+    // Floppy drives' kinds. Equipment: PS/2 mouse; floppy drives, and how many beyond one.
+    let kind = |i: usize| config.floppies[i].as_ref().map_or(0, |drive| drive.kind() as u8);
+    rtc.set_cmos(0x10, kind(0) << 4 | kind(1));
+    let floppies = match config.floppies.iter().flatten().count() as u8 {
+        0 => 0,
+        n => (n - 1) << 6 | 1,
+    };
+    rtc.set_cmos(0x14, 0x04 | floppies);
     // One CPU.
     rtc.set_cmos(0x5f, 0);
     set_boot_order(rtc, config.boot_once.as_ref().unwrap_or(&config.boot_order));

@@ -30,6 +30,7 @@ pub(super) enum IrqSource {
     Mouse,
     FpuError,
     Ide(usize),
+    Floppy,
     Hpet(usize),
     /// INTA# of the PCI device in this slot.
     Pci(u8),
@@ -48,6 +49,7 @@ impl IrqSource {
             Self::AcpiSci => 3,
             Self::Mouse => 4,
             Self::FpuError => 5,
+            Self::Floppy => 6,
             Self::Serial(i) => 8 + (i as u32 & 3),
             Self::Ide(i) => 12 + (i as u32 & 1),
             Self::Hpet(i) => 16 + (i as u32 & 3),
@@ -61,6 +63,7 @@ impl IrqSource {
             Self::Pit => 0,
             Self::Keyboard => 1,
             Self::Serial(i) => [4, 3][i & 1],
+            Self::Floppy => 6,
             Self::Rtc => 8,
             Self::AcpiSci => 9,
             Self::Mouse => 12,

@@ -28,7 +28,7 @@ mod smbios;
 mod snapshot;
 
 pub use clock::ClockKind;
-pub use config::{BoardConfig, BoardError, BoardEvent, IdeUnit};
+pub use config::{BoardConfig, BoardError, BoardEvent, Change, IdeUnit};
 pub use memory::low_ram;
 pub use smbios::{SMBIOS_FIELDS, SmbiosFields, parse_uuid};
 pub use snapshot::SnapshotError;
@@ -36,6 +36,7 @@ pub use snapshot::SnapshotError;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use devices::block::BlockDev;
 use devices::debugcon::Debugcon;
 use devices::vga::{TextScreen, Vga};
 use mem::{Bus, GuestRam, Ns, Phys, PhysMap, Port, RamDma, Size};
@@ -301,8 +302,42 @@ impl Board {
     /// # Errors
     /// The first error any disk gave; the others were still flushed.
     pub fn flush_disks(&mut self) -> std::io::Result<()> {
-        let results = self.chips.ide.channels.each_mut().map(|channel| channel.flush());
+        let channels = self.chips.ide.channels.iter_mut();
+        let mut results: Vec<_> = channels.map(|channel| channel.flush()).collect();
+        let floppies = self.chips.fdc.iter_mut().flat_map(|fdc| fdc.drives());
+        results.extend(floppies.map(|(_, drive)| drive.flush()));
         results.into_iter().collect()
+    }
+
+    /// Puts another medium, or none, into a CD drive (IDE place 0–3). A guest that has locked the drive is asked to
+    /// let go of it first, unless `force`.
+    pub fn change_cd(
+        &mut self,
+        place: usize,
+        medium: Option<Box<dyn BlockDev>>,
+        force: bool,
+    ) -> Change {
+        let channel = self.chips.ide.channels.get_mut(place / 2);
+        let drive = channel.and_then(|channel| channel.drive(place % 2)).filter(|d| d.is_cd());
+        let Some(drive) = drive else { return Change::NoDrive };
+        if !drive.eject(force) {
+            return Change::Locked;
+        }
+        if medium.is_some() {
+            drive.change(medium);
+        }
+        Change::Done
+    }
+
+    /// Puts another disk, or none, into a floppy drive.
+    pub fn change_floppy(&mut self, drive: usize, disk: Option<Box<dyn BlockDev>>) -> Change {
+        match self.chips.fdc.as_mut().and_then(|fdc| fdc.drive(drive)) {
+            Some(drive) => {
+                drive.change(disk);
+                Change::Done
+            }
+            None => Change::NoDrive,
+        }
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) enum Chip {
     FpuError,
     Serial(usize),
     Ide(usize),
+    Fdc,
     BusMaster,
     PciAddress,
     PciData,
@@ -119,6 +120,12 @@ impl PortMap {
     /// Adds a serial port.
     pub(super) fn add_serial(&mut self, i: usize) {
         self.add(Mapping::new(Chip::Serial(i), SERIAL_BASES[i & 3], 8, 0, Size::B1));
+    }
+
+    /// Adds the floppy controller, around the IDE port in its midst.
+    pub(super) fn add_floppy(&mut self) {
+        self.add(Mapping::new(Chip::Fdc, 0x3f0, 6, 0, Size::B1));
+        self.add(Mapping::new(Chip::Fdc, 0x3f7, 1, 7, Size::B1));
     }
 
     /// Adds ports of a chip at the user's choice; they must be free.
@@ -247,6 +254,7 @@ impl Board {
             Chip::FpuError => c.fpu_error.port_read(at, size),
             Chip::Serial(i) => c.serial.get_mut(i)?.as_mut()?.port_read(at, size),
             Chip::Ide(i) => c.ide.channels.get_mut(i)?.port_read(at, size),
+            Chip::Fdc => c.fdc.as_mut()?.port_read(at, size),
             Chip::BusMaster => c.ide.bus_master_read(at, size),
             Chip::PciAddress if at == 1 && size == Size::B1 => c.isa.port_read(0, size),
             Chip::PciAddress => c.pci_address.read(size).filter(|_| at == 0)?.into(),
@@ -281,10 +289,20 @@ impl Board {
             }
             Chip::Rtc => c.rtc.port_write(at, size, value),
             Chip::Dma(i) => match c.dma.get_mut(i) {
-                Some(dma) => dma.port_write(at >> i, size, value),
+                Some(dma) => {
+                    dma.port_write(at >> i, size, value);
+                    c.serve_floppy();
+                }
                 None => return false,
             },
             Chip::DmaPages => c.dma_pages.port_write(at, size, value),
+            Chip::Fdc => match &mut c.fdc {
+                Some(fdc) => {
+                    fdc.port_write(at, size, value);
+                    c.serve_floppy();
+                }
+                None => return false,
+            },
             Chip::Port92 => {
                 c.port92.port_write(at, size, value);
                 self.a20_driven();

@@ -74,6 +74,7 @@ fn parts(c: &mut Chips) -> Vec<Named<'_>> {
         single.into_iter().map(|(name, chip)| (name.to_owned(), chip)).collect();
     all.extend(numbered("dma", c.dma.iter_mut().map(Some)));
     all.extend(numbered("serial", c.serial.iter_mut().map(Option::as_mut)));
+    all.extend(c.fdc.iter_mut().map(|chip| ("fdc".to_owned(), chip as &mut dyn State)));
     all.extend(c.vga.iter_mut().map(|chip| ("vga".to_owned(), chip as &mut dyn State)));
     all
 }
@@ -121,7 +122,10 @@ impl Board {
     pub fn disks(&mut self) -> Vec<(String, &mut dyn BlockDev)> {
         let channels = self.chips.ide.channels.iter_mut().enumerate();
         let disks = channels.flat_map(|(channel, c)| c.disks().map(move |d| (channel, d)));
-        disks.map(|(channel, (i, disk))| (format!("ide{channel}-{i}"), disk)).collect()
+        let ide = disks.map(|(channel, (i, disk))| (format!("ide{channel}-{i}"), disk));
+        let floppies = self.chips.fdc.iter_mut().flat_map(|fdc| fdc.drives());
+        let floppies = floppies.filter_map(|(i, d)| Some((format!("floppy{i}"), d.disk()?)));
+        ide.chain(floppies).collect()
     }
 
     /// The state of all chips and of virtual time.

@@ -89,9 +89,6 @@ fn place(
             .find(|&slot| is_free(slot))
             .ok_or_else(|| CliError::usage(format!("{option}: more than {places} {bus} drives")))?,
     };
-    if drive.bus == DriveBus::Floppy {
-        return Err(CliError::usage(format!("{option}: there is no floppy controller yet")));
-    }
     if !drive.id.is_empty() && config.drives.iter().any(|other| other.id == drive.id) {
         return Err(CliError::usage(format!("{option}: two drives with id={}", drive.id)));
     }

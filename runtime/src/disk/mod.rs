@@ -20,6 +20,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use devices::block::{BlockDev, MemDisk, SECTOR};
+use devices::fdc::Geometry;
 
 pub use config::{Cache, DriveBus, DriveConfig, DriveSource, Format, Media};
 
@@ -56,6 +57,9 @@ pub enum DiskError {
     /// It has less than a sector.
     #[error("disk image {0} has {1} bytes, less than one sector of 512")]
     Short(PathBuf, u64),
+    /// It is larger than any floppy disk.
+    #[error("disk image {0} is larger than a floppy disk of 2.88 MB")]
+    Floppy(PathBuf),
     /// Another process has it.
     #[error("disk image {path} is in use by another process: failed to get {lock} lock{hint}")]
     Locked {
@@ -136,6 +140,9 @@ fn open_file(path: &Path, drive: &DriveConfig) -> Result<Box<dyn BlockDev>, Disk
     };
     if image.sectors() == 0 {
         return Err(DiskError::Empty(path.to_owned()));
+    }
+    if drive.bus == DriveBus::Floppy && Geometry::of(image.sectors()).is_none() {
+        return Err(DiskError::Floppy(path.to_owned()));
     }
     let stays_raw = drive.format.is_none() && format == Format::Raw && !drive.snapshot;
     let image: Box<dyn BlockDev> = match drive.snapshot && drive.media == Media::Disk {

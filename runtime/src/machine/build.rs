@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use devices::fdc::FloppyDrive;
 use x86::cpu::Cpu;
 
 use super::alarm::{Alarm, Bell};
@@ -111,6 +112,7 @@ fn board_config(
     let kernel =
         config.kernel.as_ref().map(|k| kernel::load(k, low_ram, config.vga)).transpose()?;
     let drives = ide_units(config)?;
+    let floppies = floppies(config)?;
     let mut serial = [const { None }; 4];
     for (i, (place, target)) in serial.iter_mut().zip(&config.serial).enumerate() {
         *place = lines.device(target, &format!("serial{i}"))?;
@@ -128,6 +130,7 @@ fn board_config(
         vga: config.vga,
         vga_rom: images.vga_rom,
         drives,
+        floppies,
         serial,
         debugcon,
         debug_exit: config.debug_exit,
@@ -179,6 +182,16 @@ fn ide_units(config: &MachineConfig) -> Result<[IdeUnit; 4], MachineError> {
         };
     }
     Ok(units)
+}
+
+/// The floppy drives, with their images open.
+fn floppies(config: &MachineConfig) -> Result<[Option<FloppyDrive>; 2], MachineError> {
+    let mut drives = [None, None];
+    for drive in config.drives.iter().filter(|drive| drive.bus == DriveBus::Floppy) {
+        let Some(place) = drives.get_mut(drive.slot) else { continue };
+        *place = Some(FloppyDrive::new(disk::open(drive)?));
+    }
+    Ok(drives)
 }
 
 /// 2000-01-01: where instruction-counted time starts if the command line names no date.
