@@ -121,34 +121,31 @@ impl Dma8237 {
     ) -> u16 {
         let mut bytes = [0xff; CHUNK];
         let mode = self.mode[channel];
-        let room = (usize::from(self.count[channel]) + 1).min(CHUNK);
+        let is_down = mode & MODE_DOWN != 0;
         let start = self.address[channel];
-        // Addresses wrap within 64 KiB: the page does not count.
-        let at = |i: usize| {
-            let step = i as u16;
-            let low = match mode & MODE_DOWN != 0 {
-                true => start.wrapping_sub(step),
-                false => start.wrapping_add(step),
-            };
-            Phys(u64::from(page) << 16 | u64::from(low))
-        };
+        // Addresses wrap within 64 KiB: the page does not count. One piece never wraps.
+        let to_wrap = if is_down { usize::from(start) + 1 } else { 0x10000 - usize::from(start) };
+        let room = (usize::from(self.count[channel]) + 1).min(to_wrap).min(CHUNK);
+        let base = u64::from(page) << 16 | u64::from(start);
+        let piece = |len: usize| Phys(if is_down { base + 1 - len as u64 } else { base });
         let gives = peer.gives();
         if !gives && mode & MODE_FROM_MEMORY != 0 {
-            for (i, byte) in bytes[..room].iter_mut().enumerate() {
-                memory.read(at(i), std::slice::from_mut(byte));
+            memory.read(piece(room), &mut bytes[..room]);
+            if is_down {
+                bytes[..room].reverse();
             }
         }
         let moved = peer.exchange(&mut bytes[..room]).min(room);
-        if gives && mode & MODE_TO_MEMORY != 0 {
-            for (i, byte) in bytes[..moved].iter().enumerate() {
-                memory.write(at(i), std::slice::from_ref(byte));
+        if gives && mode & MODE_TO_MEMORY != 0 && moved > 0 {
+            if is_down {
+                bytes[..moved].reverse();
             }
+            memory.write(piece(moved), &bytes[..moved]);
         }
-        self.address[channel] = match mode & MODE_DOWN != 0 {
-            true => start.wrapping_sub(moved as u16),
-            false => start.wrapping_add(moved as u16),
-        };
-        moved as u16
+        let step = moved as u16;
+        self.address[channel] =
+            if is_down { start.wrapping_sub(step) } else { start.wrapping_add(step) };
+        step
     }
 
     fn flip(&mut self) -> bool {
@@ -264,6 +261,62 @@ impl PortDevice for DmaPages {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Gives 1, 2, 3 … or takes bytes until it has had enough.
+    struct Peer {
+        left: usize,
+        gives: bool,
+        taken: Vec<u8>,
+        counted_out: bool,
+    }
+
+    impl DmaPeer for Peer {
+        fn is_requesting(&self) -> bool {
+            self.left > 0
+        }
+        fn gives(&self) -> bool {
+            self.gives
+        }
+        fn exchange(&mut self, bytes: &mut [u8]) -> usize {
+            let n = bytes.len().min(self.left).min(3);
+            for byte in &mut bytes[..n] {
+                if self.gives {
+                    *byte = self.taken.len() as u8 + 1;
+                }
+                self.taken.push(*byte);
+            }
+            self.left -= n;
+            n
+        }
+        fn exchanged(&mut self, terminal_count: bool) {
+            self.counted_out |= terminal_count;
+        }
+    }
+
+    #[test]
+    fn transfers_up_down_and_around() {
+        let memory = crate::testing::FakeDma::new();
+        let run = |mode: u8, address: u16, count: u16, gives: bool| {
+            let mut dma = Dma8237::new();
+            dma.mode[2] = mode;
+            (dma.address[2], dma.count[2]) = (address, count);
+            dma.mask = 0;
+            let mut peer = Peer { left: 8, gives, taken: Vec::new(), counted_out: false };
+            dma.serve(2, 0, &memory, &mut peer);
+            (peer, dma)
+        };
+        let (peer, dma) = run(0x46, 0x100, 3, true);
+        assert_eq!((memory.peek(0x100, 5), peer.counted_out), (vec![1, 2, 3, 4, 0], true));
+        assert_eq!((dma.mask, dma.status, dma.count[2]), (4, 4, 0xffff));
+        run(0x66, 0x207, 7, true);
+        assert_eq!(memory.peek(0x200, 8), [8, 7, 6, 5, 4, 3, 2, 1]);
+        let (peer, _) = run(0x6a, 0x207, 9, false);
+        assert_eq!((peer.taken, peer.counted_out), (vec![1, 2, 3, 4, 5, 6, 7, 8], false));
+        let (_, dma) = run(0x46, 0xfffc, 20, true);
+        assert_eq!((dma.address[2], memory.peek(0, 4)), (4, vec![5, 6, 7, 8]));
+        let (peer, _) = run(0x56, 0x300, 1, true);
+        assert_eq!(peer.taken.len(), 8, "reloads itself");
+    }
 
     #[test]
     fn flip_flop_masks_and_clear() {
