@@ -27,7 +27,7 @@ type Stage = fn(&Spent) -> Duration;
 
 /// Builds and optimises the blocks of a sample one after another, as if each were entered where the last ended.
 fn translate_all(sample: &Sample, spent: &mut Spent) {
-    let config = BuildConfig { features: Features::ALL, max_insns: MAX_INSNS };
+    let config = BuildConfig { features: Features::ALL, max_insns: MAX_INSNS, counted: false };
     let (mut work, mut opt) = (front::Scratch::default(), Scratch::new());
     let (mut block, mut info) = (Block::default(), BlockInfo::default());
     for page in sample.bytes.chunks(4096) {

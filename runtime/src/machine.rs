@@ -148,28 +148,32 @@ impl Machine {
     /// Runs until the guest or the user ends it. May be called again afterwards.
     pub fn run(&mut self) -> Exit {
         loop {
-            if let Some(exit) = self.serve() {
+            if let Some(exit) = self.turn() {
                 return exit;
             }
-            if self.is_stopped() {
-                self.log.flush();
-                self.bell.wait(self.next_wake());
-                continue;
-            }
-            let done = match self.icount {
-                Some(_) => self.run_counted(),
-                None => self.vcpu.run(),
-            };
-            match done {
-                VcpuExit::Kick => {}
-                VcpuExit::Halted => self.sleep(),
-                VcpuExit::Shutdown => {
-                    if let Some(exit) = self.triple_fault() {
-                        return exit;
-                    }
-                }
-            }
         }
+    }
+
+    /// One turn of the outer loop.
+    fn turn(&mut self) -> Option<Exit> {
+        if let Some(exit) = self.serve() {
+            return Some(exit);
+        }
+        if self.is_stopped() {
+            self.log.flush();
+            self.bell.wait(self.next_wake());
+            return None;
+        }
+        let done = match self.icount {
+            Some(_) => self.run_counted(),
+            None => self.vcpu.run(),
+        };
+        match done {
+            VcpuExit::Kick => {}
+            VcpuExit::Halted => self.sleep(),
+            VcpuExit::Shutdown => return self.triple_fault(),
+        }
+        None
     }
 
     /// Where inputs for this machine are sent; wakes it.
@@ -331,11 +335,11 @@ impl Machine {
 
     /// The CPU is halted: nothing happens before the next deadline or input.
     fn sleep(&mut self) {
-        if self.icount.is_some() && self.skip_to_deadline() {
-            return;
-        }
         self.log.flush();
-        self.bell.wait(self.next_wake());
+        match self.next_idle() {
+            Some(idle) => self.pass_idle(idle),
+            None => self.bell.wait(self.next_wake()),
+        }
     }
 
     fn reset(&mut self) {

@@ -5,6 +5,7 @@
 //! generated code calls in `shim`.
 
 mod cache;
+mod counted;
 mod eval;
 mod index;
 mod kick;
@@ -17,7 +18,7 @@ use std::rc::Rc;
 
 use ir::opt::Passes;
 use ir::{Scratch, Width, exit};
-use jit::{CodeBufError, Jit, Runner, Tier};
+use jit::{CodeBufError, InsnMark, Jit, Runner, Tier};
 use x86::cpu::Cpu;
 use x86::fault::Fault;
 use x86::front::BuildConfig;
@@ -26,6 +27,7 @@ use x86::mode::Mode;
 use crate::log::{Items, Log};
 use crate::machine::Accel;
 use cache::BlockId;
+pub use counted::Stretch;
 pub use kick::Kicker;
 use shim::Core;
 use translate::Translator;
@@ -43,6 +45,8 @@ pub struct VcpuConfig {
     pub cache_bytes: usize,
     /// Most insns in a block.
     pub max_insns: u32,
+    /// Runs are counted ([`Vcpu::run_counted`]).
+    pub counted: bool,
     /// Times a block is entered before it is translated again for speed: 0 = at once, `None` = never.
     pub hot_after: Option<u8>,
 }
@@ -55,6 +59,7 @@ impl Default for VcpuConfig {
             nochain: false,
             cache_bytes: 64 << 20,
             max_insns: 64,
+            counted: false,
             hot_after: Some(64),
         }
     }
@@ -123,8 +128,13 @@ impl Vcpu {
     /// # Errors
     /// When the code cache cannot be mapped.
     pub fn new(cpu: Cpu, config: VcpuConfig, log: Rc<Log>) -> Result<Self, CodeBufError> {
-        let build = BuildConfig { features: cpu.model().features(), max_insns: config.max_insns };
+        let build = BuildConfig {
+            features: cpu.model().features(),
+            max_insns: config.max_insns,
+            counted: config.counted,
+        };
         let mut core = Core::new(cpu);
+        core.cpu.is_counted = config.counted;
         core.cpu.native = Some(Box::new(Runner::new()?));
         let jit = match config.accel {
             Accel::Jit => Some(Jit::new(config.cache_bytes, shim::layout(), shim::calls())?),
@@ -210,6 +220,9 @@ impl Vcpu {
         }
         let kicked = self.kicker.take(&mut cpu.state.poll);
         cpu.service();
+        if cpu.shutdown {
+            return Some(VcpuExit::Shutdown);
+        }
         if kicked {
             return Some(VcpuExit::Kick);
         }
@@ -224,14 +237,17 @@ impl Vcpu {
             let single = mode.has(Mode::SINGLE);
             if let Some(far) = self.known_jump() {
                 let code = self.run_far(far);
-                if !self.act(code, false) {
+                if !self.act(code, false) || self.core.counter.is_stopped() {
                     return;
                 }
                 continue;
             }
             let block = match self.block_at(self.core.cpu.state.pc) {
                 Ok(block) => block,
-                Err(fault) => return self.deliver(fault),
+                Err(fault) => {
+                    self.count_fault();
+                    return self.deliver(fault);
+                }
             };
             if self.core.cpu.take_shadow() {
                 self.core.cpu.sync_mode();
@@ -243,13 +259,16 @@ impl Vcpu {
             };
             let code = self.run_from(entry);
             let goes_on = self.act(code, single || self.config.nochain);
-            if single || !goes_on {
+            if single || !goes_on || self.core.counter.is_stopped() {
                 return self.after_step(mode);
             }
         }
     }
     /// After an insn that ran by itself: RF is spent, and the single-step trap of one that began with TF set.
     fn after_step(&mut self, mode: Mode) {
+        if mode.has(Mode::TF) {
+            self.tell_time();
+        }
         if mode.has(Mode::BREAK) && !self.core.faulted {
             self.core.cpu.finish_insn();
         }
@@ -270,8 +289,11 @@ impl Vcpu {
         self.stats.entries += 1;
         self.core.faulted = false;
         self.core.cpu.state.tlb_base = self.core.cpu.tlb_base();
+        self.core.lend_budget();
         let Some(jit) = self.translator.jit() else { return exit::NEXT };
-        shim::enter_far(jit, &mut self.core, far)
+        let code = shim::enter_far(jit, &mut self.core, far);
+        self.core.take_budget_back();
+        code
     }
 
     fn run_from(&mut self, entry: usize) -> u32 {
@@ -279,16 +301,22 @@ impl Vcpu {
         let state = &self.core.cpu.state;
         self.recent.note(state.seg[1].selector, state.pc);
         self.core.faulted = false;
+        self.core.lend_budget();
         let cpu = &mut self.core.cpu;
         cpu.state.tlb_base = cpu.tlb_base();
         let page_offset = cpu.lin_pc(cpu.state.pc).page_offset();
         cpu.state.pc_base = cpu.state.pc.wrapping_sub(page_offset) & pc_mask(cpu.mode());
         let Some(jit) = self.translator.jit() else { return exit::NEXT };
-        shim::enter(jit, &mut self.core, entry)
+        let code = shim::enter(jit, &mut self.core, entry);
+        self.core.take_budget_back();
+        code
     }
 
     /// Acts on an exit code; true if the next block may be entered without looking at interrupts.
     fn act(&mut self, code: u32, unlinked: bool) -> bool {
+        if self.config.counted && self.settle_count(code) {
+            return false;
+        }
         match code {
             Jit::LINK => return self.follow_direct(!unlinked),
             Jit::POLL_DIRECT => {
@@ -303,7 +331,9 @@ impl Vcpu {
             exit::EVAL_ONE => {
                 self.core.cpu.state.pc = self.pc_of_site();
                 self.stats.evaluated += 1;
+                self.core.cpu.is_bulk_done = self.config.counted;
                 self.evaluate_insn();
+                self.core.cpu.is_bulk_done = false;
             }
             code => {
                 if let Some(trap) = Jit::trap_of(code) {
@@ -334,10 +364,13 @@ impl Vcpu {
     }
     /// Instruction pointer of the insn whose code left with `host_ret`.
     fn pc_of_site(&self) -> u64 {
-        let state = &self.core.cpu.state;
-        let offset = self.translator.jit().and_then(|j| j.buf().offset_of(state.host_ret));
-        let page_offset = offset.and_then(|at| self.core.cache.insn_at(at)).unwrap_or(0);
-        self.pc_in_page(u64::from(page_offset))
+        self.pc_in_page(self.site().map_or(0, |insn| u64::from(insn.page_offset)))
+    }
+    /// The insn whose code left with `host_ret`.
+    fn site(&self) -> Option<InsnMark> {
+        let host_ret = self.core.cpu.state.host_ret;
+        let offset = self.translator.jit()?.buf().offset_of(host_ret)?;
+        self.core.cache.insn_at(offset)
     }
     /// Instruction pointer of an offset in the running block's page.
     fn pc_in_page(&self, page_offset: u64) -> u64 {

@@ -112,6 +112,57 @@ fn counted_time_repeats_itself() {
     assert_eq!(run(), run());
 }
 
+/// Hashes of a counted machine at several times, on one engine.
+fn guest_hashes(mut config: MachineConfig, accel: Accel, opt: bool, at: &[u64]) -> Vec<u64> {
+    config.icount_shift = Some(4);
+    config.accel = accel;
+    if !opt {
+        config.passes = ir::opt::Passes::NONE;
+    }
+    let mut machine = Machine::new(&config).expect("the machine can be built");
+    let mut all = Vec::new();
+    for &at in at {
+        if machine.run_until(at).is_some() {
+            break;
+        }
+        all.push(machine.state_hash());
+    }
+    all.push(machine.state_hash());
+    all
+}
+
+#[track_caller]
+fn engines_keep_time(config: impl Fn() -> MachineConfig, at: &[u64]) {
+    let reference = guest_hashes(config(), Accel::Interp, true, at);
+    assert!(reference.windows(2).any(|pair| pair[0] != pair[1]), "nothing happens");
+    for opt in [true, false] {
+        let jit = guest_hashes(config(), Accel::Jit, opt, at);
+        let same = jit.iter().zip(&reference).take_while(|(a, b)| a == b).count();
+        assert_eq!(jit, reference, "opt {opt}: equal up to point {same} of {at:?}");
+    }
+}
+
+#[test]
+fn counted_time_is_the_same_on_every_engine() {
+    let at: Vec<u64> = (1..40).map(|n| n * 1_234_567).chain([1 << 40]).collect();
+    engines_keep_time(|| demo_config(false).0, &at);
+}
+
+#[test]
+fn counted_firmware_is_the_same_on_every_engine() {
+    if !Path::new("/usr/share/seabios/bios-256k.bin").exists() {
+        eprintln!("SKIPPED: no SeaBIOS here (apt install seabios)");
+        return;
+    }
+    let config = || MachineConfig {
+        ram_bytes: 16 << 20,
+        firmware: Firmware::Search("bios-256k.bin".into()),
+        ..MachineConfig::default()
+    };
+    let at: Vec<u64> = (1..12).map(|n| n * 3_333_333).collect();
+    engines_keep_time(config, &at);
+}
+
 #[test]
 fn seabios_looks_for_a_boot_device() {
     if !Path::new("/usr/share/seabios/bios-256k.bin").exists() {

@@ -121,10 +121,15 @@ impl Bench {
 
     /// Likewise, and what it does is written to `log`.
     pub fn with_log(config: VcpuConfig, log: Rc<Log>) -> Self {
+        Self::with_bus(config, log, Box::new(NullBus))
+    }
+
+    /// Likewise, with something that answers on the bus.
+    pub fn with_bus(config: VcpuConfig, log: Rc<Log>, bus: Box<dyn Bus>) -> Self {
         let ram = Arc::new(GuestRam::new(RAM).expect("the host has 2 MiB to spare"));
         let map = Arc::new(PhysMap::new(0, 0));
         map.map_ram(Phys(0), RAM, 0, true);
-        let mut cpu = Cpu::new(ram, map, Box::new(NullBus));
+        let mut cpu = Cpu::new(ram, map, bus);
         cpu.set_model(Model::max(Some(host_cpuid)));
         let vcpu = Vcpu::new(cpu, config, log).expect("the host maps a code cache");
         Self { vcpu }
@@ -132,9 +137,14 @@ impl Bench {
 
     /// A processor in reset state that logs the items of `STELE_LOG` to stderr.
     pub fn logging(config: VcpuConfig) -> Self {
+        Self::with_log(config, Self::wanted_log())
+    }
+
+    /// A log of the items of `STELE_LOG` to stderr.
+    pub fn wanted_log() -> Rc<Log> {
         let items = std::env::var("STELE_LOG").unwrap_or_default();
         let items = Items::parse(&items).expect("STELE_LOG names items of -d");
-        Self::with_log(config, Log::new(items, Vec::new(), Box::new(std::io::stderr())))
+        Log::new(items, Vec::new(), Box::new(std::io::stderr()))
     }
 
     /// The CPU.

@@ -63,7 +63,7 @@ fn blocks(bytes: &[u8]) {
         Mode::PE | Mode::CODE32 | 3 << Mode::CPL_SHIFT,
         Mode::PE | Mode::CODE64 | flat | 3 << Mode::CPL_SHIFT,
     ];
-    let config = BuildConfig { features: Features::ALL, max_insns: MAX_INSNS };
+    let config = BuildConfig { features: Features::ALL, max_insns: MAX_INSNS, counted: false };
     let (mut scratch, mut block) = (front::Scratch::default(), Block::default());
     let mut info = BlockInfo::default();
     for mode in modes.map(Mode) {

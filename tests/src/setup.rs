@@ -56,8 +56,10 @@ const HLT: u8 = 0xF4;
 const IRET: u8 = 0xCF;
 /// IRETQ.
 const IRETQ: [u8; 2] = [0x48, 0xCF];
-/// What is single-stepped, INT3 and INTO: returned from.
-const RETURNING: [u64; 3] = [1, 3, 4];
+/// The vector of external interrupts.
+pub const TIMER_VECTOR: u8 = 0x60;
+/// What is single-stepped, INT3, INTO, and external interrupts: returned from.
+const RETURNING: [u64; 4] = [1, 3, 4, TIMER_VECTOR as u64];
 
 /// The first byte of a vector's handler.
 fn handler(vector: u64) -> [u8; 1] {

@@ -54,8 +54,19 @@ pub struct Compiled {
     pub end: usize,
     /// Direct exits, in code order.
     pub exits: Vec<Exit>,
-    /// (host offset from `entry`, page offset) of every guest insn, ascending; cold code is marked the same way.
-    pub insns: Vec<(u32, u16)>,
+    /// Where the code of each guest insn begins, ascending; cold code is marked the same way.
+    pub insns: Vec<InsnMark>,
+}
+
+/// From here on the host code belongs to this guest insn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InsnMark {
+    /// Host offset from the block's entry.
+    pub at: u32,
+    /// Page offset of the insn.
+    pub page_offset: u16,
+    /// How many insns of the block come behind it.
+    pub behind: u16,
 }
 
 /// How much code to spend on a block.
@@ -79,6 +90,8 @@ pub struct Request<'a> {
     pub tier: Tier,
     /// Flags live at the two direct exits.
     pub exit_flags: [FlagMask; 2],
+    /// Takes its insns off the state's budget first, and leaves ([`Jit::BUDGET`]) if they are too many.
+    pub counted: bool,
 }
 
 /// The compiler with its code cache and reusable scratch memory.
@@ -99,6 +112,7 @@ struct Lists {
     labels: Vec<usize>,
     holes: Vec<Hole>,
     slow: Vec<SlowSite>,
+    starts: Vec<u16>,
 }
 
 impl Lists {
@@ -107,10 +121,12 @@ impl Lists {
             labels: std::mem::take(&mut emit.labels),
             holes: std::mem::take(&mut emit.holes),
             slow: std::mem::take(&mut emit.slow),
+            starts: std::mem::take(&mut emit.starts),
         };
         lists.labels.clear();
         lists.holes.clear();
         lists.slow.clear();
+        lists.starts.clear();
         lists
     }
 }
@@ -125,6 +141,8 @@ impl Jit {
     pub const MISS: u32 = 17;
     /// Exit code: a direct exit's interrupt check found a request; `host_ret` says which.
     pub const POLL_DIRECT: u32 = 18;
+    /// Exit code: the block at `host_ret` has more insns than the budget allows; they are taken off, but none has run.
+    pub const BUDGET: u32 = 20;
     /// First of the exit codes of native instructions that raised an exception ([`Jit::trap_of`]); `host_ret` says which instruction.
     pub(crate) const TRAP: u32 = 24;
 
@@ -278,6 +296,10 @@ impl Jit {
             holes: std::mem::take(&mut self.lists.holes),
             slow: std::mem::take(&mut self.lists.slow),
             page_offset: request.page_offset as u16,
+            counted: request.counted,
+            first_offset: request.page_offset as u16,
+            starts: std::mem::take(&mut self.lists.starts),
+            behind: 0,
             pending: [None; 2],
             fused: None,
             simd: 0,
@@ -331,6 +353,13 @@ pub(crate) struct Emit<'a> {
     pub(crate) holes: Vec<Hole>,
     pub(crate) slow: Vec<SlowSite>,
     pub(crate) page_offset: u16,
+    pub(crate) counted: bool,
+    /// Page offset of the block's first insn.
+    pub(crate) first_offset: u16,
+    /// Page offsets of a counted block's insns.
+    starts: Vec<u16>,
+    /// Insns of a counted block behind the current one.
+    pub(crate) behind: u16,
     /// Guest registers without a host register that the current op computes in a scratch register.
     pub(crate) pending: [Option<Pending>; 2],
     /// A load whose memory operand the next op takes directly.
@@ -351,12 +380,14 @@ pub(crate) enum Src {
 impl Emit<'_> {
     fn body(&mut self) -> Result<(), CompileError> {
         self.labels.resize(self.block.labels as usize, usize::MAX);
+        let hole = self.counted.then(|| self.take_budget());
         for i in 0..self.block.ops.len() {
             self.at = i;
             let op = self.block.ops[i];
             if op.code == Code::InsnStart {
                 self.page_offset = op.imm as u16;
-                self.mark(self.page_offset);
+                self.behind = self.insns_behind(self.page_offset);
+                self.mark(self.page_offset, self.behind);
                 continue;
             }
             self.op(&op)?;
@@ -365,7 +396,30 @@ impl Emit<'_> {
             }
             self.regs.end_op(i, &op);
         }
+        if let Some((hole, all)) = hole {
+            let here = self.asm.pos();
+            self.asm.fix32(hole, here);
+            self.mark(self.first_offset, all.saturating_sub(1));
+            let hole = self.asm.call();
+            self.asm.fix_cache(hole, self.start, self.thunks.exit_budget);
+        }
         Ok(())
+    }
+    /// How many insns of a counted block come behind the one at a page offset.
+    fn insns_behind(&self, page_offset: u16) -> u16 {
+        (self.starts.len() - self.starts.partition_point(|&at| at <= page_offset)) as u16
+    }
+    /// Takes the block's insns off the budget; returns the hole of the branch to be taken if they are too many, and their number.
+    fn take_budget(&mut self) -> (usize, u16) {
+        // Out-of-line parts name their insns again.
+        for op in self.block.ops.iter().filter(|op| op.code == Code::InsnStart) {
+            if self.starts.last().is_none_or(|&last| last < op.imm as u16) {
+                self.starts.push(op.imm as u16);
+            }
+        }
+        let all = self.starts.len() as u16;
+        self.asm.alu_mi(Alu::Sub, Width::W32, state(self.layout.budget), i32::from(all));
+        (self.asm.jcc(Cond::S), all)
     }
     fn finish(&mut self) -> Result<(), CompileError> {
         self.slow_paths();
@@ -383,12 +437,13 @@ impl Emit<'_> {
         Ok(())
     }
     /// Notes which guest insn the code from here on belongs to.
-    pub(crate) fn mark(&mut self, page_offset: u16) {
+    pub(crate) fn mark(&mut self, page_offset: u16, behind: u16) {
         let at = self.asm.pos() as u32;
+        let new = InsnMark { at, page_offset, behind };
         match self.out.insns.last_mut() {
-            Some(last) if last.1 == page_offset => {}
-            Some(last) if last.0 == at => last.1 = page_offset,
-            _ => self.out.insns.push((at, page_offset)),
+            Some(last) if last.page_offset == page_offset => {}
+            Some(last) if last.at == at => *last = new,
+            _ => self.out.insns.push(new),
         }
     }
     fn op(&mut self, op: &Op) -> Result<(), CompileError> {

@@ -143,7 +143,7 @@ impl Emit<'_> {
     }
 
     fn raise(&mut self, op: &Op) -> Result<(), CompileError> {
-        self.mark(self.page_offset);
+        self.mark(self.page_offset, self.behind);
         let (fault, code) = (self.layout.fault, self.layout.fault_code);
         let known = self.block.const_of(op.a);
         if known == Some(0) && code == fault + 4 {
@@ -175,6 +175,10 @@ impl Emit<'_> {
                     self.asm.store(Width::W64, slot, r);
                 }
             }
+        }
+        if self.counted {
+            let ahead = state(self.layout.ahead);
+            self.asm.store_i(Width::W32, ahead, i32::from(self.behind) + 1);
         }
         let hole = self.asm.call();
         self.thunks.want(Wish::Helper(op.imm), self.start + hole);

@@ -36,6 +36,10 @@ pub struct StateLayout {
     pub host_ret: i32,
     /// TLB base (u64).
     pub tlb_base: i32,
+    /// Insns that may still begin in a counted run (i32).
+    pub budget: i32,
+    /// Insns of the block not done, from the one that calls on (u32).
+    pub ahead: i32,
     /// General registers, sixteen u64.
     pub gpr: i32,
     /// Fault word (u32), error code follows (u32).

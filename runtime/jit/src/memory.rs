@@ -27,7 +27,8 @@ pub(crate) struct SlowSite {
     key: ThunkKey,
     /// Constant to be stored.
     imm: Option<i64>,
-    page_offset: u16,
+    /// Page offset of its insn, and how many come behind.
+    insn: (u16, u16),
 }
 
 /// Kinds in the `meta` word of a slow path.
@@ -186,8 +187,8 @@ impl Emit<'_> {
         let key =
             ThunkKey { part: Part::SlowOnly, kind, size, seg: op.x, lin: c.lin, value, merge };
         let back = self.asm.pos();
-        let page_offset = self.page_offset;
-        self.slow.push(SlowSite { holes: c.holes, back, key, imm, page_offset });
+        let insn = (self.page_offset, self.behind);
+        self.slow.push(SlowSite { holes: c.holes, back, key, imm, insn });
     }
 
     /// May the next op take this load as its memory operand?
@@ -432,7 +433,7 @@ impl Emit<'_> {
     pub(crate) fn slow_paths(&mut self) {
         let mut sites = std::mem::take(&mut self.slow);
         for site in sites.drain(..) {
-            self.mark(site.page_offset);
+            self.mark(site.insn.0, site.insn.1);
             let here = self.asm.pos();
             for hole in site.holes {
                 if hole != NO_HOLE {

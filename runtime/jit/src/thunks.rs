@@ -64,6 +64,7 @@ pub(crate) struct Thunks {
     pub(crate) helper: usize,
     pub(crate) exit_link: usize,
     pub(crate) exit_poll_direct: usize,
+    pub(crate) exit_budget: usize,
     /// By width of the instruction pointer: 32, 64 bits.
     exit_miss: [usize; 2],
     pub(crate) exit_poll: usize,
@@ -94,6 +95,7 @@ impl Thunks {
             helper: 0,
             exit_link: 0,
             exit_poll_direct: 0,
+            exit_budget: 0,
             exit_miss: [0; 2],
             exit_poll: 0,
             exit_tb: 0,
@@ -173,6 +175,7 @@ impl Thunks {
         };
         self.exit_link = with_site(asm, Jit::LINK);
         self.exit_poll_direct = with_site(asm, Jit::POLL_DIRECT);
+        self.exit_budget = with_site(asm, Jit::BUDGET);
         self.exit_raise = with_site(asm, exit::FAULT);
         for n in 0..TRAPS.len() {
             self.traps[n] = with_site(asm, Jit::TRAP + n as u32);

@@ -108,6 +108,7 @@ fn one(
         page_offset: 0,
         tier,
         exit_flags: [FlagMask::ALL; 2],
+        counted: false,
     };
     jit.compile(&request, &mut compiled)?;
     let mut got = State::new(seed);

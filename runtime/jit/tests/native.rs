@@ -21,6 +21,7 @@ fn enter(jit: &mut Jit, block: &Block, tier: Tier, s: &mut State) -> u32 {
         page_offset: 0,
         tier,
         exit_flags: [FlagMask::ALL; 2],
+        counted: false,
     };
     jit.compile(&request, &mut compiled).expect("compiles");
     let tlb = tlb_for(s);

@@ -94,6 +94,10 @@ pub trait Bus {
     fn ferr(&mut self) {}
     /// Time stamp counter value for RDTSC.
     fn tsc(&mut self) -> u64;
+    /// Instruction-counted time: it is `now` at the insn that reaches the bus next.
+    fn advance_to(&mut self, now: Ns) {
+        let _ = now;
+    }
     /// State of the A20 gate: false masks bit 20 of every physical address.
     fn a20(&self) -> bool;
 }

@@ -147,12 +147,18 @@ fn clock(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
     if let Some(text) = &args.icount {
         let mut kv = KeyVals::parse("-icount", "shift", text);
         let shift = kv.take("shift").unwrap_or_else(|| "3".into());
+        if shift == "auto" {
+            return Err(CliError::usage(
+                "-icount: shift=auto would follow the host's clock; give shift=0 to shift=10",
+            ));
+        }
         let shift = shift.parse::<u8>().ok().filter(|&n| n <= 10);
-        config.icount_shift = Some(shift.ok_or_else(|| {
-            CliError::usage("-icount: shift=0 to shift=10 (auto is not supported)")
-        })?);
-        kv.take_bool("sleep")?;
-        kv.take_bool("align")?;
+        config.icount_shift =
+            Some(shift.ok_or_else(|| CliError::usage("-icount: shift=0 to shift=10"))?);
+        config.icount_sleep = kv.take_bool("sleep")?.unwrap_or(false);
+        if kv.take_bool("align")? == Some(true) {
+            return Err(CliError::usage("-icount: align=on is not supported"));
+        }
         kv.finish(&["shift", "sleep"])?;
     }
     if let Some(text) = &args.rtc {

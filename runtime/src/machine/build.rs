@@ -54,6 +54,7 @@ impl Machine {
         let vcpu = VcpuConfig {
             accel: config.accel,
             passes: config.passes,
+            counted: config.icount_shift.is_some(),
             nochain: log.has(Items::NOCHAIN),
             ..VcpuConfig::default()
         };
@@ -61,7 +62,7 @@ impl Machine {
         let kicker = vcpu.kicker();
         // Nobody else has set it: the link was made above.
         let _ = link.kicker.set(kicker.clone());
-        let icount = config.icount_shift.map(Icount::new);
+        let icount = config.icount_shift.map(|shift| Icount::new(shift, config.icount_sleep));
         let alarm = icount.is_none().then(|| Alarm::start(kicker.clone()));
         let bell = Arc::new(Bell::default());
         let wake: Wake = {

@@ -135,6 +135,10 @@ impl Bus for SharedBoard {
         self.board.borrow_mut().tsc()
     }
 
+    fn advance_to(&mut self, now: Ns) {
+        self.board.borrow_mut().advance_to(now);
+    }
+
     fn a20(&self) -> bool {
         self.board.borrow().a20()
     }

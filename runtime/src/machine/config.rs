@@ -75,6 +75,8 @@ pub struct MachineConfig {
     pub log: LogConfig,
     /// Virtual time from the instruction count: 2^shift ns per instruction.
     pub icount_shift: Option<u8>,
+    /// With it: time in which the CPU is halted passes as fast as the host's.
+    pub icount_sleep: bool,
     /// The guest's wall clock at power-on.
     pub rtc: RtcBase,
     /// A guest reset ends the run.
@@ -121,6 +123,7 @@ impl Default for MachineConfig {
             passes: Passes::ALL,
             log: LogConfig::default(),
             icount_shift: None,
+            icount_sleep: false,
             rtc: RtcBase::Utc,
             no_reboot: false,
             no_shutdown: false,

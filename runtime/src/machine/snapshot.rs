@@ -120,19 +120,17 @@ impl Machine {
     }
 
     fn small_state(&mut self) -> Small {
+        let now = self.board.borrow().now();
         Small {
             cpu: self.vcpu.cpu().save_state(),
             board: self.board.borrow_mut().save(),
-            icount: self.icount.as_ref().map(|icount| icount.now()),
+            icount: self.icount.as_ref().map(|_| now),
         }
     }
 
     fn take(&mut self, new: &Small) -> Result<(), SnapshotError> {
         self.vcpu.cpu_mut().load_state(&new.cpu).map_err(SnapshotError::Cpu)?;
         self.board.borrow_mut().load(&new.board).map_err(SnapshotError::Board)?;
-        if let (Some(icount), Some(now)) = (&mut self.icount, new.icount) {
-            icount.set_now(now);
-        }
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 
 use ir::Width;
-use jit::{Compiled, Exit, Jit};
+use jit::{Compiled, Exit, InsnMark, Jit};
 use x86::cpu::Cpu;
 use x86::mode::Mode;
 
@@ -186,8 +186,7 @@ pub(super) struct Cache {
     by_page: HashMap<u64, Vec<BlockId>, BuildHasherDefault<KeyHasher>>,
     /// (cache offset of the entry, block), ascending.
     by_host: Vec<(usize, BlockId)>,
-    /// (host offset from the entry, page offset) of insns.
-    insns: Vec<(u32, u16)>,
+    insns: Vec<InsnMark>,
     exits: Vec<Exit>,
 }
 
@@ -296,13 +295,13 @@ impl Cache {
             Body::Evaluated { .. } => None,
         }
     }
-    /// Page offset of the insn whose code ends a call at cache offset `at`.
-    pub(super) fn insn_at(&self, at: usize) -> Option<u16> {
+    /// The insn whose code ends a call at cache offset `at`.
+    pub(super) fn insn_at(&self, at: usize) -> Option<InsnMark> {
         let (_, c) = self.host_block(at.checked_sub(1)?)?;
         let rel = (at - 1 - c.entry) as u32;
         let insns = &self.insns[c.insns.range()];
-        let n = insns.partition_point(|&(from, _)| from <= rel).checked_sub(1)?;
-        Some(insns[n].1)
+        let n = insns.partition_point(|insn| insn.at <= rel).checked_sub(1)?;
+        Some(insns[n])
     }
     /// Which direct exit left with `host_ret`.
     pub(super) fn exit_at(&self, host_ret: u64, jit: Option<&Jit>) -> Option<(BlockId, usize)> {

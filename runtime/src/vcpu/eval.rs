@@ -10,6 +10,7 @@ impl Vcpu {
     pub(super) fn evaluate_one(&mut self) {
         let mode = self.core.cpu.mode();
         self.evaluate_insn();
+        self.core.counter.spend(1);
         self.after_step(mode);
     }
 
@@ -37,7 +38,11 @@ impl Vcpu {
     /// mode. In one go all the same: flags that the block overwrites before anything can see them may be missing at its start.
     pub(super) fn evaluate_block(&mut self, id: BlockId) {
         let Body::Evaluated { insns } = self.core.cache.get(id).body else { return };
+        // Counted blocks keep all flags at their exits, so that each insn may stand alone.
+        let insns = if self.config.counted { 1 } else { insns };
+        self.tell_time();
         for _ in 0..insns {
+            self.core.counter.spend(1);
             self.stats.evaluated += 1;
             let next = self.evaluate_insn().map(|at| self.pc_in_page(u64::from(at)));
             let cpu = &self.core.cpu;

@@ -6,6 +6,7 @@
 use std::mem::offset_of;
 
 use super::cache::{BlockId, Cache};
+use super::counted::Counter;
 use ir::{AccessKind, exit};
 use jit::{
     Calls, Jit, SlowKind, StateLayout, WindowLayout, meta_is_aligned, meta_kind, meta_seg,
@@ -31,6 +32,8 @@ pub(super) struct Core {
     pub(super) pending: Option<Fault>,
     /// The last entry ended in a fault.
     pub(super) faulted: bool,
+    /// What is left of a counted run.
+    pub(super) counter: Counter,
     /// Which blocks exist.
     pub(super) cache: Cache,
     /// How often compact blocks may yet be entered before they are translated again, by block number modulo the
@@ -47,8 +50,8 @@ const _: () = assert!(offset_of!(Core, cpu) == 0 && offset_of!(Cpu, state) == 0)
 
 impl Core {
     pub(super) fn new(cpu: Cpu) -> Box<Self> {
-        let cache = Cache::default();
-        Box::new(Self { cpu, pending: None, faulted: false, cache, heat: [0; HEAT] })
+        let (counter, cache) = (Counter::default(), Cache::default());
+        Box::new(Self { cpu, pending: None, faulted: false, counter, cache, heat: [0; HEAT] })
     }
 
     /// A block's counter.
@@ -85,6 +88,8 @@ pub(super) fn layout() -> StateLayout {
         meta: field(offset_of!(CpuState, meta)),
         host_ret: field(offset_of!(CpuState, host_ret)),
         tlb_base: field(offset_of!(CpuState, tlb_base)),
+        budget: field(offset_of!(CpuState, budget)),
+        ahead: field(offset_of!(CpuState, ahead)),
         gpr: field(offset_of!(CpuState, gpr)),
         fault: field(offset_of!(CpuState, fault)),
         fault_code: field(offset_of!(CpuState, fault_code)),
@@ -192,6 +197,7 @@ fn beside_code(cpu: &Cpu, kind: u8, at: u64, size: u32, value: u64) -> u64 {
 extern "C" fn helper(state: *mut CpuState) -> u32 {
     // SAFETY: as in `slow_memory`.
     let core = unsafe { &mut *state.cast::<Core>() };
+    core.count_call();
     let cpu = &mut core.cpu;
     let (id, args) = (cpu.state.meta, cpu.state.args);
     match x86::lower::dispatch(cpu, id, args) {
@@ -199,6 +205,7 @@ extern "C" fn helper(state: *mut CpuState) -> u32 {
             cpu.state.args[0] = result;
             cpu.state.tlb_base = cpu.tlb_base();
             notice_devices(cpu);
+            core.stop_if_asked();
             0
         }
         Err(fault) => {

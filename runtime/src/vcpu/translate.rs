@@ -183,12 +183,17 @@ impl Vcpu {
         let cpu = &mut self.core.cpu;
         // Code that has not proved hot is not worth looking at twice.
         let quick = tier == Tier::Compact;
-        let (exit_flags, peeked) =
-            if quick { ([FlagMask::ALL; 2], Default::default()) } else { t.exit_flags(cpu, &key) };
+        // A counted block may have to leave at its entry: what comes before it keeps all flags.
+        let (exit_flags, peeked) = if quick || t.config.counted {
+            ([FlagMask::ALL; 2], Default::default())
+        } else {
+            t.exit_flags(cpu, &key)
+        };
         let passes = if quick { Passes::NONE } else { t.passes };
         ir::opt::optimize(&mut t.block, &mut t.opt, passes, exit_flags);
         let (seg, page_offset) = (policies(key.mode), cpu.lin_pc(pc).page_offset() as u32);
-        let mut request = Request { block: &t.block, seg, page_offset, tier, exit_flags };
+        let counted = t.config.counted;
+        let mut request = Request { block: &t.block, seg, page_offset, tier, exit_flags, counted };
         let out = &mut t.compiled;
         let mut compiled = t.jit.as_mut().map(|jit| jit.compile(&request, out));
         if let (Some(Err(CompileError::Registers)), Some(jit)) = (&compiled, t.jit.as_mut()) {

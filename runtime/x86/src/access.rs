@@ -311,6 +311,9 @@ impl Cpu {
         if self.watches_data() && self.watch_hits(lin, bytes, Access::Read) != 0 {
             return Ok(Slow::EvalOne);
         }
+        if self.is_counted && self.plain_ram(&span, bytes, false).is_none() {
+            return Ok(Slow::EvalOne);
+        }
         Ok(Slow::Done(self.span_read(&span, 0, bytes)))
     }
 
@@ -329,6 +332,7 @@ impl Cpu {
                 }
             }
             None if self.hits_code(&span, bytes) => return Ok(self.on_code(&span, bytes)),
+            None if self.is_counted => return Ok(Slow::EvalOne),
             None => self.span_write(&span, 0, bytes, value),
         }
         Ok(Slow::Done(0))
@@ -350,7 +354,7 @@ impl Cpu {
         }
         let is_write = kind != AccessKind::R;
         let Some(at) = self.plain_ram(&span, bytes, is_write) else {
-            if !is_write && bytes > 8 {
+            if !is_write && bytes > 8 && !self.is_counted {
                 return Ok(Slow::Done(self.bounce(&span, bytes)));
             }
             return Ok(self.on_code(&span, bytes));

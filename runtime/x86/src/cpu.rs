@@ -124,6 +124,10 @@ pub struct Cpu {
     pub native: Option<Box<dyn ir::NativeRunner>>,
     /// A triple fault happened: the CPU stands still until reset.
     pub shutdown: bool,
+    /// Instruction-counted time: whatever reaches the bus happens at its exact insn, and nothing depends on the engine.
+    pub is_counted: bool,
+    /// The insn about to be evaluated has done its bulk part in generated code.
+    pub is_bulk_done: bool,
     /// NMIs are held until IRET.
     pub nmi_blocked: bool,
     /// The insn just run must not raise a single-step trap (software interrupts).
@@ -169,6 +173,8 @@ impl Cpu {
             smc: Vec::new(),
             native: None,
             shutdown: false,
+            is_counted: false,
+            is_bulk_done: false,
             nmi_blocked: false,
             inhibit_step: false,
             keep_rf: false,
@@ -509,7 +515,7 @@ impl Cpu {
 
     /// After a write to a device, which may have changed the map or the A20 gate.
     pub(crate) fn after_bus_write(&mut self) {
-        if self.sync_bus() {
+        if self.sync_bus() || self.is_counted {
             self.ask_to_leave();
         }
     }

@@ -206,8 +206,11 @@ impl Cpu {
 
     /// Raises #DB if the insn at the instruction pointer has a breakpoint and RF does not hold it off.
     pub(crate) fn take_code_breakpoint(&mut self) -> bool {
+        if self.armed.code == 0 {
+            return false;
+        }
         self.insn_pc = self.state.pc;
-        if self.armed.code == 0 || self.state.eflags & flags::RF != 0 {
+        if self.state.eflags & flags::RF != 0 {
             return false;
         }
         let hits = self.touched(self.armed.code, self.lin_pc(self.state.pc).0, 1);

@@ -82,6 +82,8 @@ pub struct BuildConfig {
     pub features: Features,
     /// Most insns in the block.
     pub max_insns: u32,
+    /// For counted runs: an insn that calls the runtime is the last of its block, so that what it sets off comes right behind it.
+    pub counted: bool,
 }
 
 /// Reused memory of [`build`].
@@ -116,7 +118,7 @@ pub fn build(
     info.clear();
     let size = code_size(place.mode);
     let max_insns = if place.is_single_step() { 1 } else { config.max_insns.max(1) };
-    let mut lower = Lower::new(block, &mut scratch.work, place);
+    let mut lower = Lower::new(block, &mut scratch.work, place).counted(config.counted);
     let mut at = place.page_off;
     loop {
         let count = info.insns.len() as u32;
@@ -141,6 +143,10 @@ pub fn build(
             Flow::Next => at += info.insns.last().map_or(0, |insn| u32::from(insn.len)),
         }
         if info.crosses_page {
+            lower.end(at);
+            break;
+        }
+        if config.counted && lower.calls_out() {
             lower.end(at);
             break;
         }
@@ -248,7 +254,8 @@ fn may_fault(insn: &Insn) -> bool {
 mod tests {
     use super::*;
 
-    const CONFIG: BuildConfig = BuildConfig { features: Features::ALL, max_insns: MAX_INSNS };
+    const CONFIG: BuildConfig =
+        BuildConfig { features: Features::ALL, max_insns: MAX_INSNS, counted: false };
 
     fn flat(page_off: u32) -> Place {
         let mode = Mode(Mode::PE | Mode::CODE32 | Mode::STACK32 | Mode::FLAT_CS);

@@ -178,7 +178,6 @@ static FIELDS: &[Field] = &[
     field!(efer: u64),
     field!(fault: u32),
     field!(fault_code: u32),
-    field!(budget: i64),
     field!(halted: u32),
     field!(ready: u32),
     field!(mxcsr: u32),

@@ -46,7 +46,7 @@ fields!(
     fpu_ip fpu_dp fpu_op fpu_cs fpu_ds star lstar cstar sfmask kernel_gs_base
     sysenter_cs sysenter_esp sysenter_eip tsc_aux pat apic_base misc_enable ymm;
     cc df eflags poll pc_base jump_ctx tlb_mask leave scratch args meta ready host_ret tlb_base
-    window fault fault_code budget fpu_host fpu_pad bounce fpu
+    window fault fault_code budget ahead fpu_host fpu_pad bounce fpu
 );
 
 impl Cpu {
@@ -70,6 +70,8 @@ impl Cpu {
             tlb: _,
             smc: _,
             native: _,
+            is_counted: _,
+            is_bulk_done: _,
             armed: _,
             caps: _,
             model: _,

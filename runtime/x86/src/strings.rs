@@ -59,6 +59,9 @@ impl Cpu {
         mask: u64,
     ) -> Option<Run> {
         let is_down = self.state.df < 0;
+        if self.is_bulk_done {
+            return None;
+        }
         let lin = self.seg_lin(n, off, bytes as u32, access).ok()?;
         let in_page = lin.page_offset();
         if in_page + bytes > 4096 {
@@ -83,7 +86,9 @@ impl Cpu {
         }
         let phys = self.translate(lin, access, self.state.cpl).ok()?;
         let PageKind::Ram { off: page, writable } = self.map.lookup(phys) else { return None };
-        if access == Access::Write && (!writable || self.ram.code_lines(page) != 0) {
+        // In counted time the number of turns must not depend on what is translated; the insn leaves right behind such a write.
+        let is_code = self.ram.code_lines(page) != 0 && !self.is_counted;
+        if access == Access::Write && (!writable || is_code) {
             return None;
         }
         Some(Run { ram: page + phys.page_offset(), elements })

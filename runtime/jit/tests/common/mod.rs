@@ -297,6 +297,9 @@ pub(crate) fn layout() -> StateLayout {
         meta: offset_of!(State, meta) as i32,
         host_ret: offset_of!(State, host_ret) as i32,
         tlb_base: offset_of!(State, tlb_base) as i32,
+        // No block here is counted.
+        budget: 0,
+        ahead: 0,
         gpr: offset_of!(State, gpr) as i32,
         fault: offset_of!(State, fault) as i32,
         fault_code: offset_of!(State, fault_code) as i32,

@@ -311,6 +311,7 @@ pub struct Lower<'a> {
     has_moves: bool,
     /// The insn's place has gone into its ops as a number.
     knows_place: bool,
+    is_counted: bool,
     mismatches: u32,
 }
 
@@ -354,8 +355,14 @@ impl<'a> Lower<'a> {
             pc_stored: false,
             has_moves: false,
             knows_place: false,
+            is_counted: false,
             mismatches: 0,
         }
+    }
+
+    /// For counted runs: flags that an insn leaves undefined are the same on every engine, also where processors leave them alone.
+    pub fn counted(self, is_counted: bool) -> Self {
+        Self { is_counted, ..self }
     }
 
     /// Lowers one insn that stands at page offset `at`.
@@ -388,6 +395,12 @@ impl<'a> Lower<'a> {
     /// Ends the block before the insn at page offset `next`: control goes there.
     pub fn end(&mut self, next: u32) {
         self.push_goto_page(1, i64::from(next), false);
+    }
+
+    /// Does the insn just lowered call the runtime?
+    pub fn calls_out(&self) -> bool {
+        let own = self.block.ops.iter().rev().take_while(|op| op.code != Code::InsnStart);
+        own.into_iter().any(|op| op.code == Code::Call)
     }
 
     /// Emits the out-of-line parts. No insn may follow.

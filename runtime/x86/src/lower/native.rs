@@ -175,7 +175,7 @@ impl Lower<'_> {
             vl: insn.vl,
             imm: if imm_len == 0 { 0 } else { imm },
             imm_len,
-            reads: FlagMask(info.reads),
+            reads: FlagMask(info.reads | if self.is_counted { info.undefined } else { 0 }),
             uses: info.simd,
             ..EMPTY
         }
