@@ -13,6 +13,7 @@ mod info;
 mod input;
 mod memory;
 mod paging;
+mod snapshots;
 mod table;
 
 use devices::chardev::CharBackend;

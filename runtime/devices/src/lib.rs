@@ -34,6 +34,7 @@ pub mod ps2;
 pub mod rtc;
 pub mod uart;
 pub mod vga;
+pub mod virtio;
 
 #[cfg(test)]
 mod testing;

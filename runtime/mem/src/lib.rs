@@ -8,6 +8,7 @@ mod addr;
 mod bus;
 mod physmap;
 mod ram;
+mod rings;
 pub mod state;
 mod window;
 

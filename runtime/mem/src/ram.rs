@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, O
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, SeekFrom};
 use rustix::mm::{MapFlags, ProtFlags};
+use vm_memory::VolatileSlice;
 
 use crate::{PAGE_SIZE, Size};
 
@@ -245,6 +246,18 @@ impl GuestRam {
     #[inline]
     pub fn page_ptr(&self, off: u64) -> Option<*mut u8> {
         self.at(off & !(PAGE_SIZE - 1), PAGE_SIZE)
+    }
+
+    /// `n` bytes as the `vm-memory` crate reaches them; those that will be written are recorded as
+    /// writes over code at once. `None` if any lies outside.
+    pub(crate) fn volatile(&self, off: u64, n: u64, is_written: bool) -> Option<VolatileSlice<'_>> {
+        let p = self.at(off, n)?;
+        if is_written {
+            self.note_write(off, n);
+        }
+        // SAFETY: `at` gave `n` bytes inside the mapping, which lives as long as `self`; all
+        // accesses to it are atomic, or volatile ones by this type.
+        Some(unsafe { VolatileSlice::new(p, n as usize) })
     }
 
     /// The pointer to `n` bytes at `off`, if all of them are inside.

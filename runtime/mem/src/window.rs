@@ -79,6 +79,14 @@ impl RamDma {
     pub fn new(ram: Arc<GuestRam>, map: Arc<PhysMap>) -> Self {
         Self { ram, map }
     }
+
+    pub(crate) fn ram(&self) -> &GuestRam {
+        &self.ram
+    }
+
+    pub(crate) fn map(&self) -> &PhysMap {
+        &self.map
+    }
 }
 
 impl Dma for RamDma {

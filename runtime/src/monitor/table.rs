@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Call, control, files, info, input, memory};
+use super::{Call, control, files, info, input, memory, snapshots};
 use crate::cli::nearest;
 
 /// What a command does: its answer, or one line that says what is wrong.
@@ -37,6 +37,9 @@ static COMMANDS: &[Command] = &[
     row("cont|c", "", "let it go on", control::cont),
     row("system_reset", "", "press the reset button", control::system_reset),
     row("system_powerdown", "", "press the power button", control::system_powerdown),
+    row("savevm", "[name]", "save the whole machine: name.stele, or a path", snapshots::savevm),
+    row("loadvm", "name", "go on from a saved machine", snapshots::loadvm),
+    row("delvm", "name", "delete a saved machine", snapshots::delvm),
     row("nmi", "", "send a non-maskable interrupt", control::nmi),
     row_f("x", "/fmt addr", "memory at a linear address: count, x d u o c i, b h w g", memory::x),
     row_f("xp", "/fmt addr", "memory at a physical address", memory::xp),
@@ -85,6 +88,7 @@ static INFOS: &[Info] = &[
     about("pic", "the 8259 interrupt controllers", info::pic),
     about("registers", "the processor's registers", info::registers),
     about("roms", "firmware", info::roms),
+    about("snapshots", "saved machines", snapshots::list),
     about("status", "is the machine running?", info::status),
     about("tlb", "pages that are mapped", info::tlb),
     about("version", "the version of Stele", info::version),

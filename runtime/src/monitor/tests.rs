@@ -7,10 +7,17 @@ use crate::machine::{Firmware, Machine, MachineConfig};
 
 /// A machine whose firmware is `cli; hlt; jmp`, at F000:FFF0.
 fn machine() -> Machine {
+    machine_in(std::path::Path::new("."))
+}
+
+/// The same with its snapshots in a folder.
+fn machine_in(folder: &std::path::Path) -> Machine {
     let mut image = vec![0xff; 0x1_0000];
     image[0xfff0..0xfff4].copy_from_slice(&[0xfa, 0xf4, 0xeb, 0xfd]);
     let firmware = Firmware::Image(Cow::Owned(image));
-    let config = MachineConfig { ram_bytes: 4 << 20, firmware, ..MachineConfig::default() };
+    let snapshots = crate::snapshot::Store::new(folder);
+    let config =
+        MachineConfig { ram_bytes: 4 << 20, firmware, snapshots, ..MachineConfig::default() };
     Machine::new(&config).expect("it needs nothing from outside")
 }
 
@@ -149,4 +156,24 @@ fn a_sum_of_everything_ends() {
 fn quotes_hold_words_together() {
     assert_eq!(split("a  \"b c\" \"\"").unwrap(), ["a", "b c", ""]);
     assert!(split("\"").is_err());
+}
+
+#[test]
+fn snapshots_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut m = machine_in(folder.path());
+    says(&mut m, "info snapshots", "There is no snapshot available.");
+    says(&mut m, "savevm", "");
+    says(&mut m, "savevm here", "");
+    says(&mut m, "info snapshots", "here ");
+    says(&mut m, "info snapshots", "vm-20");
+    m.vcpu_mut().cpu_mut().state.gpr[3] = 77;
+    says(&mut m, "loadvm here", "");
+    assert_eq!(m.vcpu().cpu().state.gpr[3], 0);
+    says(&mut m, "delvm here", "");
+    says(&mut m, "loadvm here", "Error: there is no snapshot \"here\"");
+    says(&mut m, "delvm here", "Error: there is no snapshot");
+    says(&mut m, "savevm ..", "is no name for a snapshot");
+    says(&mut m, "savevm a b", "usage: savevm [name]");
+    says(&mut m, "loadvm", "usage: loadvm name");
 }
