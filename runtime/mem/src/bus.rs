@@ -56,6 +56,17 @@ pub trait Bus {
     fn port_in(&mut self, port: Port, size: Size) -> u64;
     /// Writes `size` bytes to an I/O port.
     fn port_out(&mut self, port: Port, size: Size, value: u64);
+    /// Reads elements of `size` bytes from a port into `buf`, as if one by one, if the chip behind it has a block of
+    /// them (a disk's data register); the number of bytes, whole elements. 0: it has not, ask for one.
+    fn port_in_block(&mut self, port: Port, size: Size, buf: &mut [u8]) -> usize {
+        let _ = (port, size, buf);
+        0
+    }
+    /// Writes elements of `size` bytes to a port in the same way.
+    fn port_out_block(&mut self, port: Port, size: Size, bytes: &[u8]) -> usize {
+        let _ = (port, size, bytes);
+        0
+    }
     /// Reads from an address that is not plain RAM.
     fn mmio_read(&mut self, at: Phys, size: Size) -> u64;
     /// Writes to an address that is not plain RAM.

@@ -349,6 +349,22 @@ impl Bus for Board {
         value
     }
 
+    fn port_in_block(&mut self, port: Port, size: Size, buf: &mut [u8]) -> usize {
+        let Some(channel) = self.ide_data(port, size) else { return 0 };
+        let n = channel.readable().min(buf.len());
+        let n = channel.read_block(&mut buf[..n - n % size.bytes() as usize]);
+        self.settle();
+        n
+    }
+
+    fn port_out_block(&mut self, port: Port, size: Size, bytes: &[u8]) -> usize {
+        let Some(channel) = self.ide_data(port, size) else { return 0 };
+        let n = channel.writable().min(bytes.len());
+        let n = channel.write_block(&bytes[..n - n % size.bytes() as usize]);
+        self.settle();
+        n
+    }
+
     fn port_out(&mut self, port: Port, size: Size, value: u64) {
         self.time.refresh(self.alarms.clock());
         self.write_port(port, size, value);

@@ -3,6 +3,7 @@
 //! One byte per port leads to a mapping; a chip narrower than an access gets its bytes one by one,
 //! as the ISA bus would do it.
 
+use devices::ide::Channel;
 use mem::{Port, PortDevice, Size};
 
 use super::{Board, BoardError};
@@ -231,6 +232,18 @@ impl Board {
         let offset = port.0.wrapping_sub(mapping.base).wrapping_add(mapping.offset);
         if !self.write_chip(mapping.chip, offset, size, value & size.mask()) {
             self.ports.report(port, "write");
+        }
+    }
+
+    /// The IDE channel whose data register is at a port.
+    pub(super) fn ide_data(&mut self, port: Port, size: Size) -> Option<&mut Channel> {
+        let mapping = self.ports.find(port);
+        match mapping.chip {
+            Chip::Ide(i) if mapping.offset == 0 && size <= mapping.width => {
+                self.time.refresh(self.alarms.clock());
+                self.chips.ide.channels.get_mut(i)
+            }
+            _ => None,
         }
     }
 

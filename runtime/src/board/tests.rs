@@ -427,3 +427,31 @@ fn nmi_messages() {
     mmio(&mut b, LAPIC + 0x300, 0x4_4400);
     assert!(b.has_event() && b.take_nmi() && !b.has_event());
 }
+
+/// A disk's data register gives as a block what it gives word by word; other ports give none.
+#[test]
+fn blocks_of_port_data() {
+    let mut b = board();
+    let sector = |b: &mut Board, block: bool| {
+        for (port, value) in
+            [(0x1f6, 0xe0), (0x1f2, 1), (0x1f3, 0), (0x1f4, 0), (0x1f5, 0), (0x1f7, 0x20)]
+        {
+            b.port_out(Port(port), Size::B1, value);
+        }
+        let mut bytes = vec![0; 600];
+        if block {
+            assert_eq!(b.port_in_block(Port(0x1f0), Size::B2, &mut bytes), 512);
+            assert_eq!(b.port_in_block(Port(0x1f0), Size::B2, &mut bytes[512..]), 0);
+        } else {
+            for pair in bytes[..512].as_chunks_mut::<2>().0 {
+                *pair = (b.port_in(Port(0x1f0), Size::B2) as u16).to_le_bytes();
+            }
+        }
+        bytes
+    };
+    assert_eq!(sector(&mut b, true), sector(&mut b, false));
+    for port in [0x1f1, 0x1f7, 0x170, 0x3f8, 0xffff] {
+        assert_eq!(b.port_in_block(Port(port), Size::B2, &mut [0; 8]), 0, "{port:#x}");
+        assert_eq!(b.port_out_block(Port(port), Size::B1, &[0; 8]), 0, "{port:#x}");
+    }
+}

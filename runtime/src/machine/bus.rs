@@ -59,6 +59,20 @@ impl Bus for SharedBoard {
         value
     }
 
+    fn port_in_block(&mut self, port: Port, size: Size, buf: &mut [u8]) -> usize {
+        let mut board = self.board.borrow_mut();
+        let n = board.port_in_block(port, size, buf);
+        self.notice(&board);
+        n
+    }
+
+    fn port_out_block(&mut self, port: Port, size: Size, bytes: &[u8]) -> usize {
+        let mut board = self.board.borrow_mut();
+        let n = board.port_out_block(port, size, bytes);
+        self.notice(&board);
+        n
+    }
+
     fn port_out(&mut self, port: Port, size: Size, value: u64) {
         let mut board = self.board.borrow_mut();
         board.port_out(port, size, value);

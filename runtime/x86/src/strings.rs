@@ -5,7 +5,7 @@
 //! faults. Overlapping copies give what element-wise copying gives.
 //! Source: SDM Vol. 2, "REP", "MOVS", "STOS", "INS", "OUTS"; Vol. 1, "I/O Permission Bit Map".
 
-use mem::{Access, PageKind, Phys, Port, Size};
+use mem::{Access, PAGE_SIZE, PageKind, Phys, Port, Size};
 
 use crate::access::in_limit;
 use crate::cpu::Cpu;
@@ -206,7 +206,7 @@ impl Cpu {
             return Ok(());
         };
         let generation = self.map.generation();
-        let mut done = 0;
+        let mut done = self.block_input(Port(port), size, &dst);
         while done < dst.elements && self.map.generation() == generation {
             let value = self.bus.port_in(Port(port), size);
             self.ram.write(self.element(dst.ram, done, bytes), size, value);
@@ -234,7 +234,7 @@ impl Cpu {
             return Ok(());
         };
         let generation = self.map.generation();
-        let mut done = 0;
+        let mut done = self.block_output(Port(port), size, &src);
         while done < src.elements
             && self.map.generation() == generation
             && self.bus.a20() == self.a20()
@@ -248,6 +248,40 @@ impl Cpu {
         self.count_down(done, mask);
         self.after_bus_write();
         Ok(())
+    }
+
+    /// The part of REP INS that the chip has as a block, upwards; how many elements.
+    fn block_input(&mut self, port: Port, size: Size, dst: &Run) -> u64 {
+        let mut buf = [0; PAGE_SIZE as usize];
+        let len = dst.elements.saturating_mul(size.bytes()).min(PAGE_SIZE);
+        let mut done = 0;
+        while self.state.df >= 0 && done < len {
+            let n = self.bus.port_in_block(port, size, &mut buf[..(len - done) as usize]) as u64;
+            if n == 0 {
+                break;
+            }
+            self.ram.write_bytes(dst.ram + done, &buf[..n as usize]);
+            done += n;
+        }
+        done / size.bytes()
+    }
+
+    /// The part of REP OUTS that the chip takes as a block, upwards; how many elements.
+    fn block_output(&mut self, port: Port, size: Size, src: &Run) -> u64 {
+        let mut buf = [0; PAGE_SIZE as usize];
+        let len = src.elements.saturating_mul(size.bytes()).min(PAGE_SIZE);
+        if self.state.df < 0 || !self.ram.read_bytes(src.ram, &mut buf[..len as usize]) {
+            return 0;
+        }
+        let mut done = 0;
+        while done < len {
+            let n = self.bus.port_out_block(port, size, &buf[done as usize..len as usize]) as u64;
+            if n == 0 {
+                break;
+            }
+            done += n;
+        }
+        done / size.bytes()
     }
 
     /// Guest RAM offset of element `i` in the direction of DF.

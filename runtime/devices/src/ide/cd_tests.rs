@@ -224,3 +224,40 @@ fn saved_in_the_middle_of_an_answer() {
         assert_eq!((bench.read(7), bench.read(2)), (0x50, 3));
     }
 }
+
+#[test]
+fn hostile_packets_and_registers() {
+    let mut b = Bench::new();
+    let codes =
+        [0x00, 0x03, 0x12, 0x1b, 0x1e, 0x25, 0x28, 0x43, 0x46, 0x4a, 0x51, 0x5a, 0xa8, 0xbd, 0xbe];
+    let mut seed = 5u64;
+    let mut random = move || {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        seed >> 24
+    };
+    for _ in 0..20_000 {
+        let value = random();
+        match value % 8 {
+            0 => b.write(7, 0xa0),
+            1 => b.write(1, value >> 8 & 3),
+            2 => b.write((value >> 8) as u16 & 1 | 4, value >> 16 & 0xff),
+            3 => b.ide.bus_master_write(8 + (value >> 8 & 7) as u16, Size::B4, value >> 16),
+            4 => b.write((value >> 8) as u16 % 9, value >> 16 & 0xff),
+            5 => b.ide.bus_master_write(8, Size::B1, 9),
+            _ => {
+                // A packet with a command that exists, and anything behind it.
+                b.write(8, 0);
+                b.write(7, 0xa0);
+                let mut packet = [random().to_le_bytes(), random().to_le_bytes()].concat();
+                packet[0] = codes[random() as usize % codes.len()];
+                b.channel().write_block(&packet[..12]);
+                for _ in 0..random() % 600 {
+                    b.channel().port_read(0, [Size::B1, Size::B2, Size::B4][value as usize % 3]);
+                }
+            }
+        }
+    }
+    let saved = b.ide.save();
+    b.ide.load(&saved).unwrap();
+    assert_eq!(b.ide.save(), saved);
+}

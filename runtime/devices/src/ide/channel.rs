@@ -281,6 +281,26 @@ impl Channel {
         u64::from_le_bytes(value)
     }
 
+    /// Bytes the data register has for the host before it must look at the status.
+    pub fn readable(&self) -> usize {
+        match self.transfer.phase {
+            Phase::PioIn | Phase::PioPacket => {
+                self.transfer.end.saturating_sub(self.transfer.pos) as usize
+            }
+            _ => 0,
+        }
+    }
+
+    /// Bytes the data register takes from the host before it must look at the status.
+    pub fn writable(&self) -> usize {
+        match self.transfer.phase {
+            Phase::PioOut | Phase::Packet => {
+                self.transfer.end.saturating_sub(self.transfer.pos) as usize
+            }
+            _ => 0,
+        }
+    }
+
     /// Reads from the data register into all of `buf`, as far as the drive has data; the number of bytes it had.
     /// The end of a block or burst ends a call, since the host may have to look at the status.
     pub fn read_block(&mut self, buf: &mut [u8]) -> usize {
