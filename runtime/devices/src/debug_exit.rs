@@ -40,7 +40,8 @@ impl PortDevice for DebugExit {
     }
 
     fn port_write(&mut self, _offset: u16, _size: Size, value: u64) {
-        self.requested = Some((value as u8) << 1 | 1);
+        // The processor may get some instructions further: the first request counts.
+        self.requested.get_or_insert((value as u8) << 1 | 1);
     }
 }
 
@@ -52,6 +53,7 @@ mod tests {
     fn status_is_odd() {
         let mut port = DebugExit::default();
         port.port_write(0, Size::B4, 16);
+        port.port_write(0, Size::B4, 17);
         assert_eq!(port.take_status(), Some(33));
         assert_eq!(port.take_status(), None);
     }

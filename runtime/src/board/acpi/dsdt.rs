@@ -43,7 +43,6 @@ fn pci_root(machine: &Machine) -> Aml {
     ]);
     let body = list([
         name("_HID", eisa_id("PNP0A03")),
-        name("_ADR", int(0)),
         name("_UID", int(0)),
         name("_CRS", crs),
         name("_PRT", routing()),
