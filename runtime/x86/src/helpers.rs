@@ -262,6 +262,9 @@ impl Helpers for Cpu {
         self.ask_to_leave();
         Ok(())
     }
+    fn may_use_port(&mut self, port: u64, bits: u64) -> Result<(), Fault> {
+        self.check_port(port as u16, bits / 8)
+    }
     fn port_in(&mut self, port: u64, bytes: u64) -> Result<u64, Fault> {
         self.input(port as u16, bytes)
     }

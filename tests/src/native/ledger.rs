@@ -121,7 +121,7 @@ impl<'a> Known<'a> {
 const FAR: [&str; 8] = ["CALLF", "JMPF", "LOAD_FAR", "IRET", "RETF", "RETF_N", "BOUND", "les"];
 
 /// All of them.
-pub const ENTRIES: [Entry; 28] = [
+pub const ENTRIES: [Entry; 27] = [
     Entry {
         name: "per-CPU segment",
         verdict: Verdict::Host,
@@ -362,12 +362,6 @@ pub const ENTRIES: [Entry; 28] = [
         verdict: Verdict::Open,
         why: "VPINSRD and VPEXTRD with W1 outside 64-bit mode: SDM Vol. 2 says that W is ignored, AMD raises #UD.",
         applies: |k| !k.is_long() && k.rex_w && k.is(&["PINSRD", "PEXTRD"]) && k.host.vector == UD,
-    },
-    Entry {
-        name: "order of port rights and operands",
-        verdict: Verdict::Ours,
-        why: "INS and OUTS ask for the right to the port before they look at memory.",
-        applies: |k| k.is(&["INS", "OUTS"]) && k.host.vector == GP,
     },
     Entry {
         name: "control registers that are none",

@@ -3,20 +3,24 @@
 use super::node::V;
 use super::tables::helpers;
 use super::{Dest, Lower, NO_HELPER, Write, row};
-use crate::decode::Operand;
+use crate::decode::{Operand, attr};
 use crate::insn::{Form, prefix};
+use crate::mode::Mode;
 use crate::state::CpuState;
 use ir::{Code, Cond, Op, Val, Width};
 use std::mem::offset_of;
 
 /// Number of the count register.
 const RCX: u8 = 1;
+/// Number of the register that holds the port.
+const RDX: u8 = 2;
 
 impl Lower<'_> {
     /// Before the body: leave when the count is 0, and let the bulk helper do what it can.
     pub(super) fn begin_repeat(&mut self) {
         let skip = self.block.label();
         self.rep_skip = Some(skip);
+        self.push_port_check();
         self.push_count_test(skip);
         if self.row.bulk == NO_HELPER {
             return;
@@ -33,6 +37,21 @@ impl Lower<'_> {
         debug_assert_eq!(usize::from(helpers::INFO[self.row.bulk as usize].args), count);
         self.block.push(op);
         self.push_count_test(skip);
+    }
+
+    /// INS and OUTS ask for the right to the port before they look at their count: so does Zen 5, the manuals do not say.
+    fn push_port_check(&mut self) {
+        let mode = self.place.mode;
+        let may_lack = mode.has(Mode::VM86) || mode.has(Mode::PE) && mode.cpl() != 0;
+        if self.insn.info().attrs & attr::IOBITMAP == 0 || !may_lack {
+            return;
+        }
+        self.push_own_pc();
+        let mut op = Op::new(Code::Call, Width::W64);
+        op.imm = helpers::MAY_USE_PORT;
+        op.a = Val::gpr(RDX);
+        op.b = self.block.constant(u64::from(self.width.bits()));
+        self.block.push(op);
     }
 
     /// Bytes per element, the source's segment if there is a source, address size.
