@@ -100,3 +100,49 @@ impl BlockDev for Ruled {
 }
 
 const _: () = assert!(HEAD == SECTOR);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+    use super::*;
+
+    /// Counts flushes; sector 9 is bad, writes find no room.
+    struct Fragile(Arc<AtomicU32>);
+
+    impl BlockDev for Fragile {
+        fn sectors(&self) -> u64 {
+            10
+        }
+        fn read(&mut self, lba: u64, _: &mut [u8]) -> io::Result<()> {
+            if lba == 9 { Err(io::Error::other("bad sector")) } else { Ok(()) }
+        }
+        fn write(&mut self, lba: u64, _: &[u8]) -> io::Result<()> {
+            if lba == 9 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            self.0.fetch_add(1, Relaxed);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn cache_modes_and_errors() {
+        for (cache, after_write, after_flush) in
+            [(Cache::Writeback, 0, 1), (Cache::Writethrough, 1, 2), (Cache::Unsafe, 0, 0)]
+        {
+            let flushes = Arc::new(AtomicU32::new(0));
+            let config = DriveConfig { cache, ..DriveConfig::default() };
+            let mut disk = Ruled::new(Box::new(Fragile(flushes.clone())), &config, false);
+            disk.write(1, &[0; SECTOR]).unwrap();
+            assert_eq!(flushes.load(Relaxed), after_write, "{cache:?}");
+            disk.flush().unwrap();
+            assert_eq!(flushes.load(Relaxed), after_flush, "{cache:?}");
+            assert!(disk.read(9, &mut [0; SECTOR]).is_err());
+            assert!(disk.write(9, &[0; SECTOR]).is_err());
+            assert!(disk.has_reported);
+            disk.read(1, &mut [0; SECTOR]).unwrap();
+        }
+    }
+}

@@ -204,10 +204,9 @@ impl Fdc {
             (false, true) if self.transfer.kind() == Kind::Format => self.finish(0, 0, 0),
             (false, true) => self.fail(ST1_END_OF_CYLINDER, 0),
             (false, false) => {
-                if !self.transfer.to_host() || self.load() {
-                    if self.is_non_dma() {
-                        self.set_interrupt(true);
-                    }
+                let goes_on = !self.transfer.to_host() || self.load();
+                if goes_on && self.is_non_dma() {
+                    self.set_interrupt(true);
                 }
             }
         }

@@ -199,5 +199,5 @@ impl super::Drive {
 }
 
 fn bcd(value: u8) -> u8 {
-    value / 10 % 10 << 4 | value % 10
+    16 * (value / 10 % 10) + value % 10
 }
