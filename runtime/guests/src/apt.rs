@@ -163,7 +163,7 @@ fn depends_on(line: &str, prefix: &str) -> Option<String> {
 fn last_line(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let line = lines().find(|line| line.starts_with("E: ")).or_else(|| lines().last());
+    let line = lines().find(|line| line.starts_with("E: ")).or_else(|| lines().next_back());
     line.map_or_else(|| output.status.to_string(), |line| line.trim_start_matches("E: ").to_owned())
 }
 

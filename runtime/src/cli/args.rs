@@ -43,7 +43,7 @@ pub struct Args {
     /// floppy image, second drive
     #[arg(long, value_name = "FILE", help_heading = "Disks")]
     pub fdb: Option<PathBuf>,
-    /// never write to the images: changes are kept in memory
+    /// never write to the images: changes go to a temporary file
     #[arg(long, help_heading = "Disks")]
     pub snapshot: bool,
 

@@ -371,7 +371,7 @@ impl VirtioPci {
             _ if queue.is_enabled() => {}
             24 => queue.set_size(value as u16),
             28 if value & 1 != 0 => queue.enable(event_idx),
-            32..56 if at % 4 == 0 => {
+            32..56 if at.is_multiple_of(4) => {
                 let which = (at - 32) as usize / 8;
                 match at % 8 {
                     0 => queue.set_address(which, Some(value), None),
