@@ -11,6 +11,7 @@ mod expr;
 mod files;
 mod info;
 mod input;
+mod media;
 mod memory;
 mod paging;
 mod snapshots;

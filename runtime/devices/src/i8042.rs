@@ -405,6 +405,13 @@ mod tests {
         assert_eq!(tell(&mut b, 0xf2), [0xfa, 3]);
         b.chip.mouse(0, 0, -1, 0);
         assert_eq!(b.drain(), [8, 0, 0, 0xff]);
+        for rate in [200, 200, 80] {
+            tell(&mut b, 0xf3);
+            tell(&mut b, rate);
+        }
+        assert_eq!(tell(&mut b, 0xf2), [0xfa, 4]);
+        b.chip.mouse(0, 0, -1, 0x10);
+        assert_eq!(b.drain(), [8, 0, 0, 0x2f]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The devices at the far end of the keyboard controller's two ports: keyboard and mouse.
 //!
 //! Sources: IBM PS/2 Hardware Interface Technical Reference, "Keyboard" and "Mouse"; Microsoft's
-//! IntelliMouse note for the wheel. Both queue at most a device buffer's worth of bytes.
+//! IntelliMouse notes for the wheel and the side buttons. Both queue at most a device buffer's worth of bytes.
 
 use std::collections::VecDeque;
 
@@ -13,6 +13,9 @@ const QUEUE_LEN: usize = 32;
 const ACK: u8 = 0xfa;
 const RESEND: u8 = 0xfe;
 const SELF_TEST_OK: u8 = 0xaa;
+const ID_PLAIN: u8 = 0;
+const ID_WHEEL: u8 = 3;
+const ID_EXPLORER: u8 = 4;
 
 /// The controller's translation of scan code set 2 to set 1 ("8042 scan code table").
 pub(crate) const SET2_TO_SET1: [u8; 0x85] = [
@@ -183,15 +186,16 @@ pub struct Mouse {
     resolution: u8,
     rate: u8,
     buttons: u8,
-    /// The last three sample rates: 200, 100, 80 switches the wheel on.
+    /// The last three sample rates: 200, 100, 80 switches the wheel on, 200, 200, 80 then two more buttons.
     knock: [u8; 3],
-    wheel: bool,
+    /// What the mouse says it is.
+    id: u8,
 }
 
 state_fields!(
     Mouse,
-    1,
-    [queue, command, enabled, remote, wrap, scaling, resolution, rate, buttons, knock, wheel,]
+    2,
+    [queue, command, enabled, remote, wrap, scaling, resolution, rate, buttons, knock, id,]
 );
 
 impl Default for Mouse {
@@ -207,20 +211,21 @@ impl Default for Mouse {
             rate: 100,
             buttons: 0,
             knock: [0; 3],
-            wheel: false,
+            id: ID_PLAIN,
         }
     }
 }
 
 impl Mouse {
     fn check_state(&mut self) -> Result<(), StateError> {
-        ensure(self.queue.len() <= QUEUE_LEN + 8, "mouse")
+        let is_known = matches!(self.id, ID_PLAIN | ID_WHEEL | ID_EXPLORER);
+        ensure(self.queue.len() <= QUEUE_LEN + 8 && is_known, "mouse")
     }
 
     /// Moves the mouse (right and up are positive), turns the wheel and sets the buttons (bit 0
-    /// left, 1 right, 2 middle). Dropped when reporting is off or the buffer is full.
+    /// left, 1 right, 2 middle, 3 and 4 on the sides). Dropped when reporting is off or the buffer is full.
     pub fn event(&mut self, dx: i16, dy: i16, wheel: i8, buttons: u8) {
-        self.buttons = buttons & 7;
+        self.buttons = buttons & 0x1f;
         if self.enabled && !self.remote && !self.wrap && self.queue.len() + 4 <= QUEUE_LEN {
             self.packet(dx, dy, wheel);
         }
@@ -229,9 +234,12 @@ impl Mouse {
     fn packet(&mut self, dx: i16, dy: i16, wheel: i8) {
         let (dx, dy) = (dx.clamp(-256, 255), dy.clamp(-256, 255));
         let signs = u8::from(dx < 0) << 4 | u8::from(dy < 0) << 5;
-        self.queue.extend([8 | self.buttons | signs, dx as u8, dy as u8]);
-        if self.wheel {
-            self.queue.push_back(wheel.clamp(-8, 7) as u8);
+        self.queue.extend([8 | self.buttons & 7 | signs, dx as u8, dy as u8]);
+        let wheel = wheel.clamp(-8, 7) as u8;
+        match self.id {
+            ID_WHEEL => self.queue.push_back(wheel),
+            ID_EXPLORER => self.queue.push_back(wheel & 0x0f | self.buttons << 1 & 0x30),
+            _ => {}
         }
     }
 
@@ -251,7 +259,11 @@ impl Mouse {
             0xf3 => {
                 self.rate = value;
                 self.knock = [self.knock[1], self.knock[2], value];
-                self.wheel |= self.knock == [200, 100, 80];
+                self.id = match (self.knock, self.id) {
+                    ([200, 100, 80], ID_PLAIN) => ID_WHEEL,
+                    ([200, 200, 80], ID_WHEEL) => ID_EXPLORER,
+                    (_, id) => id,
+                };
                 reply(&mut self.queue, &[ACK]);
             }
             _ => self.start_command(value),
@@ -277,9 +289,9 @@ impl Mouse {
                 return self.packet_if_room();
             }
             0xec | 0xee => self.wrap = value == 0xee,
-            0xf2 => return reply(&mut self.queue, &[ACK, if self.wheel { 3 } else { 0 }]),
+            0xf2 => return reply(&mut self.queue, &[ACK, self.id]),
             0xf4 | 0xf5 => self.enabled = value == 0xf4,
-            0xf6 => *self = Self { wheel: self.wheel, buttons: self.buttons, ..Self::default() },
+            0xf6 => *self = Self { id: self.id, buttons: self.buttons, ..Self::default() },
             0xff => {
                 *self = Self::default();
                 return reply(&mut self.queue, &[ACK, SELF_TEST_OK, 0]);

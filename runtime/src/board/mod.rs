@@ -287,6 +287,11 @@ impl Board {
         self.chips.dma_pages.post_code()
     }
 
+    /// The local APIC's registers as text.
+    pub fn describe_lapic(&self) -> String {
+        self.chips.lapic.describe()
+    }
+
     /// IRR, ISR and IMR of the interrupt controllers, the slave in the high byte.
     pub fn pic_registers(&self) -> (u16, u16, u16) {
         self.chips.pic.registers()

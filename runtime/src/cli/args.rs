@@ -108,6 +108,9 @@ pub struct Args {
     /// stay after the guest's power-off
     #[arg(long, help_heading = "Machine")]
     pub no_shutdown: bool,
+    /// reboot=reset|shutdown, shutdown=poweroff|pause: the same two, by value
+    #[arg(long, value_name = "OPTS", help_heading = "Machine", action = ArgAction::Append)]
+    pub action: Vec<String>,
 
     /// std or none
     #[arg(long, value_name = "CARD", help_heading = "Console")]

@@ -36,6 +36,7 @@ pub(super) fn resolve(args: &Args) -> Result<MachineConfig, CliError> {
     super::boot::resolve(args, &mut config)?;
     machine(args, &mut config)?;
     clock(args, &mut config)?;
+    actions(args, &mut config)?;
     if let Some(bios) = &args.bios {
         config.firmware = Firmware::Search(bios.clone());
     }
@@ -173,6 +174,29 @@ fn clock(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
         kv.take("clock");
         kv.take("driftfix");
         kv.finish(&["base", "clock"])?;
+    }
+    Ok(())
+}
+
+/// `-action`: what the guest's reset and power-off do.
+fn actions(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
+    for text in &args.action {
+        let mut kv = KeyVals::parse("-action", "", text);
+        for (key, flag, on, off) in [
+            ("reboot", &mut config.no_reboot, "shutdown", "reset"),
+            ("shutdown", &mut config.no_shutdown, "pause", "poweroff"),
+        ] {
+            match kv.take(key) {
+                None => {}
+                Some(value) if value == on => *flag = true,
+                Some(value) if value == off => *flag = false,
+                Some(value) => {
+                    let text = format!("-action: {key}={value} must be {on} or {off}");
+                    return Err(CliError::usage(text));
+                }
+            }
+        }
+        kv.finish(&["reboot", "shutdown"])?;
     }
     Ok(())
 }

@@ -47,7 +47,11 @@ impl Screen {
             now.unwrap_or_else(|| message("This guest shows graphics; there is no text to show."));
         let size = match self.size {
             Some(size) => size,
-            None => terminal::size().unwrap_or((80, 25)),
+            // A terminal that does not know its size says 0.
+            None => match terminal::size() {
+                Ok((width @ 1.., height @ 1..)) => (width, height),
+                _ => (80, 26),
+            },
         };
         self.draw_sized(now, size, out)
     }

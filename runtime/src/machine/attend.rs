@@ -2,12 +2,14 @@
 
 use std::cell::{Ref, RefMut};
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::{Exit, Machine};
-use crate::board::Board;
+use crate::board::{Board, Change};
 use crate::console::{self, Line, Received, Stroke};
+use crate::disk::{self, DriveBus, DriveConfig, DriveSource, Format, Media};
 use crate::log::Log;
 use crate::monitor::Monitor;
 
@@ -42,7 +44,7 @@ pub(super) struct Attended {
 #[derive(Debug, Default)]
 pub(super) struct About {
     pub(super) name: String,
-    pub(super) drives: Vec<String>,
+    pub(super) drives: Vec<DriveConfig>,
     pub(super) firmware: String,
     pub(super) lines: Vec<String>,
 }
@@ -61,6 +63,30 @@ impl Attended {
             about,
         }
     }
+}
+
+/// A drive as `info block` shows it.
+fn describe_drive(drive: &DriveConfig) -> String {
+    let what = match &drive.source {
+        DriveSource::Empty => "[not inserted]".to_owned(),
+        DriveSource::File(path) => path.display().to_string(),
+        DriveSource::Bytes(bytes) => format!("{} bytes in memory", bytes.len()),
+    };
+    let flag = |is_set: bool, text| if is_set { text } else { "" };
+    let snapshot = flag(drive.snapshot, " (snapshot)");
+    let read_only = flag(drive.read_only, " (read-only)");
+    format!("{}: {what}{snapshot}{read_only}", drive.name())
+}
+
+/// An error with its causes.
+fn one_line(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// For the monitor.
@@ -171,9 +197,40 @@ impl Machine {
         &self.user.about.name
     }
 
-    /// One line per disk.
-    pub(crate) fn describe_drives(&self) -> &[String] {
-        &self.user.about.drives
+    /// One line per drive.
+    pub(crate) fn describe_drives(&self) -> Vec<String> {
+        self.user.about.drives.iter().map(describe_drive).collect()
+    }
+
+    /// Puts another image, or none, into a drive of this name.
+    pub(crate) fn change_medium(
+        &mut self,
+        name: &str,
+        image: Option<(PathBuf, Option<Format>)>,
+        force: bool,
+    ) -> Result<(), String> {
+        let found = self.user.about.drives.iter_mut().find(|drive| drive.name() == name);
+        let drive = found.ok_or_else(|| format!("there is no drive {name}: info block"))?;
+        let mut new = drive.clone();
+        (new.source, new.format) = match image {
+            Some((path, format)) => (DriveSource::File(path), format),
+            None => (DriveSource::Empty, None),
+        };
+        let medium = disk::open(&new).map_err(|error| one_line(&error))?;
+        let mut board = self.board.borrow_mut();
+        let change = match (new.bus, new.media) {
+            (DriveBus::Ide, Media::Cdrom) => board.change_cd(new.slot, medium, force),
+            (DriveBus::Floppy, _) => board.change_floppy(new.slot, medium),
+            _ => return Err(format!("{name} is not removable")),
+        };
+        match change {
+            Change::Done => {
+                *drive = new;
+                Ok(())
+            }
+            Change::Locked => Err(format!("{name} is locked; the guest has been asked to let go")),
+            Change::NoDrive => Err(format!("{name} is not removable")),
+        }
     }
 
     /// The firmware.

@@ -18,7 +18,7 @@ use super::{Machine, MachineConfig, MachineError, RtcBase};
 use crate::board::{self, Board, BoardConfig, ClockKind, IdeUnit};
 use crate::boot::kernel;
 use crate::console::{self, Wake};
-use crate::disk::{self, DriveBus, DriveConfig, DriveSource, Media};
+use crate::disk::{self, DriveBus, Media};
 use crate::firmware;
 use crate::log::{Items, Log};
 use crate::vcpu::{Vcpu, VcpuConfig};
@@ -75,7 +75,7 @@ impl Machine {
         let (sender, inputs) = console::inputs(wake);
         let about = About {
             name: config.name.clone(),
-            drives: config.drives.iter().map(describe_drive).collect(),
+            drives: config.drives.clone(),
             firmware,
             lines: lines.others().to_vec(),
         };
@@ -149,26 +149,6 @@ fn board_config(
         ..BoardConfig::default()
     };
     Ok((board, firmware))
-}
-
-/// A disk as `info block` shows it.
-fn describe_drive(drive: &DriveConfig) -> String {
-    let media = match (drive.bus, drive.media) {
-        (DriveBus::Ide, Media::Cdrom) => format!("ide{}-cd{}", drive.slot / 2, drive.slot % 2),
-        (DriveBus::Ide, Media::Disk) => format!("ide{}-hd{}", drive.slot / 2, drive.slot % 2),
-        (DriveBus::Floppy, _) => format!("floppy{}", drive.slot),
-        (DriveBus::Virtio, _) => format!("virtio{}", drive.slot),
-        (DriveBus::None, _) => drive.id.clone(),
-    };
-    let what = match &drive.source {
-        DriveSource::Empty => "[not inserted]".to_owned(),
-        DriveSource::File(path) => path.display().to_string(),
-        DriveSource::Bytes(bytes) => format!("{} bytes in memory", bytes.len()),
-    };
-    let flag = |is_set: bool, text| if is_set { text } else { "" };
-    let (snapshot, read_only) =
-        (flag(drive.snapshot, " (snapshot)"), flag(drive.read_only, " (read-only)"));
-    format!("{media}: {what}{snapshot}{read_only}")
 }
 
 /// The drives of the IDE channels, with their images open.

@@ -29,7 +29,7 @@ pub fn run(config: MachineConfig) -> Result<u8, MachineError> {
     }
     flushed?;
     if exit == Exit::TripleFault {
-        report(&mut machine);
+        report(&machine);
     }
     Ok(exit.code())
 }
@@ -76,11 +76,11 @@ fn attach(machine: &mut Machine, config: &MachineConfig) -> Result<Option<Raw>, 
 }
 
 /// What the last moments of a triple-faulted guest looked like.
-fn report(machine: &mut Machine) {
+fn report(machine: &Machine) {
     let state = &machine.vcpu().cpu().state;
     let (cs, ip) = (state.seg[1].selector, state.pc);
     let registers = machine.vcpu().cpu().dump();
-    let blocks = machine.vcpu_mut().recent_blocks();
+    let blocks = machine.vcpu().recent_blocks();
     eprintln!("stele: triple fault near {cs:04x}:{ip:08x}, and -no-reboot");
     eprint!(
         "registers:\n{registers}last blocks dispatched (those linked to each other are not seen; -d nochain,exec \

@@ -39,6 +39,42 @@ fn save(call: &mut Call<'_>, is_physical: bool) -> Answer {
     Ok(String::new())
 }
 
+pub(super) fn screendump(call: &mut Call<'_>) -> Answer {
+    let list = call.list()?;
+    let (path, format) = match list.as_slice() {
+        [path] => (path, None),
+        [path, flag, format] | [flag, format, path] if flag == "-f" => {
+            (path, Some(format.as_str()))
+        }
+        _ => return Err(call.usage()),
+    };
+    let is_png = match format {
+        Some("png") => true,
+        Some("ppm") => false,
+        Some(other) => return Err(format!("format {other} is neither png nor ppm")),
+        None => path.ends_with(".png"),
+    };
+    let picture = call.machine.board().vga().map(|vga| vga.picture());
+    let picture = picture.ok_or("there is no VGA card")?;
+    let failed = |error: &dyn std::fmt::Display| format!("cannot write {path}: {error}");
+    let mut file = BufWriter::new(File::create(path).map_err(|error| failed(&error))?);
+    // Sizes are bounded by what the chip can show.
+    let (width, height) = (picture.width as u32, picture.height as u32);
+    if is_png {
+        let mut encoder = png::Encoder::new(&mut file, width, height);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        let mut writer = encoder.write_header().map_err(|error| failed(&error))?;
+        writer.write_image_data(&picture.rgb).map_err(|error| failed(&error))?;
+        writer.finish().map_err(|error| failed(&error))?;
+    } else {
+        write!(file, "P6\n{width} {height}\n255\n").map_err(|error| failed(&error))?;
+        file.write_all(&picture.rgb).map_err(|error| failed(&error))?;
+    }
+    file.flush().map_err(|error| failed(&error))?;
+    Ok(String::new())
+}
+
 pub(super) fn log(call: &mut Call<'_>) -> Answer {
     let items = match call.rest {
         "" | "help" | "?" => return Ok(crate::log::help()),

@@ -38,10 +38,8 @@ pub(super) fn chardev(call: &mut Call<'_>) -> Answer {
 }
 
 pub(super) fn block(call: &mut Call<'_>) -> Answer {
-    match call.machine.describe_drives() {
-        [] => Ok("no disks".to_owned()),
-        drives => Ok(drives.join("\n")),
-    }
+    let drives = call.machine.describe_drives();
+    Ok(if drives.is_empty() { "no drives".to_owned() } else { drives.join("\n") })
 }
 
 pub(super) fn roms(call: &mut Call<'_>) -> Answer {
@@ -55,6 +53,25 @@ pub(super) fn pic(call: &mut Call<'_>) -> Answer {
         format!("pic{n}: irr={:02x} imr={:02x} isr={:02x}", byte(irr), byte(imr), byte(isr))
     };
     Ok(format!("{}\n{}", chip(0), chip(1)))
+}
+
+pub(super) fn lapic(call: &mut Call<'_>) -> Answer {
+    Ok(call.machine.board().describe_lapic())
+}
+
+/// The redirection table's entries that software has set up.
+pub(super) fn ioapic(call: &mut Call<'_>) -> Answer {
+    let board = call.machine.board();
+    let line = |(pin, entry): (usize, &u64)| {
+        let flag = |bit: u32, set, clear| if entry >> bit & 1 != 0 { set } else { clear };
+        let (vector, to) = (entry & 0xff, entry >> 56);
+        let (logical, low) = (flag(11, "logical", "physical"), flag(13, "low", "high"));
+        let (level, masked) = (flag(15, "level", "edge"), flag(16, " masked", ""));
+        format!(
+            "pin {pin:2}: vector {vector:#04x} to {to:#04x} {logical} active-{low} {level}{masked}\n"
+        )
+    };
+    Ok(board.ioapic_table().iter().enumerate().map(line).collect())
 }
 
 pub(super) fn irq(call: &mut Call<'_>) -> Answer {

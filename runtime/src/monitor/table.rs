@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Call, control, files, info, input, memory, snapshots};
+use super::{Call, control, files, info, input, media, memory, snapshots};
 use crate::cli::nearest;
 
 /// What a command does: its answer, or one line that says what is wrong.
@@ -48,9 +48,17 @@ static COMMANDS: &[Command] = &[
     row("sum", "addr size", "checksum (BSD) of physical memory", memory::sum),
     row_f("i", "/fmt port", "read an I/O port", memory::port_in),
     row_f("o", "/fmt port value", "write an I/O port", memory::port_out),
+    row(
+        "eject",
+        "[-f] device",
+        "take the medium out; -f: though the guest locked it",
+        media::eject,
+    ),
+    row("change", "device file [raw|qcow2]", "put another medium in", media::change),
     row("memsave", "addr size file", "save memory at a linear address", files::memsave),
     row("pmemsave", "addr size file", "save memory at a physical address", files::pmemsave),
     row("screen", "", "the text screen", input::screen),
+    row("screendump", "file [-f png|ppm]", "save the picture; .png or else PPM", files::screendump),
     row(
         "sendkey",
         "keys [hold_ms]",
@@ -79,8 +87,10 @@ static INFOS: &[Info] = &[
     about("block", "disks", info::block),
     about("chardev", "character devices and their far ends", info::chardev),
     about("cpus", "processors", info::cpus),
+    about("ioapic", "the IOAPIC's redirection table", info::ioapic),
     about("irq", "interrupts delivered, by vector", info::irq),
     about("jit", "the translator: blocks, code cache, exits", info::jit),
+    about("lapic", "the local APIC", info::lapic),
     about("mem", "linear address ranges that are mapped", info::mem),
     about("mtree", "physical memory map", info::mtree),
     about("name", "the name of the machine", info::name),

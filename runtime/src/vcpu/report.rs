@@ -1,4 +1,4 @@
-//! What a run of the vCPU looks like to a person: counters, and the way to where it is.
+//! What a run of the vCPU looks like to a person: its counters, and the blocks that led to where it is.
 
 use std::fmt::Write as _;
 
@@ -30,8 +30,8 @@ impl Recent {
 }
 
 impl Vcpu {
-    /// The blocks dispatched last, the latest at the end: one line each with its first instruction.
-    pub fn recent_blocks(&mut self) -> String {
+    /// The blocks dispatched last, the latest at the end: CS and instruction pointer of each.
+    pub fn recent_blocks(&self) -> String {
         let (ring, next) = (self.recent.ring, self.recent.next);
         let mut text = String::new();
         for n in 0..RECENT.min(next) {

@@ -7,6 +7,7 @@
 //! with one processor and are dropped; there is no SMI.
 
 mod regs;
+mod report;
 mod timer;
 
 pub use timer::TIMER_HZ;

@@ -6,10 +6,12 @@
 //! is a window of guest RAM, so that the linear frame buffer is plain memory to the CPU.
 
 mod memory;
+mod picture;
 mod regs;
 mod text;
 mod vbe;
 
+pub use picture::Picture;
 pub use text::{TextCell, TextScreen};
 
 use mem::RamWindow;

@@ -168,3 +168,107 @@ fn hostile_traffic_and_state() {
     v.load(&saved).unwrap();
     assert_eq!(v.save(), saved);
 }
+
+/// A palette that passes pixels through, and a DAC whose entry n is (n, n, 0) of 63.
+fn palette(v: &mut Vga) {
+    v.port_read(0x2a, Size::B1);
+    for (index, value) in (0..16).map(|n| (n, n)).chain([(0x10, 1), (0x12, 15)]) {
+        v.port_write(0x10, Size::B1, index);
+        v.port_write(0x10, Size::B1, value);
+    }
+    v.port_write(0x18, Size::B1, 0);
+    for n in 0..64 {
+        for value in [n, n, 0] {
+            v.port_write(0x19, Size::B1, value);
+        }
+    }
+}
+
+fn shade(n: u8) -> [u8; 3] {
+    let value = n << 2 | n >> 4;
+    [value, value, 0]
+}
+
+#[test]
+fn text_has_a_picture() {
+    let mut v = vga();
+    text_mode(&mut v);
+    palette(&mut v);
+    // Font 0 in plane 2: the first line of 'A' is 11000001b.
+    v.vram().write(u64::from(b'A') * 32 * 4 + 2, Size::B1, 0xc1);
+    v.mmio_write(0x18000, Size::B2, 0x1700 | u64::from(b'A'));
+    let picture = v.picture();
+    assert_eq!((picture.width, picture.height), (720, 400));
+    let row: Vec<_> = (0..9).map(|x| picture.at(x, 0)).collect();
+    let (f, b) = (shade(7), shade(1));
+    assert_eq!(row, [f, f, b, b, b, b, b, f, b]);
+    assert_eq!(picture.at(0, 1), b);
+}
+
+#[test]
+fn mode_13h_and_planar_modes_have_pictures() {
+    let mut v = vga();
+    palette(&mut v);
+    v.port_write(0x12, Size::B1, 0x63);
+    for (index, value) in [(1, 79), (7, 0x1f), (9, 0x41), (0x12, 0x8f), (0x13, 40), (0x17, 0xa3)] {
+        set(&mut v, CRTC, index, value);
+    }
+    set(&mut v, CRTC, 0x18, 0xff);
+    for (index, value) in [(2, 15), (4, 0x0e)] {
+        set(&mut v, SEQ, index, value);
+    }
+    for (index, value) in [(5, 0x40), (6, 5), (8, 0xff)] {
+        set(&mut v, GFX, index, value);
+    }
+    v.mmio_write(320 * 3 + 5, Size::B1, 42);
+    let picture = v.picture();
+    assert_eq!((picture.width, picture.height), (320, 200));
+    assert_eq!((picture.at(5, 3), picture.at(6, 3)), (shade(42), shade(0)));
+    // 640x400 in 16 colours: the same memory, by planes.
+    set(&mut v, SEQ, 4, 6);
+    set(&mut v, GFX, 5, 0);
+    set(&mut v, CRTC, 9, 0x40);
+    set(&mut v, SEQ, 2, 0b0101);
+    v.mmio_write(80 * 7 + 2, Size::B1, 0x81);
+    let picture = v.picture();
+    assert_eq!((picture.width, picture.height), (640, 400));
+    assert_eq!([16, 17, 23].map(|x| picture.at(x, 7)), [5, 0, 5].map(shade));
+}
+
+#[test]
+fn linear_modes_have_pictures_of_every_depth() {
+    let cases: [(u64, &[u8], [u8; 3]); 5] = [
+        (8, &[9], shade(9)),
+        (15, &[0x1f, 0x7c], [255, 0, 255]),
+        (16, &[0xe0, 0x07], [0, 255, 0]),
+        (24, &[1, 2, 3], [3, 2, 1]),
+        (32, &[1, 2, 3, 0], [3, 2, 1]),
+    ];
+    for (bpp, bytes, color) in cases {
+        let mut v = vga();
+        palette(&mut v);
+        for (index, value) in [(1, 320), (2, 200), (3, bpp), (4, 0x41)] {
+            v.vbe_write(0, index);
+            v.vbe_write(1, value as u16);
+        }
+        let at = (320 * 2 + 1) * bytes.len() as u64;
+        v.vram().write_bytes(at, bytes);
+        let picture = v.picture();
+        assert_eq!((picture.width, picture.height), (320, 200), "{bpp}");
+        assert_eq!(picture.at(1, 2), color, "{bpp}");
+    }
+}
+
+#[test]
+fn nonsense_registers_still_give_a_picture() {
+    let mut v = vga();
+    for fill in [0xff, 0x55, 0x81, 0x00] {
+        for port in [SEQ, GFX, CRTC] {
+            for index in 0..32 {
+                set(&mut v, port, index, fill);
+            }
+        }
+        let picture = v.picture();
+        assert_eq!(picture.rgb.len(), picture.width * picture.height * 3);
+    }
+}

@@ -114,6 +114,16 @@ impl Vga {
         }
     }
 
+    /// Where the picture begins, in pixels, and how far its lines are apart: in bytes, with 4 bits per pixel in bytes of
+    /// each plane.
+    pub(super) fn vbe_view(&self) -> (u64, u64, u64) {
+        let pitch = match self.vbe[BPP] {
+            4 => u64::from(self.vbe[VIRT_WIDTH]) / 8,
+            _ => self.line_bytes(),
+        };
+        (self.vbe[X_OFFSET].into(), self.vbe[Y_OFFSET].into(), pitch)
+    }
+
     fn set_virtual_width(&mut self, value: u16) {
         self.vbe[VIRT_WIDTH] = value.max(self.vbe[XRES]);
         let lines = self.vram.len().checked_div(self.line_bytes()).unwrap_or(0);
