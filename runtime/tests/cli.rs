@@ -51,6 +51,7 @@ fn usage_errors_are_one_line_and_exit_2() {
         (&["-serial", "udp::1"], "-serial udp::1 is not supported"),
         (&["-serial", "stdio", "-monitor", "stdio"], "-serial mon:stdio shares it"),
         (&["-chardev", "pty,id=a", "-serial", "chardev:a", "-monitor", "chardev:a"], "mux=on"),
+        (&["-mon", "chardev=x"], "no -chardev with id=x"),
         (&["-echr", "x"], "no ASCII code"),
         (&["-action", "reboot=never"], "must be shutdown or reset"),
         (&["-action", "panik=none"], "known: reboot shutdown"),

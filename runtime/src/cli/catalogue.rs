@@ -10,7 +10,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("netdev", ": use -nic none"),
     ("object", ""),
     ("qmp", ""),
-    ("mon", ""),
     ("readconfig", ""),
     ("incoming", ""),
     ("daemonize", ""),

@@ -1,4 +1,4 @@
-//! The options that name far ends: `-chardev -serial -parallel -monitor -debugcon -echr`.
+//! The options that name far ends: `-chardev -serial -parallel -monitor -mon -debugcon -echr`.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -57,6 +57,17 @@ impl Chars {
                 CharTarget::None | CharTarget::Null => {}
                 target => config.monitors.push(target),
             }
+        }
+        for text in &args.mon {
+            let mut kv = KeyVals::parse("-mon", "chardev", text);
+            let id =
+                kv.take("chardev").ok_or_else(|| CliError::usage("-mon: chardev=ID is missing"))?;
+            if kv.take("mode").is_some_and(|mode| mode != "readline") {
+                return Err(CliError::usage("-mon: mode=control (QMP) is not supported yet"));
+            }
+            kv.finish(&["chardev", "mode"])?;
+            let target = self.named("-mon", &id)?;
+            config.monitors.push(target);
         }
         if let Some(text) = &args.debugcon {
             let target = self.target("-debugcon", text, "debugcon", config)?;
@@ -164,7 +175,7 @@ impl Chars {
 
     /// A device has stdin and stdout to itself: Ctrl-a works there, and leads to a monitor if none was placed elsewhere.
     fn escape_on_stdio(&mut self, args: &Args, config: &mut MachineConfig) {
-        let with_monitor = args.monitor.is_empty() && !args.nodefaults;
+        let with_monitor = args.monitor.is_empty() && args.mon.is_empty() && !args.nodefaults;
         let serial = config.serial.iter().position(|target| matches!(target, CharTarget::Stdio));
         let label = serial.map_or("debugcon".to_owned(), |i| format!("serial{i}"));
         let shared = self.share(CharTarget::Stdio, &label, config, with_monitor);

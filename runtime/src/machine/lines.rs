@@ -13,6 +13,7 @@ pub(super) struct Lines {
     chardevs: Vec<CharConfig>,
     hosts: Vec<Host>,
     escape: u8,
+    is_counted: bool,
     /// Devices whose far end is none of the host's, in words.
     others: Vec<String>,
 }
@@ -23,6 +24,7 @@ impl Lines {
             chardevs: config.chardevs.clone(),
             hosts: Vec::new(),
             escape: config.escape,
+            is_counted: config.icount_shift.is_some(),
             others: Vec::new(),
         }
     }
@@ -98,6 +100,9 @@ impl Lines {
         })?;
         Ok(match opened {
             Some(host) => {
+                if self.is_counted {
+                    host.line().hide_pace();
+                }
                 self.hosts.push(host);
                 self.hosts.last()
             }
