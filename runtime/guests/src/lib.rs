@@ -16,7 +16,7 @@ mod store;
 mod tools;
 
 pub use cpio::Archive;
-pub use disk::{DiskLayout, START_SECTOR, boot_disk, read_back};
+pub use disk::{DiskLayout, START_SECTOR, boot_disk, read_back, recover};
 pub use linux::{INIT_MARKER, LOGIN_USER, Linux};
 pub use store::{Kernel, Progress, Store};
 pub use tools::find_program;

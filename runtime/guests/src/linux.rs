@@ -16,7 +16,7 @@ pub const INIT_MARKER: &str = "initramfs is up";
 pub const LOGIN_USER: &str = "root";
 
 /// Goes into the names of built things: raised when what is built changes.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Drivers of the disks we emulate, and the file system.
 const MODULES: &[&str] =
     &["ata_piix", "sd_mod", "virtio_pci", "virtio_blk", "crc32c_generic", "ext4"];
@@ -71,7 +71,8 @@ umount /sys; umount /proc; mount --move /dev /root/dev
 exec switch_root /root /sbin/init
 "#;
 
-const INITTAB: &str = "::sysinit:/etc/rc\nttyS0::respawn:/etc/console\n::ctrlaltdel:/sbin/reboot\n";
+const INITTAB: &str = "::sysinit:/etc/rc\nttyS0::respawn:/etc/console\n::ctrlaltdel:/sbin/reboot\n\
+                       ::shutdown:/bin/umount -a -r\n";
 
 const RC: &str = r#"#!/bin/sh
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t tmpfs tmp /tmp
@@ -133,16 +134,29 @@ impl Linux {
         Ok(Self { arch, kernel, busybox })
     }
 
+    /// The program that is its userland.
+    pub fn busybox(&self) -> &Path {
+        &self.busybox
+    }
+
     /// An initramfs that runs `action`, or a shell.
     pub fn initramfs(&self, store: &Store) -> Result<PathBuf, Error> {
         let dir = store.make(&format!("initramfs-{}-v{FORMAT}", self.arch.name()), |temp| {
             store.say("building the initramfs");
-            let mut archive = self.skeleton(INIT)?;
-            archive.directory("root").directory("tmp").symlink("sbin", "bin");
             let path = temp.join("initramfs");
-            fs::write(&path, archive.finish()).map_err(io(&path))
+            fs::write(&path, self.initramfs_with(&[])?).map_err(io(&path))
         })?;
         Ok(dir.join("initramfs"))
+    }
+
+    /// The bytes of such an initramfs with further programs in `/bin`, by name.
+    pub fn initramfs_with(&self, programs: &[(&str, &Path)]) -> Result<Vec<u8>, Error> {
+        let mut archive = self.skeleton(INIT)?;
+        archive.directory("root").directory("tmp").symlink("sbin", "bin");
+        for (name, path) in programs {
+            archive.host_file(&format!("bin/{name}"), 0o755, path)?;
+        }
+        Ok(archive.finish())
     }
 
     /// A disk with GRUB and this guest on an ext4 file system. The file is shared: attach it with `snapshot=on`, or copy.

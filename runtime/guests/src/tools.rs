@@ -31,6 +31,10 @@ pub(crate) const MKE2FS: Tool =
 pub(crate) const DEBUGFS: Tool =
     Tool { program: "debugfs", package: "e2fsprogs", libraries: EXT_LIBRARIES };
 
+/// Replays the journal and checks.
+pub(crate) const E2FSCK: Tool =
+    Tool { program: "e2fsck", package: "e2fsprogs", libraries: EXT_LIBRARIES };
+
 const EXT_LIBRARIES: &[&str] = &["libext2fs2", "libcom-err2", "libss2", "libblkid1", "libuuid1"];
 
 /// An installed program by name: in `PATH`, or where administrators' programs are.

@@ -1,0 +1,71 @@
+//! Boot media as Debian ships them: GRUB's rescue CD and floppy, memtest86+, the installer.
+
+use std::time::Duration;
+
+use guests::Arch;
+
+use crate::support::{Guest, or_skip, store};
+
+/// A file of a package.
+#[track_caller]
+fn file(arch: Arch, package: &str, path: &str) -> Option<String> {
+    let root = or_skip(store().package(arch, package))?;
+    let path = root.join(path);
+    assert!(path.is_file(), "{package} has {}", path.display());
+    Some(path.display().to_string())
+}
+
+#[track_caller]
+fn check_grub(option: &str, image: &str) {
+    let path = format!("usr/lib/grub-rescue/{image}");
+    let Some(path) = file(Arch::Amd64, "grub-rescue-pc", &path) else { return };
+    let order = if option == "-cdrom" { "d" } else { "a" };
+    let words = ["-m", "64", "-nographic", "-snapshot", "-boot", order, option, &path];
+    let mut guest = Guest::stele(words);
+    // The CD has a menu first; its key for a prompt is c.
+    if guest.expect_any(&["grub> ", "for a command-line"]).0 == 1 {
+        guest.send("c");
+        guest.expect("grub> ");
+    }
+    // The prompt answers, and knows the drive it was started from.
+    guest.send("ls\r");
+    guest.expect(if option == "-cdrom" { "(cd" } else { "(fd0)" });
+    guest.expect("grub> ");
+}
+
+#[test]
+fn grub_rescue_cd_to_its_prompt() {
+    check_grub("-cdrom", "grub-rescue-cdrom.iso");
+}
+
+#[test]
+fn grub_rescue_floppy_to_its_prompt() {
+    check_grub("-fda", "grub-rescue-floppy.img");
+}
+
+#[test]
+fn memtest86_passes_over_32_mib() {
+    let Some(path) = file(Arch::Amd64, "memtest86+", "boot/memtest86+x64.bin") else { return };
+    let append = "console=ttyS0,115200";
+    let words = ["-m", "32", "-nographic", "-kernel", &path, "-append", append];
+    // The last of its tests waits 80 seconds, twice, for bits to fade.
+    let mut guest = Guest::stele(words).patience(Duration::from_secs(600));
+    guest.expect("Memtest86+");
+    guest.expect("Pass:  1");
+    guest.expect("Errors: 0 ");
+    let output = guest.output();
+    let wrong = output.split("Errors: ").skip(1).find(|rest| !rest.starts_with("0 "));
+    assert_eq!(wrong, None);
+}
+
+#[test]
+fn debian_installer_to_its_first_screen() {
+    let package = "debian-installer-12-netboot-amd64";
+    let dir = "usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64";
+    let Some(kernel) = file(Arch::Amd64, package, &format!("{dir}/linux")) else { return };
+    let Some(initrd) = file(Arch::Amd64, package, &format!("{dir}/initrd.gz")) else { return };
+    let append = "console=ttyS0 quiet";
+    let words = ["-m", "1G", "-nographic", "-kernel", &kernel, "-initrd", &initrd];
+    let mut guest = Guest::stele(words.into_iter().chain(["-append", append]));
+    guest.expect("Select a language");
+}
