@@ -1,7 +1,8 @@
-//! 82371AB (PIIX4) power management function: PM timer, PM1 event and control blocks, APM ports.
+//! 82371AB (PIIX4) power management function: PM timer, PM1 event and control blocks, general
+//! purpose events, APM ports.
 //!
 //! Source: Intel 82371AB datasheet, "Power Management Registers"; ACPI 1.0, "PM1 Control". There
-//! is no SMM on this machine: the function says at power-on that SMI handling is already set up,
+//! is no SMM on this machine, and nothing raises a general purpose event yet: the function says at power-on that SMI handling is already set up,
 //! and the ACPI enable and disable commands act at once.
 
 use mem::{Ns, PortDevice, Size};
@@ -43,6 +44,8 @@ pub struct AcpiPm {
     enable: u16,
     control: u16,
     general_control: u32,
+    gpe_status: u16,
+    gpe_enable: u16,
     apm: [u8; 2],
     /// PM timer ticks up to which `status` is right.
     synced: u64,
@@ -51,7 +54,11 @@ pub struct AcpiPm {
     timer: Alarm,
 }
 
-state_fields!(AcpiPm, 1, [config, status, enable, control, general_control, apm, synced]);
+state_fields!(
+    AcpiPm,
+    2,
+    [config, status, enable, control, general_control, gpe_status, gpe_enable, apm, synced]
+);
 
 impl AcpiPm {
     /// The function, its SCI wire and the wire that switches the machine off.
@@ -77,6 +84,8 @@ impl AcpiPm {
             enable: 0,
             control: 0,
             general_control: 0,
+            gpe_status: 0,
+            gpe_enable: 0,
             apm: [0; 2],
             synced: 0,
             sci,
@@ -89,6 +98,7 @@ impl AcpiPm {
     pub fn reset(&mut self) {
         self.config.reset();
         (self.status, self.enable, self.control, self.general_control) = (0, 0, 0, 0);
+        (self.gpe_status, self.gpe_enable) = (0, 0);
         self.apm = [0; 2];
         self.sync();
         self.status = 0;
@@ -135,6 +145,24 @@ impl AcpiPm {
         self.update();
     }
 
+    /// Reads a byte of general purpose event block 0: status (0–1), enables (2–3).
+    pub fn gpe_read(&self, offset: u16) -> u8 {
+        let register = if offset & 2 == 0 { self.gpe_status } else { self.gpe_enable };
+        (register >> (8 * (offset & 1))) as u8
+    }
+
+    /// Writes a byte of general purpose event block 0: status bits are cleared by ones.
+    pub fn gpe_write(&mut self, offset: u16, value: u8) {
+        let shift = 8 * (offset & 1);
+        let bits = u16::from(value) << shift;
+        if offset & 2 == 0 {
+            self.gpe_status &= !bits;
+        } else {
+            self.gpe_enable = self.gpe_enable & !(0xff << shift) | bits;
+        }
+        self.update();
+    }
+
     fn ticks(&self) -> u64 {
         (u128::from(self.timer.now()) * u128::from(PM_HZ) / 1_000_000_000) as u64
     }
@@ -149,7 +177,8 @@ impl AcpiPm {
 
     /// Drives the SCI and arms the alarm for the next change of the high bit if it is wanted.
     fn update(&mut self) {
-        self.sci.set(self.control & CNT_SCI_EN != 0 && self.status & self.enable != 0);
+        let raised = self.status & self.enable | self.gpe_status & self.gpe_enable;
+        self.sci.set(self.control & CNT_SCI_EN != 0 && raised != 0);
         let wanted = self.enable & !self.status & STS_TMR != 0;
         let next = (self.ticks() / HIGH_BIT_TICKS + 1) * HIGH_BIT_TICKS;
         let at = (u128::from(next) * 1_000_000_000).div_ceil(u128::from(PM_HZ)) as Ns;
@@ -239,6 +268,29 @@ mod tests {
         });
         assert_eq!((fired, sci.level()), (1, true));
         pm.port_write(0, Size::B2, 1);
+        assert!(!sci.level());
+    }
+
+    #[test]
+    fn events_raise_the_sci() {
+        let (mut pm, sci, _, _) = function();
+        pm.port_write(2, Size::B2, STS_PWRBTN.into());
+        pm.press_power_button();
+        assert!(!sci.level(), "not yet ACPI's");
+        pm.apm_write(0, APM_ACPI_ENABLE);
+        assert!(sci.level());
+        pm.port_write(0, Size::B2, STS_PWRBTN.into());
+        assert!(!sci.level());
+        pm.gpe_write(2, 4);
+        pm.gpe_write(3, 0x80);
+        assert_eq!([0, 1, 2, 3].map(|i| pm.gpe_read(i)), [0, 0, 4, 0x80]);
+        pm.gpe_status = 0x8000;
+        pm.update();
+        assert!(sci.level());
+        pm.gpe_write(1, 0x80);
+        assert!(!sci.level());
+        pm.press_power_button();
+        pm.apm_write(0, APM_ACPI_DISABLE);
         assert!(!sci.level());
     }
 

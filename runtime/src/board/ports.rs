@@ -29,6 +29,7 @@ pub(super) enum Chip {
     PciData,
     AcpiPm,
     Apm,
+    Gpe,
     Vga,
     Vbe,
     FwCfg,
@@ -79,6 +80,7 @@ const FIXED: &[Mapping] = &[
     Mapping::new(Chip::FwCfg, 0x510, 1, 0, Size::B2),
     Mapping::new(Chip::FwCfg, 0x511, 1, 1, Size::B1),
     Mapping::new(Chip::FwCfg, 0x514, 8, 4, Size::B4),
+    Mapping::new(Chip::Gpe, 0xafe0, 4, 0, Size::B1),
     Mapping::new(Chip::PciAddress, 0xcf8, 4, 0, Size::B4),
     Mapping::new(Chip::PciData, 0xcfc, 4, 0, Size::B4),
 ];
@@ -274,6 +276,7 @@ impl Board {
             Chip::PciData => self.pci_read(at, size),
             Chip::AcpiPm => c.acpi_pm.port_read(at, size),
             Chip::Apm => c.acpi_pm.apm_read(at).into(),
+            Chip::Gpe => c.acpi_pm.gpe_read(at).into(),
             Chip::Vga => c.vga.as_mut()?.port_read(at, size),
             Chip::Vbe => c.vga.as_mut()?.vbe_read(at).into(),
             Chip::FwCfg => c.fw_cfg.port_read(at, size),
@@ -335,6 +338,7 @@ impl Board {
             Chip::PciData => self.pci_write(at, size, value as u32),
             Chip::AcpiPm => c.acpi_pm.port_write(at, size, value),
             Chip::Apm => c.acpi_pm.apm_write(at, value as u8),
+            Chip::Gpe => c.acpi_pm.gpe_write(at, value as u8),
             Chip::Vga | Chip::Vbe => return self.write_vga(chip, at, size, value),
             Chip::FwCfg => c.fw_cfg.port_write(at, size, value),
             Chip::Debugcon(i) => match c.debugcon.get_mut(i) {

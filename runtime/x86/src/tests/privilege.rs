@@ -104,6 +104,53 @@ fn counters_and_msrs() {
 }
 
 #[test]
+fn local_apic_msrs() {
+    let (mut cpu, log) = protected();
+    assert_eq!(log.borrow().apic_base, 0xFEE0_0900, "told by RESET");
+    assert_eq!(cpu.rdmsr(0x1B), Ok(0xFEE0_0900));
+    for bad in [0xFEE0_0400, 0xFEE0_0901, 1 << 52] {
+        assert_eq!(cpu.wrmsr(0x1B, bad), Err(Fault::gp(0)), "{bad:#x}");
+    }
+    cpu.wrmsr(0x1B, 0xFEE0_0D00).unwrap();
+    assert_eq!(log.borrow().apic_base, 0xFEE0_0D00);
+    assert_eq!(cpu.wrmsr(0x1B, 0xFEE0_0900), Err(Fault::gp(0)), "x2APIC to xAPIC");
+    cpu.wrmsr(0x1B, 0xFEE0_0000).unwrap();
+    assert_eq!(cpu.rdmsr(0x1B), Ok(0xFEE0_0100), "the BSP flag is the hardware's");
+    assert_eq!(cpu.wrmsr(0x1B, 0xFEE0_0C00), Err(Fault::gp(0)), "off to x2APIC");
+    assert_eq!((cpu.rdmsr(0x802), cpu.rdmsr(0x803)), (Ok(0), Err(Fault::gp(0))));
+    cpu.wrmsr(0x80B, 0).unwrap();
+    assert_eq!(cpu.wrmsr(0x80C, 7), Err(Fault::gp(0)));
+    assert_eq!(log.borrow().apic, Some((0x0C, 7)));
+    cpu.set_model(crate::cpuid::Model::named("qemu64", None).unwrap());
+    for n in [0x6E0, 0x802] {
+        assert_eq!(cpu.rdmsr(n), Err(Fault::gp(0)), "not of this model");
+    }
+}
+
+#[test]
+fn tsc_deadline_is_a_value_of_the_counter() {
+    let (mut cpu, log) = protected();
+    cpu.wrmsr(0x6E0, 1500).unwrap();
+    assert_eq!((log.borrow().tsc_deadline, cpu.rdmsr(0x6E0)), (Some(1500), Ok(1500)));
+    cpu.wrmsr(0x10, 100).unwrap();
+    assert_eq!((log.borrow().tsc_deadline, cpu.rdmsr(0x6E0)), (Some(2400), Ok(1500)));
+    cpu.wrmsr(0x6E0, 50).unwrap();
+    assert_eq!(log.borrow().tsc_deadline, Some(1000), "passed: at once");
+    cpu.wrmsr(0x6E0, u64::MAX).unwrap();
+    assert_eq!(log.borrow().tsc_deadline, Some(u64::MAX));
+    cpu.wrmsr(0x6E0, 0).unwrap();
+    assert_eq!((log.borrow().tsc_deadline, cpu.rdmsr(0x6E0)), (None, Ok(0)));
+}
+
+#[test]
+fn task_priority_is_the_local_apics() {
+    let (mut cpu, log) = protected();
+    cpu.write_cr(8, 9).unwrap();
+    assert_eq!((log.borrow().task_priority, cpu.read_cr(8)), (9, Ok(9)));
+    assert_eq!(cpu.write_cr(8, 16), Err(Fault::gp(0)));
+}
+
+#[test]
 fn coprocessor_absent() {
     let (mut cpu, _) = protected();
     assert_eq!(cpu.fpu_escape(), Err(Fault::ud()));
