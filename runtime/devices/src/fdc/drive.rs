@@ -109,6 +109,9 @@ impl FloppyDrive {
 
     /// Takes the disk out and puts another in, or none.
     pub fn change(&mut self, disk: Option<Box<dyn BlockDev>>) {
+        if let Err(error) = self.flush() {
+            log::debug!("floppy flush failed error={error}");
+        }
         self.disk =
             disk.and_then(|disk| Some((Geometry::of(disk.sectors())?, disk))).map(|(g, d)| (d, g));
         self.has_changed = true;
