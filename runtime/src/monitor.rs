@@ -105,7 +105,7 @@ impl Monitor {
                 }
                 Received::Break => {}
                 Received::Byte(byte) => {
-                    let edit = self.editor.byte(byte, |start| table::complete(start));
+                    let edit = self.editor.byte(byte, table::complete);
                     match edit {
                         Edit::Echo(text) => self.front.write(text.as_bytes()),
                         Edit::Show(text) => {

@@ -148,7 +148,7 @@ pub(super) fn pci(call: &mut Call<'_>) -> Answer {
             let _ = writeln!(text, "      IRQ {line}, pin {}", char::from(b'@' + (pin & 7)));
         }
         for bar in 0..6u8 {
-            let value = config.read(reg::BAR0 + 4 * bar, Size::B4) as u32;
+            let value = config.read(reg::BAR0 + 4 * bar, Size::B4);
             match (value, value & 1) {
                 (0 | 1, _) => {}
                 (_, 1) => {

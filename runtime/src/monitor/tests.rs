@@ -186,3 +186,21 @@ fn snapshots_by_name() {
     says(&mut m, "savevm a b", "usage: savevm [name]");
     says(&mut m, "loadvm", "usage: loadvm name");
 }
+
+#[test]
+fn files_hold_what_was_asked_for() {
+    let m = &mut machine();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| dir.path().join(name).to_str().expect("UTF-8").to_owned();
+    for (line, name, start) in [
+        ("screendump FILE", "a.png", &b"\x89PNG\r\n"[..]),
+        ("screendump FILE", "a.ppm", b"P6\n640 400\n255\n"),
+        ("screendump -f png FILE", "b", b"\x89PNG\r\n"),
+        ("pmemsave 0xfffffff0 4 FILE", "rom", &[0xfa, 0xf4, 0xeb, 0xfd]),
+        ("memsave 0xfffffff0 2 FILE", "linear", &[0xfa, 0xf4]),
+    ] {
+        let answer = run_line(m, &line.replace("FILE", &path(name)));
+        assert_eq!(answer, Ok(String::new()), "{line}");
+        assert!(std::fs::read(path(name)).expect("written").starts_with(start), "{line}");
+    }
+}
