@@ -65,9 +65,6 @@ fn acpi_machine(layout: &Layout, config: &BoardConfig) -> acpi::Machine {
         serial: config.serial.each_ref().map(Option::is_some),
         has_vga: config.vga,
         has_floppy: config.floppies.iter().any(Option::is_some),
-        has_hpet: true,
-        has_apic: true,
-        has_gpe0: false,
     }
 }
 

@@ -21,12 +21,8 @@ const PRESENT_DISABLED: u64 = 0x09;
 
 /// The table's body.
 pub(super) fn body(machine: &Machine) -> Aml {
-    let mut system = list([pci_root(machine), links(), processor()]);
-    if machine.has_hpet {
-        system.extend(hpet());
-    }
     list([
-        scope("\\_SB", system),
+        scope("\\_SB", list([pci_root(machine), links(), processor(), hpet()])),
         // Soft off: sleep type 0 in both control registers (there is one).
         name("\\_S5", package(vec![int(0), int(0), int(0), int(0)])),
     ])

@@ -41,11 +41,6 @@ pub(super) struct Machine {
     pub(super) serial: [bool; 4],
     pub(super) has_vga: bool,
     pub(super) has_floppy: bool,
-    pub(super) has_hpet: bool,
-    /// Local APIC and I/O APIC.
-    pub(super) has_apic: bool,
-    /// General-purpose events.
-    pub(super) has_gpe0: bool,
 }
 
 /// The files: names and bytes.
@@ -61,13 +56,7 @@ pub(super) fn files(machine: &Machine) -> [(&'static str, Vec<u8>); 3] {
         blob.script.add_pointer(TABLES, fadt_at + offset, size, TABLES);
     }
     blob.script.add_checksum(TABLES, fadt_at + 9, fadt_at, FADT_LEN);
-    let mut listed = vec![fadt_at];
-    if machine.has_apic {
-        listed.push(blob.table(b"APIC", 3, &madt()));
-    }
-    if machine.has_hpet {
-        listed.push(blob.table(b"HPET", 1, &hpet()));
-    }
+    let listed = [fadt_at, blob.table(b"APIC", 3, &madt()), blob.table(b"HPET", 1, &hpet())];
     let rsdt_at = blob.pointers(b"RSDT", 4, &listed);
     let xsdt_at = blob.pointers(b"XSDT", 8, &listed);
     let rsdp = rsdp(rsdt_at as u32, xsdt_at as u64);
@@ -168,12 +157,9 @@ fn fadt(machine: &Machine, dsdt: u32) -> Vec<u8> {
     put(56, &u32::from(PM_BASE).to_le_bytes());
     put(64, &u32::from(PM_BASE + 4).to_le_bytes());
     put(76, &u32::from(PM_BASE + 8).to_le_bytes());
-    put(88, &[4, 2, 0, 4]);
-    if machine.has_gpe0 {
-        put(80, &u32::from(GPE0_BASE).to_le_bytes());
-        put(92, &[GPE0_LEN]);
-        put(220, &port(GPE0_BASE, 8 * GPE0_LEN, 1));
-    }
+    put(80, &u32::from(GPE0_BASE).to_le_bytes());
+    put(88, &[4, 2, 0, 4, GPE0_LEN]);
+    put(220, &port(GPE0_BASE, 8 * GPE0_LEN, 1));
     put(96, &NO_C2.to_le_bytes());
     put(98, &NO_C3.to_le_bytes());
     put(108, &[CMOS_CENTURY]);
