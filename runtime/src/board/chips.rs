@@ -24,11 +24,13 @@ use devices::port92::Port92;
 use devices::rtc::Rtc;
 use devices::uart::Uart;
 use devices::vga::Vga;
+use devices::virtio::{VirtioDevice, VirtioPci};
 use mem::{GuestRam, RamDma, RamWindow, Size};
 
 use super::clock::{Alarms, Sleeper};
 use super::irq::{Flag, IrqSource, Signals};
 use super::memory::Layout;
+use super::pci::{FIRST_FREE_SLOT, PCI_SLOTS};
 use super::ports::{Chip, PortMap};
 use super::{BoardConfig, BoardError, IdeUnit, guide};
 
@@ -56,6 +58,7 @@ pub(super) struct Chips {
     pub(super) ide: IdeFunction,
     pub(super) acpi_pm: AcpiPm,
     pub(super) vga: Option<Vga>,
+    pub(super) virtio: Vec<VirtioPci>,
     pub(super) fw_cfg: FwCfg,
     pub(super) debugcon: Vec<Debugcon>,
     pub(super) debug_exit: DebugExit,
@@ -122,6 +125,7 @@ impl Chips {
                 alarms.alarm(Sleeper::AcpiPm),
             ),
             vga,
+            virtio: build_virtio(config.virtio, parts),
             fw_cfg,
             debugcon,
             debug_exit: DebugExit::default(),
@@ -150,6 +154,7 @@ impl Chips {
         self.ide.reset();
         self.acpi_pm.reset();
         self.vga.iter_mut().for_each(Vga::reset);
+        self.virtio.iter_mut().for_each(VirtioPci::reset);
         self.fw_cfg.reset();
         self.debugcon.iter_mut().for_each(Debugcon::reset);
         self.debug_exit.reset();
@@ -181,6 +186,17 @@ impl Chips {
             uart.expired();
         }
     }
+}
+
+fn build_virtio(devices: Vec<Box<dyn VirtioDevice>>, parts: &Parts<'_>) -> Vec<VirtioPci> {
+    let slots = FIRST_FREE_SLOT..PCI_SLOTS;
+    let build = |(device, slot)| {
+        let irq = parts.signals.irq_wire(IrqSource::Pci(slot));
+        let wire = parts.signals.msi_wire();
+        let msi: devices::virtio::Msi = Box::new(move |address, data| wire.send(address, data));
+        VirtioPci::new(device, parts.dma.clone(), irq, Some(msi))
+    };
+    devices.into_iter().zip(slots).map(build).collect()
 }
 
 fn hpet_outputs(parts: &Parts<'_>) -> [devices::Wire; TIMERS] {

@@ -3,6 +3,7 @@
 use devices::block::BlockDev;
 use devices::chardev::CharBackend;
 use devices::fdc::FloppyDrive;
+use devices::virtio::VirtioDevice;
 use mem::RamError;
 
 use super::clock::ClockKind;
@@ -26,6 +27,8 @@ pub struct BoardConfig {
     pub drives: [IdeUnit; 4],
     /// Floppy drives A and B. With none there is no floppy controller.
     pub floppies: [Option<FloppyDrive>; 2],
+    /// Virtio devices, from PCI slot 3 on.
+    pub virtio: Vec<Box<dyn VirtioDevice>>,
     /// COM1–COM4.
     pub serial: [Option<Box<dyn CharBackend>>; 4],
     /// Debug consoles by port (0x402 is SeaBIOS's).
@@ -89,6 +92,7 @@ impl Default for BoardConfig {
             option_roms: Vec::new(),
             drives: [const { IdeUnit::Empty }; 4],
             floppies: [const { None }; 2],
+            virtio: Vec::new(),
             serial: [const { None }; 4],
             debugcon: Vec::new(),
             debug_exit: None,

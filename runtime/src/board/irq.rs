@@ -109,7 +109,6 @@ impl Signals {
     }
 
     /// A way for message-signalled interrupts.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for devices that signal so"))]
     pub(super) fn msi_wire(self: &Arc<Self>) -> MsiWire {
         Box::new(Messages(self.clone()))
     }

@@ -206,6 +206,9 @@ impl Board {
         if let Some(value) = self.read_system(at, size) {
             return value;
         }
+        if let Some(value) = self.read_virtio(at, size) {
+            return value;
+        }
         // Memory reaches here when an access straddles a page, or by shadow segments.
         let byte = |i: u64| {
             let at = at.add(i);
@@ -225,7 +228,7 @@ impl Board {
         if let Some((offset, vga)) = self.vga_registers(at) {
             return vga.registers_write(offset, size, value);
         }
-        if self.write_system(at, size, value) {
+        if self.write_system(at, size, value) || self.write_virtio(at, size, value) {
             return;
         }
         if (SHADOW..MIB).contains(&at.0) {

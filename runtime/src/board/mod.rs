@@ -39,6 +39,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use devices::block::BlockDev;
 use devices::debugcon::Debugcon;
 use devices::vga::{TextScreen, Vga};
+use devices::virtio::VirtioPci;
 use mem::{Bus, GuestRam, Ns, Phys, PhysMap, Port, RamDma, Size};
 
 use chips::Chips;
@@ -311,6 +312,8 @@ impl Board {
         let mut results: Vec<_> = channels.map(|channel| channel.flush()).collect();
         let floppies = self.chips.fdc.iter_mut().flat_map(|fdc| fdc.drives());
         results.extend(floppies.map(|(_, drive)| drive.flush()));
+        let virtio = self.chips.virtio.iter_mut().filter_map(VirtioPci::disk);
+        results.extend(virtio.map(|disk| disk.flush()));
         results.into_iter().collect()
     }
 

@@ -1,10 +1,11 @@
 //! PCI bus 0: who sits where, configuration cycles, and what a changed register moves.
 
-use mem::{PAGE_SIZE, Size};
+use mem::{PAGE_SIZE, Phys, Size};
 
 use devices::acpi_pm::PM_PORTS;
 use devices::ide::BUS_MASTER_PORTS;
 use devices::pci::ConfigSpace;
+use devices::virtio::{Bar, VirtioPci};
 
 use super::Board;
 use super::ports::Chip;
@@ -15,6 +16,9 @@ const ISA_BRIDGE: (u8, u8) = (1, 0);
 const IDE: (u8, u8) = (1, 1);
 const ACPI_PM: (u8, u8) = (1, 3);
 const VGA: (u8, u8) = (2, 0);
+/// Where further devices begin, and where slots end.
+pub(super) const FIRST_FREE_SLOT: u8 = 3;
+pub(super) const PCI_SLOTS: u8 = 32;
 
 impl Board {
     /// A read of the configuration data port at byte `lane`.
@@ -22,6 +26,9 @@ impl Board {
         let Some(target) = self.chips.pci_address.target(lane).filter(|t| t.bus == 0) else {
             return u64::MAX;
         };
+        if let Some(virtio) = self.virtio_at(target.device, target.function) {
+            return u64::from(virtio.config_read(target.register, size));
+        }
         let Some(config) = self.pci_config(target.device, target.function) else {
             return u64::MAX;
         };
@@ -37,8 +44,44 @@ impl Board {
             IDE => &c.ide.config,
             ACPI_PM => &c.acpi_pm.config,
             VGA => &c.vga.as_ref()?.config,
+            (slot @ FIRST_FREE_SLOT.., 0) => {
+                c.virtio.get(usize::from(slot - FIRST_FREE_SLOT))?.config()
+            }
             _ => return None,
         })
+    }
+
+    /// The virtio device in a slot.
+    fn virtio_at(&mut self, slot: u8, function: u8) -> Option<&mut VirtioPci> {
+        let index = usize::from(slot.checked_sub(FIRST_FREE_SLOT)?);
+        self.chips.virtio.get_mut(index).filter(|_| function == 0)
+    }
+
+    /// A virtio device's memory window at `at`.
+    fn virtio_window(&mut self, at: u64) -> Option<(&mut VirtioPci, Bar, u64)> {
+        let decode = |virtio: &'_ VirtioPci| virtio.decode(at);
+        let index = self.chips.virtio.iter().position(|virtio| decode(virtio).is_some())?;
+        let virtio = self.chips.virtio.get_mut(index)?;
+        let (bar, offset) = virtio.decode(at)?;
+        Some((virtio, bar, offset))
+    }
+
+    /// Reads a register of a virtio device in memory, if the address is one.
+    pub(super) fn read_virtio(&mut self, at: Phys, size: Size) -> Option<u64> {
+        self.time.refresh(self.alarms.clock());
+        let (virtio, bar, offset) = self.virtio_window(at.0)?;
+        let value = virtio.read(bar, offset, size);
+        self.settle();
+        Some(value)
+    }
+
+    /// Writes such a register; false if the address is none.
+    pub(super) fn write_virtio(&mut self, at: Phys, size: Size, value: u64) -> bool {
+        self.time.refresh(self.alarms.clock());
+        let Some((virtio, bar, offset)) = self.virtio_window(at.0) else { return false };
+        virtio.write(bar, offset, size, value);
+        self.settle();
+        true
     }
 
     /// A write of the configuration data port at byte `lane`.
@@ -71,7 +114,12 @@ impl Board {
                     self.place_bars();
                 }
             }
-            _ => {}
+            (slot, function) => {
+                if let Some(virtio) = self.virtio_at(slot, function) {
+                    virtio.config_write(at, size, value);
+                    self.place_ports();
+                }
+            }
         }
     }
 
@@ -81,6 +129,10 @@ impl Board {
         self.ports.place(Chip::BusMaster, master, BUS_MASTER_PORTS, Size::B4);
         let pm = self.chips.acpi_pm.io_base();
         self.ports.place(Chip::AcpiPm, pm, PM_PORTS, Size::B4);
+        for (i, virtio) in self.chips.virtio.iter().enumerate() {
+            let (base, len) = virtio.ports();
+            self.ports.place(Chip::Virtio(i), base, len, Size::B4);
+        }
     }
 
     /// Puts the VGA card's memory where its registers say, inside the PCI hole.

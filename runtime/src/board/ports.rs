@@ -4,6 +4,7 @@
 //! as the ISA bus would do it.
 
 use devices::ide::Channel;
+use devices::virtio::Bar;
 use mem::{Port, PortDevice, Size};
 
 use super::{Board, BoardError};
@@ -32,6 +33,7 @@ pub(super) enum Chip {
     Gpe,
     Vga,
     Vbe,
+    Virtio(usize),
     FwCfg,
     Debugcon(usize),
     DebugExit,
@@ -279,6 +281,7 @@ impl Board {
             Chip::Gpe => c.acpi_pm.gpe_read(at).into(),
             Chip::Vga => c.vga.as_mut()?.port_read(at, size),
             Chip::Vbe => c.vga.as_mut()?.vbe_read(at).into(),
+            Chip::Virtio(i) => c.virtio.get_mut(i)?.read(Bar::Legacy, at.into(), size),
             Chip::FwCfg => c.fw_cfg.port_read(at, size),
             Chip::Debugcon(i) => c.debugcon.get_mut(i)?.port_read(at, size),
             Chip::DebugExit => c.debug_exit.port_read(at, size),
@@ -340,6 +343,10 @@ impl Board {
             Chip::Apm => c.acpi_pm.apm_write(at, value as u8),
             Chip::Gpe => c.acpi_pm.gpe_write(at, value as u8),
             Chip::Vga | Chip::Vbe => return self.write_vga(chip, at, size, value),
+            Chip::Virtio(i) => match c.virtio.get_mut(i) {
+                Some(virtio) => virtio.write(Bar::Legacy, at.into(), size, value),
+                None => return false,
+            },
             Chip::FwCfg => c.fw_cfg.port_write(at, size, value),
             Chip::Debugcon(i) => match c.debugcon.get_mut(i) {
                 Some(console) => console.port_write(at, size, value),

@@ -75,6 +75,7 @@ fn parts(c: &mut Chips) -> Vec<Named<'_>> {
     all.extend(numbered("dma", c.dma.iter_mut().map(Some)));
     all.extend(numbered("serial", c.serial.iter_mut().map(Option::as_mut)));
     all.extend(c.fdc.iter_mut().map(|chip| ("fdc".to_owned(), chip as &mut dyn State)));
+    all.extend(numbered("virtio", c.virtio.iter_mut().map(Some)));
     all.extend(c.vga.iter_mut().map(|chip| ("vga".to_owned(), chip as &mut dyn State)));
     all
 }
@@ -125,7 +126,9 @@ impl Board {
         let ide = disks.map(|(channel, (i, disk))| (format!("ide{channel}-{i}"), disk));
         let floppies = self.chips.fdc.iter_mut().flat_map(|fdc| fdc.drives());
         let floppies = floppies.filter_map(|(i, d)| Some((format!("floppy{i}"), d.disk()?)));
-        ide.chain(floppies).collect()
+        let virtio = self.chips.virtio.iter_mut().enumerate();
+        let virtio = virtio.filter_map(|(i, v)| Some((format!("virtio{i}"), v.disk()?)));
+        ide.chain(floppies).chain(virtio).collect()
     }
 
     /// The state of all chips and of virtual time.

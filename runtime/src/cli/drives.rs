@@ -10,7 +10,7 @@ use crate::machine::MachineConfig;
 /// The keys of `-drive`.
 const KEYS: &[&str] = &[
     "file", "format", "if", "index", "bus", "unit", "media", "id", "snapshot", "readonly", "cache",
-    "backing",
+    "backing", "serial",
 ];
 /// `-drive help`.
 const HELP: &str = "\
@@ -19,7 +19,7 @@ const HELP: &str = "\
   format=raw|qcow2     without it the first bytes tell, and a disk found to be raw refuses writes
                        to sector 0 that would make it look like another format
   media=disk|cdrom     a CD is never written
-  if=ide|floppy        what it is connected to
+  if=ide|virtio|none   what it is connected to; none: a -device names it by its id
   index=N              its place there: IDE 0-3, floppy 0-1; or bus=B,unit=U
   id=ID                its name in messages and in the monitor
   snapshot=on          writes go to a temporary file and are lost at the end
@@ -27,10 +27,14 @@ const HELP: &str = "\
   cache=writeback      writes are durable when the guest flushes (default)
   cache=writethrough   writes are durable at once
   cache=unsafe         flushes are ignored: a crash of the host may lose all
+  serial=TEXT          the serial number of a virtio disk
   backing=on           a qcow2 image may read its backing file (names come from the image)
 ";
 /// Keys about the host's ways of doing I/O, of which the guest sees nothing.
 const QUIET: &[&str] = &["aio", "discard", "detect-zeroes"];
+
+/// Most virtio devices: there are as many PCI slots left.
+pub(super) const VIRTIO_MAX: usize = 29;
 
 /// Fills in the drives.
 pub(super) fn resolve(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
@@ -72,7 +76,8 @@ fn place(
     let (bus, places) = match drive.bus {
         DriveBus::Ide => ("IDE", 4),
         DriveBus::Floppy => ("floppy", 2),
-        DriveBus::Virtio | DriveBus::None => ("virtio", 32),
+        DriveBus::Virtio => ("virtio", VIRTIO_MAX),
+        DriveBus::None => ("unconnected", 64),
     };
     let same = |other: &&DriveConfig| other.bus == drive.bus;
     let is_free = |slot: usize| config.drives.iter().filter(same).all(|other| other.slot != slot);
@@ -103,7 +108,13 @@ fn drive(text: &str) -> Result<(Option<usize>, DriveConfig), CliError> {
     let mut kv = KeyVals::parse("-drive", "", text);
     let file = kv.take("file").filter(|file| !file.is_empty());
     let format = one_of(&mut kv, "format", &[("raw", Format::Raw), ("qcow2", Format::Qcow2)])?;
-    let bus = one_of(&mut kv, "if", &[("ide", DriveBus::Ide), ("floppy", DriveBus::Floppy)])?;
+    let buses = [
+        ("ide", DriveBus::Ide),
+        ("floppy", DriveBus::Floppy),
+        ("virtio", DriveBus::Virtio),
+        ("none", DriveBus::None),
+    ];
+    let bus = one_of(&mut kv, "if", &buses)?;
     let bus = bus.unwrap_or_default();
     let media = one_of(&mut kv, "media", &[("disk", Media::Disk), ("cdrom", Media::Cdrom)])?;
     let media = media.unwrap_or_default();
@@ -147,6 +158,7 @@ fn drive(text: &str) -> Result<(Option<usize>, DriveConfig), CliError> {
         read_only: kv.take_bool("readonly")?.or(kv.take_bool("read-only")?).unwrap_or(false),
         cache,
         id: kv.take("id").unwrap_or_default(),
+        serial: kv.take("serial").unwrap_or_default(),
     };
     kv.finish(KEYS)?;
     Ok((index.map(|index| usize::try_from(index).unwrap_or(usize::MAX)), drive))

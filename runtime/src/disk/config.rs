@@ -25,6 +25,8 @@ pub struct DriveConfig {
     pub cache: Cache,
     /// The user's name for it.
     pub id: String,
+    /// The serial number a virtio disk shows.
+    pub serial: String,
 }
 
 impl DriveConfig {

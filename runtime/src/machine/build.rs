@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use devices::fdc::FloppyDrive;
+use devices::virtio::{Entropy, VirtioBlk, VirtioDevice, VirtioRng};
 use x86::cpu::Cpu;
 
 use super::alarm::{Alarm, Bell};
@@ -131,6 +132,7 @@ fn board_config(
         vga: config.vga,
         vga_rom: images.vga_rom,
         drives,
+        virtio: virtio_devices(config)?,
         floppies,
         serial,
         debugcon,
@@ -173,6 +175,45 @@ fn floppies(config: &MachineConfig) -> Result<[Option<FloppyDrive>; 2], MachineE
         *place = Some(FloppyDrive::new(disk::open(drive)?));
     }
     Ok(drives)
+}
+
+/// The virtio devices: disks by their places, then entropy.
+fn virtio_devices(config: &MachineConfig) -> Result<Vec<Box<dyn VirtioDevice>>, MachineError> {
+    let mut devices: Vec<Box<dyn VirtioDevice>> = Vec::new();
+    for drive in config.drives.iter().filter(|drive| drive.bus == DriveBus::Virtio) {
+        if let Some(image) = disk::open(drive)? {
+            devices.push(Box::new(VirtioBlk::new(image, &drive.serial)));
+        }
+    }
+    for n in 0..config.entropy_devices {
+        devices.push(Box::new(VirtioRng::new(entropy(config.icount_shift.is_some(), n as u64))));
+    }
+    Ok(devices)
+}
+
+/// The host's random bytes; with counted time, the same in every run.
+fn entropy(is_counted: bool, seed: u64) -> Entropy {
+    let mut state = seed;
+    let mut fixed = move |bytes: &mut [u8]| {
+        for byte in bytes {
+            // SplitMix64.
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let z = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            *byte = (z ^ z >> 27) as u8;
+        }
+    };
+    let host = |bytes: &mut [u8]| {
+        let flags = rustix::rand::GetRandomFlags::empty();
+        let mut done = 0;
+        while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match rustix::rand::getrandom(rest, flags) {
+                Ok(n) => done += n,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return log::error!("the host has no random bytes: {error}"),
+            }
+        }
+    };
+    if is_counted { Box::new(move |bytes| fixed(bytes)) } else { Box::new(host) }
 }
 
 /// 2000-01-01: where instruction-counted time starts if the command line names no date.

@@ -41,6 +41,8 @@ pub struct MachineConfig {
     pub smbios: SmbiosFields,
     /// Let SeaBIOS offer its boot menu.
     pub boot_menu: bool,
+    /// An entropy device: how many.
+    pub entropy_devices: usize,
     /// Serial ports COM1..COM4.
     pub serial: Vec<CharTarget>,
     /// Character devices with names, for several users of one far end.
@@ -106,6 +108,7 @@ impl Default for MachineConfig {
             boot_fail_wait: None,
             smbios: SmbiosFields::new(),
             boot_menu: false,
+            entropy_devices: 0,
             serial: Vec::new(),
             chardevs: Vec::new(),
             monitors: Vec::new(),

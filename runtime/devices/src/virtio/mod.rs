@@ -79,3 +79,6 @@ pub trait VirtioDevice: Send {
     /// The bytes are no such state.
     fn load(&mut self, bytes: &[u8]) -> Result<(), StateError>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -101,7 +101,7 @@ impl VirtQueue {
             return Served::Broken;
         }
         let mut is_used = false;
-        // A driver may add requests for ever while these are served: one round, then it runs again.
+        // There cannot be more than the ring has room for.
         for _ in 0..=self.ring.size() {
             let Ok(mut heads) = self.ring.iter(memory) else { return Served::Broken };
             let Some(descriptors) = heads.next() else { break };
@@ -119,6 +119,11 @@ impl VirtQueue {
                 return Served::Broken;
             }
             is_used = true;
+        }
+        // The driver is asked to tell of the next request. None can have come meanwhile: it does not
+        // run while it is served.
+        if self.ring.enable_notification(memory).is_err() {
+            return Served::Broken;
         }
         match is_used && self.wants_interrupt(memory) {
             true => Served::Interrupt,

@@ -219,6 +219,11 @@ impl VirtioPci {
 
 /// Configuration space and windows.
 impl VirtioPci {
+    /// Its configuration space.
+    pub fn config(&self) -> &ConfigSpace {
+        &self.config
+    }
+
     /// Its I/O window: first port and how many.
     pub fn ports(&self) -> (Option<u16>, u16) {
         (self.config.legacy_base(), LEGACY_PORTS as u16)
