@@ -102,7 +102,8 @@ fn other_machines_and_disks_are_refused() {
     let file = folder.path().join("a");
     let (mut saver, _) = machine(Accel::Jit);
     saver.save_snapshot(&file).unwrap();
-    let refusals: [(fn(&mut MachineConfig), &str); 5] = [
+    type Change = fn(&mut MachineConfig);
+    let refusals: [(Change, &str); 5] = [
         (|c| c.ram_bytes = 32 << 20, "bytes of memory"),
         (|c| c.icount_shift = Some(5), "-icount shift=6, this one -icount shift=5"),
         (|c| c.serial.clear(), "device"),
