@@ -35,7 +35,7 @@ fn bench(engine: Engine, switch: &[u8], rights: u64) -> Bench {
             let at = OTHER + 0x1000 * level + 8 * slot;
             let is_there = bench.peek(at, 1)[0] & 1 != 0;
             if is_there {
-                bench.poke(at, &(OTHER + 0x1000 * (level + 1) | 0x27).to_le_bytes());
+                bench.poke(at, &((OTHER + 0x1000 * (level + 1)) | 0x27).to_le_bytes());
             }
         }
     }

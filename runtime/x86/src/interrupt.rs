@@ -195,19 +195,26 @@ impl Cpu {
         use system::{INT_GATE16, INT_GATE32, TASK_GATE, TRAP_GATE16, TRAP_GATE32};
         let is_gate =
             matches!(gate.kind(), TASK_GATE | INT_GATE16 | TRAP_GATE16 | INT_GATE32 | TRAP_GATE32);
-        if !gate.is_system() || !is_gate {
-            return Err(Fault::gp(code));
-        }
-        if event.source == Source::Software && gate.dpl() < self.state.cpl {
-            return Err(Fault::gp(code));
-        }
-        if !gate.is_present() {
-            return Err(Fault::np(code));
-        }
+        self.check_idt_gate(&gate, is_gate, event, code)?;
         if gate.kind() == TASK_GATE {
             return self.deliver_task(gate.gate_selector(), event);
         }
         self.deliver_gate(&gate, event)
+    }
+
+    /// An IDT entry must be a gate of a kind that the mode has, open to software interrupts of this level, and present.
+    fn check_idt_gate(
+        &self,
+        gate: &Descriptor,
+        is_gate: bool,
+        event: Event,
+        code: u32,
+    ) -> Result<(), Fault> {
+        let is_closed = event.source == Source::Software && gate.dpl() < self.state.cpl;
+        if !gate.is_system() || !is_gate || is_closed {
+            return Err(Fault::gp(code));
+        }
+        if gate.is_present() { Ok(()) } else { Err(Fault::np(code)) }
     }
 
     fn deliver_task(&mut self, selector: u16, event: Event) -> Result<(), Fault> {
@@ -311,15 +318,7 @@ impl Cpu {
         let high = self.sys_read(at.wrapping_add(8), 8)? & 0xFFFF_FFFF;
         let gate = Descriptor { low: both as u32, high: (both >> 32) as u32, at };
         let is_gate = matches!(gate.kind(), system::INT_GATE32 | system::TRAP_GATE32);
-        if !gate.is_system() || !is_gate {
-            return Err(Fault::gp(code));
-        }
-        if event.source == Source::Software && gate.dpl() < self.state.cpl {
-            return Err(Fault::gp(code));
-        }
-        if !gate.is_present() {
-            return Err(Fault::np(code));
-        }
+        self.check_idt_gate(&gate, is_gate, event, code)?;
         self.deliver_gate_64(&gate, u64::from(gate.gate_offset()) | high << 32, event)
     }
 
