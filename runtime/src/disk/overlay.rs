@@ -124,6 +124,10 @@ impl BlockDev for Overlay {
         Ok(())
     }
 
+    fn is_volatile(&self) -> bool {
+        true
+    }
+
     fn each_cluster(
         &self,
         each: &mut dyn FnMut(u64, &[u8; CLUSTER_BYTES]) -> io::Result<()>,

@@ -83,6 +83,10 @@ impl BlockDev for Ruled {
         self.image.is_read_only()
     }
 
+    fn is_volatile(&self) -> bool {
+        self.image.is_volatile()
+    }
+
     fn each_cluster(
         &self,
         each: &mut dyn FnMut(u64, &[u8; CLUSTER_BYTES]) -> io::Result<()>,
