@@ -1,7 +1,7 @@
 //! The monitor: where the user speaks to the emulator, in the spelling of QEMU's human monitor (HMP).
 //!
 //! A [`Monitor`] sits on a line like a device: it edits what comes in and runs whole lines against the machine, on
-//! the machine's thread, between two stretches of guest code. What there is to say stands in [`table`]: one row per
+//! the machine's thread, between two stretches of guest code. What there is to say stands in `table`: one row per
 //! command with its help, so that a command cannot be without it. Whoever reaches a monitor commands the guest;
 //! lines are still not trusted: what is wrong with one is one line of answer.
 

@@ -188,7 +188,7 @@ fn open_pipe(path: &Path) -> io::Result<Kind> {
     }
 }
 
-/// Gives a line the terminal as its far end; its input is typed by [`Line::feed`].
+/// Gives a line the terminal as its far end; its input is typed by `Line::feed`.
 pub fn show_on_terminal(line: &Line, sender: &InputSender) {
     line.connect(sender);
     let line = line.clone();

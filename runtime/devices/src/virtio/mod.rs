@@ -5,7 +5,7 @@
 //! [`VirtioDevice`] behind it sees requests only. Rings are walked by the `virtio-queue` crate.
 //!
 //! Rings, descriptors and request headers are a hostile guest's: a chain is cut at
-//! [`CHAIN_MAX`] descriptors, buffers are reached by DMA, which knows RAM only, and a device that is
+//! `CHAIN_MAX` descriptors, buffers are reached by DMA, which knows RAM only, and a device that is
 //! told nonsense asks for its reset.
 
 mod blk;
