@@ -315,7 +315,9 @@ pub(crate) fn layout() -> StateLayout {
 }
 
 pub(crate) fn tlb_for(s: &State) -> Vec<u64> {
-    let mut t = vec![0u64; 0xC000 / 8];
+    // Behind the tables, a jump cache without entries.
+    let jumps = 16 * jit::abi::JUMP_ENTRIES;
+    let mut t = vec![0u64; (jit::abi::JUMP_CACHE as usize + jumps) / 8];
     let base = s.memory.as_ptr() as u64;
     for i in 0..1024usize {
         let ram = i < 8;
