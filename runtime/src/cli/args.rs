@@ -121,7 +121,7 @@ pub struct Args {
     /// no display; serial port and monitor on stdin and stdout
     #[arg(long, help_heading = "Console")]
     pub nographic: bool,
-    /// stdio, mon:stdio, pty, file:F, pipe:F, unix:F or tcp:H:P (,server ,nowait), null
+    /// stdio, mon:stdio, pty, file:F, pipe:F, unix:F or tcp:H:P (,server), null
     #[arg(long, value_name = "DEV", help_heading = "Console", action = ArgAction::Append)]
     pub serial: Vec<String>,
     /// none, null
