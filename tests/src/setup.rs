@@ -149,13 +149,18 @@ fn flat64(bench: &mut Bench) {
 /// 64-bit mode at level 0 or 3, with real selectors; RSP 0x1000. [`long_paging`] has to follow.
 pub fn long(bench: &mut Bench, cpl: u32) {
     long_tables(bench);
+    flat_at(bench, cpl, 0xA09B);
+}
+
+/// Flat segments at level 0 or 3, code with these attributes at level 0; (E)SP 0x1000.
+fn flat_at(bench: &mut Bench, cpl: u32, code_attr: u16) {
     let (code, data) =
         if cpl == 0 { (sel::CODE, sel::DATA) } else { (sel::USER_CODE, sel::USER_DATA) };
     let dpl = (cpl << 5) as u16;
     let data = Segment { selector: data, attr: 0xC093 | dpl, limit: u32::MAX, base: 0 };
     let s = &mut bench.cpu_mut().state;
     s.seg = [data; 6];
-    s.seg[1] = Segment { selector: code, attr: 0xA09B | dpl, ..data };
+    s.seg[1] = Segment { selector: code, attr: code_attr | dpl, ..data };
     s.cpl = cpl;
     s.gpr[4] = 0x1000;
 }
@@ -202,15 +207,7 @@ pub fn long_paging(bench: &mut Bench, entry: impl Fn(u64) -> u64) {
 /// Flat 32-bit protected mode at level 0 or 3, with real selectors; ESP 0x1000.
 pub fn protected(bench: &mut Bench, cpl: u32) {
     tables(bench);
-    let (code, data) =
-        if cpl == 0 { (sel::CODE, sel::DATA) } else { (sel::USER_CODE, sel::USER_DATA) };
-    let dpl = (cpl << 5) as u16;
-    let data = Segment { selector: data, attr: 0xC093 | dpl, limit: u32::MAX, base: 0 };
-    let s = &mut bench.cpu_mut().state;
-    s.seg = [data; 6];
-    s.seg[1] = Segment { selector: code, attr: 0xC09B | dpl, ..data };
-    s.cpl = cpl;
-    s.gpr[4] = 0x1000;
+    flat_at(bench, cpl, 0xC09B);
     bench.settle();
 }
 
