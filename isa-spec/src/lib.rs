@@ -13,6 +13,7 @@ pub mod error;
 mod locate;
 pub mod model;
 mod parse;
+pub mod reach;
 mod width;
 
 pub use coverage::{find_rows, show};

@@ -114,6 +114,7 @@ pub struct Vcpu {
     kicker: Kicker,
     stats: Stats,
     recent: report::Recent,
+    rows: trace::Rows,
 }
 
 impl Drop for Vcpu {
@@ -150,6 +151,7 @@ impl Vcpu {
             kicker,
             stats: Stats::default(),
             recent: report::Recent::default(),
+            rows: trace::Rows::default(),
         };
         vcpu.log_prologue();
         Ok(vcpu)

@@ -3,13 +3,15 @@
 //! Each record runs a few instructions in real, protected, virtual-8086, compatibility or 64-bit mode at some privilege level; the
 //! guest catches whatever ends them and prints the state. Our lines are folded into recorded digests; where QEMU and Bochs
 //! are installed theirs are compared with ours, and every difference has to be one that `tests/system/ledger.txt`
-//! explains. UPDATE_EXPECT=1 records digests anew; SYSTEM_KEEP=folder keeps all outputs. Needs nasm.
+//! explains. Which rows of the tables the records have is written in `isa-spec/coverage.txt`. UPDATE_EXPECT=1 records both anew; SYSTEM_KEEP=folder keeps all outputs. Needs nasm.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use isa_spec::reach::{Reach, SYSTEM, read_log};
 
 /// A file of `cases/`.
 struct Cases {
@@ -19,6 +21,9 @@ struct Cases {
     /// Short enough for the evaluator, which takes a millisecond's work a hundred times as long.
     evaluated: bool,
 }
+
+/// Where records' code stands (`monitor.asm`, CODE).
+const RECORD_CODE: &str = "0x10000+0x2000";
 
 const fn cases(name: &'static str, qemu: bool, evaluated: bool) -> Cases {
     Cases { name, qemu, evaluated }
@@ -67,10 +72,14 @@ fn assemble(name: &str, into: &Path) -> PathBuf {
 
 fn run_stele(name: &str, accel: &str, image: &Path, into: &Path) -> String {
     let out = into.join(format!("{name}.{accel}"));
+    let rows = into.join(format!("{name}.{accel}.rows"));
     let status = Command::new(env!("CARGO_BIN_EXE_stele"))
         .args(["-accel", accel, "-cpu", "max", "-m", "64", "-display", "none", "-serial", "none"])
         .args(["-no-reboot", "-debugcon", &format!("file:{}", out.display())])
-        .args(["-device", "isa-debug-exit,iobase=0x501", "-bios"])
+        .args(["-device", "isa-debug-exit,iobase=0x501", "-d", "rows", "-dfilter", RECORD_CODE])
+        .arg("-D")
+        .arg(rows)
+        .arg("-bios")
         .arg(image)
         .status()
         .expect("stele starts");
@@ -256,6 +265,32 @@ fn check_digest(name: &str, text: &str) {
     assert!(got == want, "{name} differs from what was recorded: {bad:?}");
 }
 
+/// Compares the rows that the JIT met in the records' code with what `coverage.txt` says, or writes it anew.
+fn check_rows(dir: &Path) {
+    let tables = Path::new(env!("CARGO_MANIFEST_DIR")).join("../isa-spec");
+    let isa = isa_spec::load(&tables.join("x86")).unwrap_or_else(|errors| panic!("{errors}"));
+    let file = tables.join("coverage.txt");
+    let text = std::fs::read_to_string(&file).unwrap_or_default();
+    let (written, _) = Reach::parse(&isa, &text);
+    let mut now = written.clone();
+    now.set(SYSTEM, &[]);
+    for Cases { name, .. } in CASES {
+        let log = std::fs::read_to_string(dir.join(format!("{name}.jit.rows"))).unwrap_or_default();
+        let rows = read_log(&isa, &log).unwrap_or_else(|error| panic!("{error}"));
+        assert!(!rows.is_empty(), "no rows in the records of {name}");
+        now.add(SYSTEM, rows);
+    }
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        std::fs::write(&file, now.to_string()).expect("coverage.txt can be written");
+        return;
+    }
+    let rows = now.differences(&written, SYSTEM);
+    assert!(
+        rows.is_empty(),
+        "isa-spec/coverage.txt is not current: run with UPDATE_EXPECT=1: {rows:#?}"
+    );
+}
+
 #[test]
 fn privileged_behaviour_is_as_recorded_and_as_the_peers_have_it() {
     if !has("nasm", "-v") {
@@ -288,6 +323,7 @@ fn privileged_behaviour_is_as_recorded_and_as_the_peers_have_it() {
             unexplained.extend(compare("bochs", &ours, &run_bochs(name, &image, dir), &rules));
         }
     }
+    check_rows(dir);
     let some: Vec<&String> = unexplained.iter().take(40).collect();
     assert!(some.is_empty(), "{} differences not in the ledger: {some:#?}", unexplained.len());
 }

@@ -68,9 +68,18 @@ fn spec_show(what: &str) -> Result<u8, CliError> {
     Err(CliError::usage(format!("spec show: no row for {what}: {hint}")))
 }
 
-/// The opcode maps with what is missing.
+/// Which rows are run by what.
+const REACH: &str = include_str!("../../../isa-spec/coverage.txt");
+
+/// The opcode maps with what is missing; what runs the rows.
 fn coverage() -> Result<u8, CliError> {
-    Err(CliError::Text(isa_spec::coverage::render(&isa()?)))
+    let isa = isa()?;
+    let (reach, _) = isa_spec::reach::Reach::parse(&isa, REACH);
+    let maps = isa_spec::coverage::render(&isa);
+    Err(CliError::Text(format!(
+        "{maps}\nRows by table and by what runs them:\n\n{}",
+        reach.summary()
+    )))
 }
 
 /// Every row: opcode, mnemonic, where it stands.

@@ -35,6 +35,8 @@ impl Items {
     pub const GUEST_ERRORS: Self = Self(1 << 12);
     /// Code pages and their protection.
     pub const PAGE: Self = Self(1 << 13);
+    /// Each row of the tables, when code in the ranges first has it.
+    pub const ROWS: Self = Self(1 << 14);
 
     /// Are all of `other`'s items in this set?
     #[inline]
@@ -98,6 +100,7 @@ const TABLE: &[Row] = &[
     row("unimp", Items::UNIMP, "show warnings about what the machine lacks"),
     row("guest_errors", Items::GUEST_ERRORS, "show warnings about what the guest should not do"),
     row("page", Items::PAGE, "accepted, shows nothing yet"),
+    row("rows", Items::ROWS, "show each row of the instruction tables when it is first translated"),
 ];
 
 const fn row(name: &'static str, item: Items, about: &'static str) -> Row {

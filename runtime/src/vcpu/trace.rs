@@ -2,13 +2,36 @@
 
 use jit::abi;
 use mem::Size;
+use x86::decode::ROWS;
 use x86::disasm::{self, Syntax};
 use x86::fault::Fault;
+use x86::front::InsnInfo;
 use x86::lower::IrNames;
 
 use super::cache::{BlockId, Body};
 use super::{Vcpu, pc_mask};
 use crate::log::{Items, Place, insn_line};
+
+/// Rows that the log has named.
+#[derive(Debug, Default)]
+pub(super) struct Rows(Vec<bool>);
+
+impl Rows {
+    /// Adds the rows of a block; returns those that are new.
+    fn add(&mut self, insns: &[InsnInfo]) -> Vec<u16> {
+        self.0.resize(ROWS.len(), false);
+        let mut new = Vec::new();
+        for insn in insns {
+            // Bytes that are no insn have no row.
+            if let Some(seen) = self.0.get_mut(usize::from(insn.row))
+                && !std::mem::replace(seen, true)
+            {
+                new.push(insn.row);
+            }
+        }
+        new
+    }
+}
 
 impl Vcpu {
     pub(super) fn log_prologue(&mut self) {
@@ -16,9 +39,15 @@ impl Vcpu {
             self.log.prologue(jit.buf().address(0), jit.prologue());
         }
     }
-    /// `IN:` and `OP:` of the block just lowered.
+    /// `IN:`, `OP:` and new rows of the block just lowered.
     pub(super) fn trace_block(&mut self, pc: u64) {
         let lin = self.core.cpu.lin_pc(pc).0;
+        if self.log.wants(Items::ROWS, lin) {
+            for row in self.rows.add(&self.translator.info.insns) {
+                let info = &ROWS[usize::from(row)];
+                self.log.write(format_args!("row {row} {} {}\n", info.mnemonic, info.opcode));
+            }
+        }
         if self.log.wants(Items::IN_ASM, lin) {
             let text = self.listing(pc);
             self.log.in_asm(lin, &text);
