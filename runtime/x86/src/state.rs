@@ -96,12 +96,12 @@ pub struct CpuState {
     pub host_ret: u64,
     /// Host address of the current view's TLB, loaded into a host register on entry.
     pub tlb_base: u64,
+    /// Fast windows of ES CS SS DS FS GS.
+    pub window: [Window; seg::COUNT],
     /// Counted runs: insns that may still begin, less those of the blocks entered; a block that would make it negative leaves.
     pub budget: i32,
     /// Counted runs: insns of the running block that are not done, from the one that calls a helper on.
     pub ahead: u32,
-    /// Fast windows of ES CS SS DS FS GS.
-    pub window: [Window; seg::COUNT],
     /// EFLAGS without the arithmetic flags and DF: TF IF IOPL NT RF VM AC VIF VIP ID.
     pub eflags: u32,
     /// CPL (3 in virtual-8086 mode).
