@@ -410,11 +410,15 @@ impl Vcpu {
     }
 
     /// An indirect jump missed: enters the target into the jump cache. True if it was found: the jump has looked for
-    /// interrupts just before.
+    /// interrupts just before. If not (the fetch faults, or the evaluator runs the block), what the cache knew of the target
+    /// was a closed entry, which would miss for ever.
     fn fill_jump_cache(&mut self) -> bool {
         let pc = self.core.cpu.state.pc;
-        let Some(to) = self.warm_block_at(pc, 0) else { return false };
-        let Some(far) = self.far_entry(to, pc) else { return false };
+        let found = self.warm_block_at(pc, 0).and_then(|to| Some((to, self.far_entry(to, pc)?)));
+        let Some((to, far)) = found else {
+            self.core.cpu.forget_jump(pc);
+            return false;
+        };
         let is_crossing = self.core.cache.is_crossing(to);
         self.core.cpu.enter_jump(pc, is_crossing, far);
         true

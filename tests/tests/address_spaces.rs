@@ -128,3 +128,27 @@ fn invpcid_reaches_the_other_space() {
         }
     }
 }
+
+/// A called instruction is overwritten by one that reaches into an absent page: the jump cache knows the place, but there is
+/// no block any more.
+#[test]
+fn code_that_comes_to_cross_into_an_absent_page_faults() {
+    const LAST: u64 = CALLED + 0xFFF;
+    for engine in [Engine::Compact, Engine::Mixed, Engine::HotOptimised] {
+        let mut bench = Bench::new(engine);
+        bench.clear();
+        setup::long(&mut bench, 0);
+        setup::long_paging(&mut bench, |page| if page == 0x6000 { 0 } else { page | RW });
+        bench.poke(LAST, &[0xC3]); // ret
+        let mut code = vec![0xFF, 0xD0, 0xFF, 0xC9, 0x75, 0xFA]; // again: call rax; dec ecx; jnz again
+        code.extend([0xC6, 0x00, 0xE8]); // mov byte [rax], E8h: call rel32
+        code.extend([0xFF, 0xD0, 0xF4]); // call rax; hlt
+        bench.poke(START, &code);
+        let s = &mut bench.cpu_mut().state;
+        (s.pc, s.gpr[0], s.gpr[1]) = (START, LAST, u64::from(ROUNDS));
+        bench.settle();
+        assert_eq!(bench.run(), Ending::Halted, "{engine:?}");
+        assert_eq!(setup::vector_reached(&bench), Some(14), "{engine:?}");
+        assert_eq!(bench.cpu().state.cr2, LAST + 1, "{engine:?}");
+    }
+}

@@ -467,6 +467,11 @@ impl Cpu {
         self.tlb.enter_jump(pc, lin, slot, self.view());
     }
 
+    /// Forgets what the jump cache knows of `pc`.
+    pub fn forget_jump(&mut self, pc: u64) {
+        self.tlb.forget_jump(pc, self.view());
+    }
+
     /// Forgets one page and the jumps to it.
     pub fn flush_page(&mut self, lin: Lin) {
         self.tlb.flush_page(lin);

@@ -333,6 +333,11 @@ impl Tlb {
         self.view_mut(id).enter_jump(pc, lin, slot);
     }
 
+    /// Empties the entry of a view's jump cache for an instruction pointer.
+    pub(crate) fn forget_jump(&mut self, pc: u64, id: ViewId) {
+        self.view_mut(id).forget_jump(pc);
+    }
+
     /// Is the page of supervisor code at `lin` known, and global?
     pub(crate) fn is_global(&self, lin: Lin) -> bool {
         self.supervisor.is_global(lin)

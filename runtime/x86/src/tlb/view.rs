@@ -206,6 +206,11 @@ impl View {
         self.jump[i] = slot;
     }
 
+    /// Empties the jump cache's entry for an instruction pointer.
+    pub(super) fn forget_jump(&mut self, pc: u64) {
+        self.jump[pc as usize % JUMPS] = NO_JUMP;
+    }
+
     /// Empties the jump cache.
     pub(super) fn flush_jumps(&mut self) {
         self.jump = [NO_JUMP; JUMPS];
