@@ -36,6 +36,21 @@
         cr 'swapgs', LONG, 0, swapgs
         cr 'swapgs32', COMPAT, 0, {db 0x0F, 0x01, 0xF8}
         cr 'in', LONG, 0, {in al, 0x80}
+        ; Ports where nothing is.
+        cr 'inport', LONG, 0x5F0, {mov edx, eax}, {in al, dx}, {in ax, dx}, {in eax, dx}, {in eax, 0xE4}
+        cr 'outport', LONG, 0x5F0, {mov edx, eax}, {out dx, al}, {out dx, eax}, {out 0xED, al}, {out 0xED, eax}
+        cr 'insouts', LONG, 0x5F0, {mov edx, eax}, {mov edi, LOWDATA}, {mov rsi, rdi}, insb, insd, outsb, outsd
+        cr 'invdonly', LONG, 0, invd
+        ; What differs by processor and moment is dropped; upper halves and flags are left.
+        cr 'cpuid', LONG, 0, cpuid, {shr rbx, 32}, {shr rcx, 32}, {shr rdx, 32}, {xor eax, eax}
+        cr 'rdtsc', LONG, -1, {rdtsc}, {shr rax, 32}, {shr rdx, 32}, {xor ecx, ecx}
+        cr 'rdtscp', LONG, -1, {rdtscp}, {shr rax, 32}, {shr rdx, 32}, {xor ebx, ebx}
+        cr 'rdrand', LONG, -1, {rdrand rax}, {mov eax, 0}
+        cr 'rdseed', LONG, -1, {rdseed eax}, {mov eax, 0}
+        cr 'rdpid', LONG, -1, {rdpid rax}
+        cr 'invpcid', LONG, 2, {cqo}, {mov [LOWDATA], rdx}, {mov [LOWDATA + 8], rdx}, {invpcid rax, [LOWDATA]}
+        cr 'smswm', LONG, -1, {smsw [LOWDATA]}, {mov rbx, [LOWDATA]}
+        cr 'sidt', LONG, -1, {sidt [LOWDATA]}, {mov rbx, [LOWDATA]}, {lidt [LOWDATA]}
         cr 'cli', LONG, 0, cli
         cr 'sti', LONG, 0, sti
         cr 'popf', LONG, 0x3FFFD7, {push rax}, {popfq}, {pushfq}, {pop rbx}
