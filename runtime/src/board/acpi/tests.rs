@@ -1,3 +1,5 @@
+//! The tables as firmware links them: found from the root, sound, and to the liking of `iasl`.
+
 use super::*;
 
 fn machine() -> Machine {
