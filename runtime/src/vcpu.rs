@@ -287,29 +287,27 @@ impl Vcpu {
         (is_plain && !is_seen && self.translator.jit().is_some()).then(|| cpu.known_jump())?
     }
 
+    /// Runs generated code from the jump-cache entry `far`.
     fn run_far(&mut self, far: u64) -> u32 {
+        self.enter(|jit, core| shim::enter_far(jit, core, far))
+    }
+
+    /// Runs generated code from a block's entry at cache offset `entry`.
+    fn run_from(&mut self, entry: usize) -> u32 {
+        let cpu = &mut self.core.cpu;
+        self.recent.note(cpu.state.seg[1].selector, cpu.state.pc);
+        let page_offset = cpu.lin_pc(cpu.state.pc).page_offset();
+        cpu.state.pc_base = cpu.state.pc.wrapping_sub(page_offset) & pc_mask(cpu.mode());
+        self.enter(|jit, core| shim::enter(jit, core, entry))
+    }
+
+    fn enter(&mut self, enter: impl FnOnce(&Jit, &mut Core) -> u32) -> u32 {
         self.stats.entries += 1;
         self.core.faulted = false;
         self.core.cpu.state.tlb_base = self.core.cpu.tlb_base();
         self.core.lend_budget();
         let Some(jit) = self.translator.jit() else { return exit::NEXT };
-        let code = shim::enter_far(jit, &mut self.core, far);
-        self.core.take_budget_back();
-        code
-    }
-
-    fn run_from(&mut self, entry: usize) -> u32 {
-        self.stats.entries += 1;
-        let state = &self.core.cpu.state;
-        self.recent.note(state.seg[1].selector, state.pc);
-        self.core.faulted = false;
-        self.core.lend_budget();
-        let cpu = &mut self.core.cpu;
-        cpu.state.tlb_base = cpu.tlb_base();
-        let page_offset = cpu.lin_pc(cpu.state.pc).page_offset();
-        cpu.state.pc_base = cpu.state.pc.wrapping_sub(page_offset) & pc_mask(cpu.mode());
-        let Some(jit) = self.translator.jit() else { return exit::NEXT };
-        let code = shim::enter(jit, &mut self.core, entry);
+        let code = enter(jit, &mut self.core);
         self.core.take_budget_back();
         code
     }
