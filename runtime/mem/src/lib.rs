@@ -6,6 +6,7 @@
 
 mod addr;
 mod bus;
+mod hash;
 mod physmap;
 mod ram;
 mod rings;
@@ -14,6 +15,7 @@ mod window;
 
 pub use addr::{Lin, PAGE_SIZE, Phys, Port};
 pub use bus::{Access, Bus, Dma, IrqLine, MmioDevice, Ns, PortDevice, Size, Timer};
+pub use hash::NumberHasher;
 pub use physmap::{PageKind, PhysMap};
 pub use ram::{CODE_LINE, GuestRam, RamError, line_mask};
 pub use state::{State, StateError};

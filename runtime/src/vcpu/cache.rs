@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use ir::Width;
 use jit::{Compiled, Exit, InsnMark, Jit};
+use mem::NumberHasher;
 use x86::cpu::Cpu;
 use x86::mode::Mode;
 
@@ -31,33 +32,11 @@ impl Key {
         (self.phys >> 63 == 0).then_some(self.phys & !0xFFF)
     }
     fn hash(&self) -> u32 {
-        let mut hasher = KeyHasher::default();
+        let mut hasher = NumberHasher::default();
         hasher.write_u64(self.phys);
         hasher.write_u64(u64::from(self.mode.0) << 32 | u64::from(self.pc_base));
         hasher.write_u32(self.cs_limit);
         hasher.finish() as u32 // the halves are mixed
-    }
-}
-
-/// A fast hash for keys of a few words.
-#[derive(Default)]
-pub(super) struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for &b in bytes {
-            self.write_u64(u64::from(b));
-        }
-    }
-    fn write_u32(&mut self, n: u32) {
-        self.write_u64(u64::from(n));
-    }
-    fn write_u64(&mut self, n: u64) {
-        let mixed = (self.0.rotate_left(26) ^ n).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 = mixed ^ mixed >> 32;
     }
 }
 
@@ -183,7 +162,7 @@ pub(super) struct Second {
 pub(super) struct Cache {
     blocks: Vec<Translated>,
     by_key: Index,
-    by_page: HashMap<u64, Vec<BlockId>, BuildHasherDefault<KeyHasher>>,
+    by_page: HashMap<u64, Vec<BlockId>, BuildHasherDefault<NumberHasher>>,
     /// (cache offset of the entry, block), ascending.
     by_host: Vec<(usize, BlockId)>,
     insns: Vec<InsnMark>,

@@ -4,9 +4,9 @@
 //! entries that lead to it are emptied, and those to the page before it, whose last insn may reach over.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 
-use mem::Lin;
+use mem::{Lin, NumberHasher};
 
 /// Entries of a jump cache: one for each byte of a page, where targets of several pages meet.
 pub const JUMPS: usize = 4096;
@@ -27,7 +27,7 @@ pub(super) const NO_JUMP: JumpSlot = JumpSlot { tag: 0, host: 0 };
 /// Which entries lead to which linear page.
 #[derive(Default)]
 pub(super) struct Targets {
-    pages: HashMap<u64, Vec<u16>, BuildHasherDefault<PageHasher>>,
+    pages: HashMap<u64, Vec<u16>, BuildHasherDefault<NumberHasher>>,
     noted: usize,
 }
 
@@ -71,24 +71,6 @@ impl Targets {
     pub(super) fn clear(&mut self) {
         self.pages.clear();
         self.noted = 0;
-    }
-}
-
-/// A multiplicative hash for page numbers.
-#[derive(Default)]
-struct PageHasher(u64);
-
-impl Hasher for PageHasher {
-    fn finish(&self) -> u64 {
-        self.0 ^ self.0 >> 32
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for &b in bytes {
-            self.write_u64(u64::from(b));
-        }
-    }
-    fn write_u64(&mut self, n: u64) {
-        self.0 = (self.0.rotate_left(26) ^ n).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     }
 }
 
