@@ -3,8 +3,6 @@
 use x86::cpu::Cpu;
 use x86::state::{Segment, TableReg, XsaveArea};
 
-use crate::RAM;
-
 /// General registers in the order of their numbers.
 pub const GPR_NAMES: [&str; 16] = [
     "eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "r8", "r9", "r10", "r11", "r12", "r13",
@@ -56,7 +54,7 @@ impl Snapshot {
     /// What a CPU looks like now.
     pub fn of(cpu: &Cpu) -> Self {
         let s = &cpu.state;
-        let mut memory = vec![0; RAM as usize];
+        let mut memory = vec![0; cpu.ram.len() as usize];
         assert!(cpu.ram.read_bytes(0, &mut memory), "the bench has this much memory");
         Self {
             gpr: s.gpr,

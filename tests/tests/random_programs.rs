@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use ir::opt::Passes;
+use stele::log::Log;
 use stele::vcpu::VcpuConfig;
 use stele_tests::agree::{STEP_LIMIT, code_at, compare, evaluate};
 use stele_tests::program::{Generator, Rows};
@@ -21,7 +22,7 @@ use x86::front::code_size;
 /// Programs of a test unless `STELE_PROGRAMS` says otherwise.
 const PROGRAMS: u64 = 1500;
 /// Benches are used for this many programs, so that one program's leavings can trouble the next.
-const BATCH: u64 = 32;
+const BATCH: u64 = 100;
 
 /// How a program was run, and what came out differently.
 type Found = (VcpuConfig, Vec<String>);
@@ -39,7 +40,7 @@ impl Benches {
                 let some = Passes::NAMES.iter().filter(|_| rng.once_in(2));
                 config.passes = some.fold(Passes::NONE, |set, (_, pass)| set.with(*pass));
             }
-            (config.clone(), Bench::with_config(config))
+            (config.clone(), Bench::with_gap(config, Log::off()))
         };
         Self(Engine::ALL.map(bench).into())
     }
@@ -88,7 +89,7 @@ fn generate(isa: &isa_spec::model::Isa, rows: &Rows, kind: Kind, seed: u64) -> (
 
 /// The way the evaluator takes through a program, insn by insn.
 fn trace(world: &World, code: &[u8]) -> String {
-    let mut bench = Bench::new(Engine::Evaluator);
+    let mut bench = Bench::with_gap(Engine::Evaluator.config(), Log::off());
     world.enter(&mut bench, code);
     let mut text = format!("{:x?} start {:#x} flags {:#x}\n", world.kind, world.start, world.flags);
     let _ = writeln!(text, "registers {:x?}", world.gpr);
@@ -123,7 +124,7 @@ fn report(kind: Kind, seed: u64, world: &World, code: &[u8], (config, wrong): Fo
 }
 
 fn differences_alone(config: &VcpuConfig, world: &World, code: &[u8]) -> Vec<String> {
-    let mut reference = Bench::new(Engine::Evaluator);
+    let mut reference = Bench::with_gap(Engine::Evaluator.config(), Log::off());
     world.enter(&mut reference, code);
     let Some(reference) = evaluate(&mut reference) else { return Vec::new() };
     let mut bench = Bench::logging(config.clone());
