@@ -17,6 +17,7 @@ mod keyval;
 mod messages;
 mod resolve;
 mod suggest;
+mod virtio;
 mod words;
 
 pub(crate) use suggest::nearest;

@@ -12,6 +12,7 @@ mod bus;
 mod config;
 mod icount;
 mod lines;
+mod net;
 mod session;
 mod snapshot;
 
@@ -36,7 +37,10 @@ use attend::{Attended, Standing};
 
 pub use crate::console::{CharConfig, CharTarget, SocketAddress, SocketTarget};
 pub use crate::disk::{Cache, DriveBus, DriveConfig, DriveSource, Format, Media};
-pub use config::{Accel, Display, Firmware, MachineConfig, RtcBase, host_cpuid};
+pub use config::{
+    Accel, ConsoleConfig, Display, Firmware, MachineConfig, NicConfig, PortConfig, RtcBase,
+    host_cpuid,
+};
 pub use session::run;
 
 /// Why a machine could not be built or run.

@@ -16,3 +16,5 @@ mod power;
 mod programs;
 #[path = "boots/support.rs"]
 mod support;
+#[path = "boots/virtio.rs"]
+mod virtio;

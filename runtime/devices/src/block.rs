@@ -22,6 +22,12 @@ pub trait BlockDev: Send {
     fn write(&mut self, lba: u64, buf: &[u8]) -> io::Result<()>;
     /// Makes everything written durable.
     fn flush(&mut self) -> io::Result<()>;
+    /// The contents of these sectors are no longer wanted. It is a hint: they may be given back to
+    /// the host and read as zeros, or stay as they are.
+    fn discard(&mut self, lba: u64, count: u64) -> io::Result<()> {
+        let _ = (lba, count);
+        Ok(())
+    }
     /// Must writes be refused?
     fn is_read_only(&self) -> bool {
         false

@@ -16,7 +16,7 @@ pub const INIT_MARKER: &str = "initramfs is up";
 pub const LOGIN_USER: &str = "root";
 
 /// Goes into the names of built things: raised when what is built changes.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 /// Drivers of the disks we emulate, and the file system.
 const MODULES: &[&str] =
     &["ata_piix", "sd_mod", "virtio_pci", "virtio_blk", "crc32c_generic", "ext4"];
@@ -49,6 +49,7 @@ const INIT: &str = r#"#!/bin/sh
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
 mkdir -p /tmp; mount -t tmpfs tmp /tmp
 hostname stele
+[ -e /modules.list ] && for m in $(cat /modules.list); do insmod /modules/$m; done
 echo "initramfs is up: $(uname -srm)"
 if [ -n "$action" ]; then eval "$action"; poweroff -f; fi
 echo; echo "This is busybox on Debian's kernel. 'exit' switches the machine off."
@@ -149,10 +150,43 @@ impl Linux {
         Ok(dir.join("initramfs"))
     }
 
-    /// The bytes of such an initramfs with further programs in `/bin`, by name.
-    pub fn initramfs_with(&self, programs: &[(&str, &Path)]) -> Result<Vec<u8>, Error> {
+    /// An initramfs that first loads these modules of the kernel's, as far as they are modules, and what they need.
+    pub fn initramfs_with_modules(
+        &self,
+        store: &Store,
+        modules: &[&str],
+    ) -> Result<PathBuf, Error> {
+        let (arch, release) = (self.arch.name(), &self.kernel.release);
+        let name = format!("initramfs-{arch}-{release}-{}-v{FORMAT}", modules.join("+"));
+        let dir = store.make(&name, |temp| {
+            let path = temp.join("initramfs");
+            let mut archive = self.plain_initramfs()?;
+            self.add_modules(&mut archive, modules)?;
+            fs::write(&path, archive.finish()).map_err(io(&path))
+        })?;
+        Ok(dir.join("initramfs"))
+    }
+
+    fn plain_initramfs(&self) -> Result<Archive, Error> {
         let mut archive = self.skeleton(INIT)?;
         archive.directory("root").directory("tmp").symlink("sbin", "bin");
+        Ok(archive)
+    }
+
+    fn add_modules(&self, archive: &mut Archive, modules: &[&str]) -> Result<(), Error> {
+        archive.directory("modules");
+        let mut list = String::new();
+        for module in modules::load_order(&self.kernel.modules, modules)? {
+            list.push_str(&format!("{}.ko\n", module.name));
+            archive.file(&format!("modules/{}.ko", module.name), 0o644, &module.bytes);
+        }
+        archive.file("modules.list", 0o644, list.as_bytes());
+        Ok(())
+    }
+
+    /// The bytes of such an initramfs with further programs in `/bin`, by name.
+    pub fn initramfs_with(&self, programs: &[(&str, &Path)]) -> Result<Vec<u8>, Error> {
+        let mut archive = self.plain_initramfs()?;
         for (name, path) in programs {
             archive.host_file(&format!("bin/{name}"), 0o755, path)?;
         }
@@ -196,13 +230,8 @@ impl Linux {
     /// The initramfs on the disk: modules and the switch to the root file system.
     fn disk_initramfs(&self) -> Result<Vec<u8>, Error> {
         let mut archive = self.skeleton(DISK_INIT)?;
-        archive.directory("modules").directory("root");
-        let mut list = String::new();
-        for module in modules::load_order(&self.kernel.modules, MODULES)? {
-            list.push_str(&format!("{}.ko\n", module.name));
-            archive.file(&format!("modules/{}.ko", module.name), 0o644, &module.bytes);
-        }
-        archive.file("modules.list", 0o644, list.as_bytes());
+        archive.directory("root");
+        self.add_modules(&mut archive, MODULES)?;
         Ok(archive.finish())
     }
 

@@ -47,6 +47,8 @@ pub struct BoardConfig {
     pub boot_order: String,
     /// Another order until the first reset.
     pub boot_once: Option<String>,
+    /// Firmware's names of devices, first of all to be booted; `HALT` ends the list for good.
+    pub boot_paths: Vec<String>,
     /// How long firmware shows its boot menu's prompt, in ms.
     pub boot_menu_wait: Option<u16>,
     /// How long firmware waits before it tries again when nothing boots, in ms.
@@ -102,6 +104,7 @@ impl Default for BoardConfig {
             smbios: Vec::new(),
             boot_order: "cad".to_owned(),
             boot_once: None,
+            boot_paths: Vec::new(),
             boot_menu_wait: None,
             boot_fail_wait: None,
             boot_menu: false,

@@ -53,6 +53,7 @@ pub(super) fn fill_fw_cfg(
     if let Some(plan) = &config.kernel {
         add_kernel(cfg, plan)?;
     }
+    add_boot_order(cfg, config);
     for (name, bytes) in &config.fw_cfg {
         cfg.add_file(name, bytes.as_slice());
     }
@@ -68,16 +69,25 @@ fn acpi_machine(layout: &Layout, config: &BoardConfig) -> acpi::Machine {
     }
 }
 
-/// Adds the kernel's items and the ROM that loads it, which comes first in the boot order.
+/// Adds the kernel's items and the ROM that loads it.
 fn add_kernel(cfg: &mut FwCfg, plan: &Plan) -> Result<(), BoardError> {
     for item in &plan.items {
         cfg.set_item(item.key, item.bytes.clone());
     }
     cfg.add_file(rom::FILE, rom::image(plan).ok_or(BoardError::KernelPieces)?);
-    let mut order = rom::BOOT_ORDER_LINE.as_bytes().to_vec();
-    order.push(0);
-    cfg.add_file("bootorder", order);
     Ok(())
+}
+
+/// What is to be booted before everything else, one device a line: a kernel's ROM, then the user's choice.
+fn add_boot_order(cfg: &mut FwCfg, config: &BoardConfig) {
+    let kernel = config.kernel.as_ref().map(|_| rom::BOOT_ORDER_LINE);
+    let lines: Vec<_> =
+        kernel.into_iter().chain(config.boot_paths.iter().map(String::as_str)).collect();
+    if !lines.is_empty() {
+        let mut order = lines.join("\n").into_bytes();
+        order.push(0);
+        cfg.add_file("bootorder", order);
+    }
 }
 
 /// The RAM entries of the E820 map.

@@ -30,6 +30,7 @@ mod snapshot;
 pub use clock::ClockKind;
 pub use config::{BoardConfig, BoardError, BoardEvent, Change, IdeUnit};
 pub use memory::low_ram;
+pub use pci::FIRST_FREE_SLOT;
 pub use smbios::{SMBIOS_FIELDS, SmbiosFields, parse_uuid};
 pub use snapshot::SnapshotError;
 
@@ -267,9 +268,10 @@ impl Board {
         self.settle();
     }
 
-    /// Takes what has come in on serial lines, and sends what their far ends had no room for.
+    /// Takes what has come in on serial lines and network cables, and sends what their far ends had no room for.
     pub fn poll_input(&mut self) {
         self.chips.serial.iter_mut().flatten().for_each(|uart| uart.poll());
+        self.chips.virtio.iter_mut().for_each(VirtioPci::poll);
         self.settle();
     }
 

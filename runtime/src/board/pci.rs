@@ -16,8 +16,9 @@ const ISA_BRIDGE: (u8, u8) = (1, 0);
 const IDE: (u8, u8) = (1, 1);
 const ACPI_PM: (u8, u8) = (1, 3);
 const VGA: (u8, u8) = (2, 0);
-/// Where further devices begin, and where slots end.
-pub(super) const FIRST_FREE_SLOT: u8 = 3;
+/// Where further devices begin.
+pub const FIRST_FREE_SLOT: u8 = 3;
+/// Where slots end.
 pub(super) const PCI_SLOTS: u8 = 32;
 
 impl Board {

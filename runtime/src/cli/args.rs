@@ -142,15 +142,18 @@ pub struct Args {
     /// port 0xe9: as -serial
     #[arg(long, value_name = "DEV", help_heading = "Console")]
     pub debugcon: Option<String>,
-    /// isa-debug-exit,iobase=,iosize= or isa-debugcon,iobase=,chardev=
+    /// a device and its keys (-device help lists them)
     #[arg(long, value_name = "OPTS", help_heading = "Devices", action = ArgAction::Append)]
     pub device: Vec<String>,
     /// none
     #[arg(long, value_name = "NET", help_heading = "Devices", action = ArgAction::Append)]
     pub net: Vec<String>,
-    /// none
+    /// none, or socket,connect=HOST:PORT or socket,listen=:PORT[,mac=]: a virtio card
     #[arg(long, value_name = "NET", help_heading = "Devices", action = ArgAction::Append)]
     pub nic: Vec<String>,
+    /// socket,id=ID,connect= or listen=: for -device virtio-net-pci,netdev=ID
+    #[arg(long, value_name = "NET", help_heading = "Devices", action = ArgAction::Append)]
+    pub netdev: Vec<String>,
     /// name=N,string=S or name=N,file=F
     #[arg(long = "fw_cfg", value_name = "OPTS", help_heading = "Devices", action = ArgAction::Append)]
     pub fw_cfg: Vec<String>,

@@ -63,7 +63,7 @@ fn boot(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
     }
     config.boot_once = kv.take("once").map(letters).transpose()?;
     config.boot_menu = kv.take_bool("menu")?.unwrap_or(false);
-    kv.take_bool("strict")?;
+    config.boot_strict = kv.take_bool("strict")?.unwrap_or(false);
     config.boot_menu_wait = wait(&mut kv, "splash-time")?;
     config.boot_fail_wait = wait(&mut kv, "reboot-timeout")?;
     if kv.take("splash").is_some() {

@@ -7,7 +7,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("enable-kvm", ": Stele translates, it does not virtualise"),
     ("vnc", ""),
     ("spice", ""),
-    ("netdev", ": use -nic none"),
     ("object", ""),
     ("qmp", ""),
     ("readconfig", ""),

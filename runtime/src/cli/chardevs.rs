@@ -235,7 +235,7 @@ fn plain_target(option: &str, text: &str) -> Result<CharTarget, CliError> {
 }
 
 /// `HOST:PORT`, `:PORT`, `[::1]:PORT`.
-fn tcp(place: &str) -> Option<SocketAddress> {
+pub(super) fn tcp(place: &str) -> Option<SocketAddress> {
     let (host, port) = place.rsplit_once(':')?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     Some(SocketAddress::Tcp(host.to_owned(), port.parse().ok()?))

@@ -3,17 +3,43 @@
 use anyhow::Context;
 
 use super::chardevs::Chars;
+use super::drives::VIRTIO_MAX;
 use super::keyval::KeyVals;
+use super::virtio::{self, Cables};
 use super::{Args, CliError};
-use crate::disk::{DriveBus, DriveConfig};
+use crate::disk::DriveBus;
 use crate::machine::MachineConfig;
+
+/// `-device help`.
+const HELP: &str = "\
+-device DRIVER,KEY=VALUE,...
+  isa-debug-exit       iobase=PORT,iosize=N: the guest ends the run with a status
+  isa-debugcon         iobase=PORT,chardev=ID: a port that takes text
+  VGA                  the VGA card, with -nodefaults
+  ide-hd, ide-cd       drive=ID[,bus=ide.0|ide.1][,unit=0|1][,bootindex=N]: a -drive if=none
+  virtio-blk-pci       drive=ID[,serial=TEXT][,bootindex=N]: a -drive if=none
+  virtio-net-pci       [netdev=ID][,mac=ADDRESS][,bootindex=N]
+  virtio-rng-pci       random bytes of the host's
+  virtio-serial-pci    [id=ID]: for the consoles and ports that follow
+  virtconsole          chardev=ID[,bus=ID.0]: hvc0
+  virtserialport       chardev=ID[,name=NAME][,nr=N][,bus=ID.0]: a channel for programs
+";
 
 /// Fills in character devices and ISA devices.
 pub(super) fn resolve(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
     let mut chars = Chars::new(args)?;
     chars.ports(args, config)?;
+    let cables = Cables::new(args, config)?;
     for text in &args.device {
-        device(text, &mut chars, config)?;
+        device(text, &mut chars, &cables, config)?;
+    }
+    config.drives.sort_by_key(|drive| drive.slot);
+    let virtio = config.drives.iter().filter(|drive| drive.bus == DriveBus::Virtio).count()
+        + config.nics.len()
+        + config.consoles.len()
+        + config.entropy_devices;
+    if virtio > VIRTIO_MAX {
+        return Err(CliError::usage(format!("there are slots for {VIRTIO_MAX} virtio devices")));
     }
     for text in &args.fw_cfg {
         fw_cfg(text, config)?;
@@ -21,9 +47,17 @@ pub(super) fn resolve(args: &Args, config: &mut MachineConfig) -> Result<(), Cli
     chars.finish(args, config)
 }
 
-fn device(text: &str, chars: &mut Chars, config: &mut MachineConfig) -> Result<(), CliError> {
+fn device(
+    text: &str,
+    chars: &mut Chars,
+    cables: &Cables,
+    config: &mut MachineConfig,
+) -> Result<(), CliError> {
     let mut kv = KeyVals::parse("-device", "driver", text);
     let driver = kv.take("driver").unwrap_or_default();
+    if matches!(driver.as_str(), "help" | "?") {
+        return Err(CliError::Text(HELP.to_owned()));
+    }
     match driver.as_str() {
         "isa-debug-exit" => {
             let base = port(kv.take_number("iobase")?.unwrap_or(0x501))?;
@@ -43,7 +77,13 @@ fn device(text: &str, chars: &mut Chars, config: &mut MachineConfig) -> Result<(
             kv.finish(&["iobase", "chardev"])?;
             config.debugcon.push((base, chars.named("-device isa-debugcon", &id)?));
         }
-        "virtio-blk-pci" | "virtio-blk" => virtio_disk(kv, config)?,
+        "virtio-blk-pci" | "virtio-blk" => virtio::disk(kv, config)?,
+        "ide-hd" => virtio::ide("ide-hd", kv, config)?,
+        "ide-cd" => virtio::ide("ide-cd", kv, config)?,
+        "virtio-net-pci" | "virtio-net" => cables.card(kv, config)?,
+        "virtio-serial-pci" | "virtio-serial" => virtio::serial(kv, config)?,
+        "virtconsole" => virtio::port("virtconsole", kv, chars, config)?,
+        "virtserialport" => virtio::port("virtserialport", kv, chars, config)?,
         "virtio-rng-pci" | "virtio-rng" => {
             kv.take("id");
             kv.take("rng");
@@ -53,39 +93,9 @@ fn device(text: &str, chars: &mut Chars, config: &mut MachineConfig) -> Result<(
         "VGA" | "isa-vga" => config.vga = true,
         other => {
             return Err(CliError::usage(format!(
-                "-device {other} is not supported yet (isa-debug-exit, isa-debugcon, VGA, virtio-blk-pci, virtio-rng-pci)"
+                "-device {other} is not supported yet (-device help lists them)"
             )));
         }
-    }
-    Ok(())
-}
-
-/// Connects a `-drive if=none` to a virtio device.
-fn virtio_disk(mut kv: KeyVals, config: &mut MachineConfig) -> Result<(), CliError> {
-    let id = kv.take("drive").ok_or_else(|| {
-        CliError::usage("-device virtio-blk-pci: drive=ID is missing (with -drive if=none,id=ID)")
-    })?;
-    let serial = kv.take("serial");
-    // Firmware boots by -boot; the name is for the user.
-    for quiet in ["id", "bootindex"] {
-        kv.take(quiet);
-    }
-    kv.finish(&["drive", "serial", "id", "bootindex"])?;
-    let is_virtio = |drive: &&DriveConfig| drive.bus == DriveBus::Virtio;
-    let slot = config.drives.iter().filter(is_virtio).map(|drive| drive.slot + 1).max();
-    let drive = config.drives.iter_mut().find(|drive| drive.id == id);
-    let drive = drive.ok_or_else(|| {
-        CliError::usage(format!("-device virtio-blk-pci: there is no -drive with id={id}"))
-    })?;
-    if drive.bus != DriveBus::None {
-        return Err(CliError::usage(format!(
-            "-device virtio-blk-pci: drive {id} has its place (if=none leaves it free)"
-        )));
-    }
-    drive.bus = DriveBus::Virtio;
-    drive.slot = slot.unwrap_or(0);
-    if let Some(serial) = serial {
-        drive.serial = serial;
     }
     Ok(())
 }
@@ -143,7 +153,7 @@ mod tests {
             ("virtio-blk-pci", "drive=ID is missing"),
             ("virtio-blk-pci,drive=z", "there is no -drive with id=z"),
             ("virtio-blk-pci,drive=x,disable-modern=on", "disable-modern"),
-            ("virtio-net-pci", "-device virtio-net-pci is not supported yet"),
+            ("virtio-gpu-pci", "-device virtio-gpu-pci is not supported yet"),
         ] {
             let error = resolved(&drives, &[device]).map(|_| ()).unwrap_err();
             assert!(error.contains(expect), "{device}: {error}");

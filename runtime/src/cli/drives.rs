@@ -10,7 +10,7 @@ use crate::machine::MachineConfig;
 /// The keys of `-drive`.
 const KEYS: &[&str] = &[
     "file", "format", "if", "index", "bus", "unit", "media", "id", "snapshot", "readonly", "cache",
-    "backing", "serial",
+    "backing", "serial", "discard",
 ];
 /// `-drive help`.
 const HELP: &str = "\
@@ -28,10 +28,11 @@ const HELP: &str = "\
   cache=writethrough   writes are durable at once
   cache=unsafe         flushes are ignored: a crash of the host may lose all
   serial=TEXT          the serial number of a virtio disk
+  discard=unmap        what the guest discards on a raw virtio disk is given back to the host
   backing=on           a qcow2 image may read its backing file (names come from the image)
 ";
 /// Keys about the host's ways of doing I/O, of which the guest sees nothing.
-const QUIET: &[&str] = &["aio", "discard", "detect-zeroes"];
+const QUIET: &[&str] = &["aio", "detect-zeroes"];
 
 /// Most virtio devices: there are as many PCI slots left.
 pub(super) const VIRTIO_MAX: usize = 29;
@@ -133,6 +134,8 @@ fn drive(text: &str) -> Result<(Option<usize>, DriveConfig), CliError> {
     for quiet in QUIET {
         kv.take(quiet);
     }
+    let discards = [("unmap", true), ("on", true), ("ignore", false), ("off", false)];
+    let discard = one_of(&mut kv, "discard", &discards)?.unwrap_or(false);
     let is_removable = media == Media::Cdrom || bus == DriveBus::Floppy;
     let source = match file {
         Some(file) => DriveSource::File(PathBuf::from(file)),
@@ -159,6 +162,8 @@ fn drive(text: &str) -> Result<(Option<usize>, DriveConfig), CliError> {
         cache,
         id: kv.take("id").unwrap_or_default(),
         serial: kv.take("serial").unwrap_or_default(),
+        discard,
+        boot_index: None,
     };
     kv.finish(KEYS)?;
     Ok((index.map(|index| usize::try_from(index).unwrap_or(usize::MAX)), drive))

@@ -64,10 +64,6 @@ fn refuse(args: &Args) -> Result<(), CliError> {
         (args.gdb_default || args.gdb.is_some(), "-s, -gdb: the gdb server is not supported yet"),
         (cpus != 1, "-smp: one CPU only so far"),
         (
-            args.net.iter().chain(&args.nic).any(|net| net != "none"),
-            "-net, -nic: no network yet, use -nic none",
-        ),
-        (
             args.vga.as_deref().is_some_and(|card| !matches!(card, "std" | "none")),
             "-vga: std or none",
         ),

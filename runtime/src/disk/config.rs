@@ -27,6 +27,10 @@ pub struct DriveConfig {
     pub id: String,
     /// The serial number a virtio disk shows.
     pub serial: String,
+    /// What the guest discards is given back to the host.
+    pub discard: bool,
+    /// Its place in firmware's boot order, before all that have none.
+    pub boot_index: Option<u32>,
 }
 
 impl DriveConfig {

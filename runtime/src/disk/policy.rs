@@ -16,13 +16,16 @@ pub(super) struct Ruled {
     cache: Cache,
     /// The format was guessed to be raw, so that the guest must not make it look like another one.
     stays_raw: bool,
+    /// The guest's hints of what it no longer wants are passed on.
+    discards: bool,
     has_reported: bool,
 }
 
 impl Ruled {
     pub(super) fn new(image: Box<dyn BlockDev>, config: &DriveConfig, stays_raw: bool) -> Self {
         let cache = config.cache;
-        Self { image, name: config.name(), cache, stays_raw, has_reported: false }
+        let (name, discards) = (config.name(), config.discard);
+        Self { image, name, cache, stays_raw, discards, has_reported: false }
     }
 
     /// The guest is told by its device, the user by one line.
@@ -77,6 +80,16 @@ impl BlockDev for Ruled {
         }
         let done = self.image.flush();
         self.report("flush", done)
+    }
+
+    fn discard(&mut self, lba: u64, count: u64) -> io::Result<()> {
+        // A hint that cannot be followed is no failure: file systems without holes refuse it.
+        if self.discards
+            && let Err(error) = self.image.discard(lba, count)
+        {
+            log::debug!("disk {}: discard failed: {error}", self.name);
+        }
+        Ok(())
     }
 
     fn is_read_only(&self) -> bool {

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use devices::block::{BlockDev, SECTOR};
+use rustix::fs::FallocateFlags;
 
 use super::range;
 
@@ -40,6 +41,16 @@ impl BlockDev for RawDisk {
 
     fn flush(&mut self) -> io::Result<()> {
         if self.is_read_only { Ok(()) } else { self.file.sync_data() }
+    }
+
+    fn discard(&mut self, lba: u64, count: u64) -> io::Result<()> {
+        let end = lba.checked_add(count).filter(|&end| end <= self.sectors);
+        let (Some(_), false) = (end, self.is_read_only || count == 0) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let sector = SECTOR as u64;
+        rustix::fs::fallocate(&self.file, flags, lba * sector, count * sector).map_err(Into::into)
     }
 
     fn is_read_only(&self) -> bool {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use devices::fdc::FloppyDrive;
-use devices::virtio::{Entropy, VirtioBlk, VirtioDevice, VirtioRng};
+use devices::virtio::{
+    ConsolePort, Entropy, VirtioBlk, VirtioConsole, VirtioDevice, VirtioNet, VirtioRng,
+};
 use x86::cpu::Cpu;
 
 use super::alarm::{Alarm, Bell};
@@ -16,7 +18,7 @@ use super::bus::{Link, SharedBoard};
 use super::icount::Icount;
 use super::lines::Lines;
 use super::{Machine, MachineConfig, MachineError, RtcBase};
-use crate::board::{self, Board, BoardConfig, ClockKind, IdeUnit};
+use crate::board::{self, Board, BoardConfig, ClockKind, FIRST_FREE_SLOT, IdeUnit};
 use crate::boot::kernel;
 use crate::console::{self, Wake};
 use crate::disk::{self, DriveBus, Media};
@@ -132,7 +134,8 @@ fn board_config(
         vga: config.vga,
         vga_rom: images.vga_rom,
         drives,
-        virtio: virtio_devices(config)?,
+        virtio: virtio_devices(config, lines)?,
+        boot_paths: boot_paths(config),
         floppies,
         serial,
         debugcon,
@@ -177,18 +180,65 @@ fn floppies(config: &MachineConfig) -> Result<[Option<FloppyDrive>; 2], MachineE
     Ok(drives)
 }
 
-/// The virtio devices: disks by their places, then entropy.
-fn virtio_devices(config: &MachineConfig) -> Result<Vec<Box<dyn VirtioDevice>>, MachineError> {
+/// The virtio devices: disks by their places, then network cards, consoles and entropy.
+fn virtio_devices(
+    config: &MachineConfig,
+    lines: &mut Lines,
+) -> Result<Vec<Box<dyn VirtioDevice>>, MachineError> {
     let mut devices: Vec<Box<dyn VirtioDevice>> = Vec::new();
     for drive in config.drives.iter().filter(|drive| drive.bus == DriveBus::Virtio) {
         if let Some(image) = disk::open(drive)? {
             devices.push(Box::new(VirtioBlk::new(image, &drive.serial)));
         }
     }
+    for (n, nic) in config.nics.iter().enumerate() {
+        let cable = lines.cable(nic.cable.as_ref(), &format!("net{n}"))?;
+        devices.push(Box::new(VirtioNet::new(nic.mac, cable)));
+    }
+    for (n, console) in config.consoles.iter().enumerate() {
+        let mut ports = Vec::new();
+        for (i, port) in console.ports.iter().enumerate() {
+            let Some(port) = port else {
+                ports.push(None);
+                continue;
+            };
+            let far = lines.device(&port.target, &format!("virtio-serial{n}.{i}"))?;
+            let (name, is_console) = (port.name.clone(), port.is_console);
+            ports.push(far.map(|far| ConsolePort { far, name, is_console }));
+        }
+        devices.push(Box::new(VirtioConsole::new(ports)));
+    }
     for n in 0..config.entropy_devices {
         devices.push(Box::new(VirtioRng::new(entropy(config.icount_shift.is_some(), n as u64))));
     }
     Ok(devices)
+}
+
+/// Firmware's names of the devices that have a place in the boot order, in that order.
+fn boot_paths(config: &MachineConfig) -> Vec<String> {
+    let mut slot = usize::from(FIRST_FREE_SLOT);
+    let mut next_slot = || {
+        slot += 1;
+        slot - 1
+    };
+    let mut paths = Vec::new();
+    for drive in &config.drives {
+        let (place, unit) = (drive.slot / 2, drive.slot % 2);
+        let path = match drive.bus {
+            DriveBus::Ide => format!("/pci@i0cf8/ide@1,1/drive@{place}/disk@{unit}"),
+            DriveBus::Floppy => format!("/pci@i0cf8/isa@1/fdc@03f0/floppy@{}", drive.slot),
+            DriveBus::Virtio => format!("/pci@i0cf8/scsi@{:x}/disk@0,0", next_slot()),
+            DriveBus::None => continue,
+        };
+        paths.extend(drive.boot_index.map(|index| (index, path)));
+    }
+    for nic in &config.nics {
+        let path = format!("/pci@i0cf8/ethernet@{:x}/ethernet-phy@0", next_slot());
+        paths.extend(nic.boot_index.map(|index| (index, path)));
+    }
+    paths.sort();
+    let halt = config.boot_strict.then(|| "HALT".to_owned());
+    paths.into_iter().map(|(_, path)| path).chain(halt).collect()
 }
 
 /// The host's random bytes; with counted time, the same in every run.

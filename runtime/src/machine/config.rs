@@ -8,7 +8,7 @@ use x86::cpuid::Model;
 
 use crate::board::SmbiosFields;
 use crate::boot::kernel::KernelConfig;
-use crate::console::{CTRL_A, CharConfig, CharTarget};
+use crate::console::{CTRL_A, CharConfig, CharTarget, SocketTarget};
 use crate::disk::DriveConfig;
 use crate::log::LogConfig;
 use crate::snapshot::Store;
@@ -43,6 +43,12 @@ pub struct MachineConfig {
     pub boot_menu: bool,
     /// An entropy device: how many.
     pub entropy_devices: usize,
+    /// Virtio consoles.
+    pub consoles: Vec<ConsoleConfig>,
+    /// Virtio network cards.
+    pub nics: Vec<NicConfig>,
+    /// Firmware boots nothing that has no place in the boot order.
+    pub boot_strict: bool,
     /// Serial ports COM1..COM4.
     pub serial: Vec<CharTarget>,
     /// Character devices with names, for several users of one far end.
@@ -109,6 +115,9 @@ impl Default for MachineConfig {
             smbios: SmbiosFields::new(),
             boot_menu: false,
             entropy_devices: 0,
+            consoles: Vec::new(),
+            nics: Vec::new(),
+            boot_strict: false,
             serial: Vec::new(),
             chardevs: Vec::new(),
             monitors: Vec::new(),
@@ -135,6 +144,37 @@ impl Default for MachineConfig {
             loadvm: None,
         }
     }
+}
+
+/// A virtio console device and its ports by number; port 0 is the console `hvc0`.
+#[derive(Clone, Debug, Default)]
+pub struct ConsoleConfig {
+    /// The user's name for it.
+    pub id: String,
+    /// The ports.
+    pub ports: Vec<Option<PortConfig>>,
+}
+
+/// A port of a virtio console.
+#[derive(Clone, Debug)]
+pub struct PortConfig {
+    /// Its far end.
+    pub target: CharTarget,
+    /// The name the guest sees.
+    pub name: String,
+    /// A console, or a channel for programs.
+    pub is_console: bool,
+}
+
+/// A network card.
+#[derive(Clone, Debug)]
+pub struct NicConfig {
+    /// Its address.
+    pub mac: [u8; 6],
+    /// Where its cable leads; `None`: nowhere.
+    pub cable: Option<SocketTarget>,
+    /// Its place in the boot order.
+    pub boot_index: Option<u32>,
 }
 
 /// The firmware image.

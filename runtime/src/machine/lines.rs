@@ -3,8 +3,10 @@
 use std::io;
 
 use devices::chardev::{CharBackend, NullChar};
+use devices::virtio::{NetBackend, NoNet};
 
-use super::{CharTarget, MachineConfig, MachineError};
+use super::net::SocketCable;
+use super::{CharTarget, MachineConfig, MachineError, SocketTarget};
 use crate::console::{CharConfig, Host};
 use crate::monitor::Monitor;
 
@@ -50,6 +52,20 @@ impl Lines {
                 let host = self.open(target, label, false)?;
                 host.map(|host| Box::new(host.line().front(false)) as Box<dyn CharBackend>)
             }
+        })
+    }
+
+    /// The cable of a network card called `label`.
+    pub(super) fn cable(
+        &mut self,
+        target: Option<&SocketTarget>,
+        label: &str,
+    ) -> Result<Box<dyn NetBackend>, MachineError> {
+        let Some(target) = target else { return Ok(Box::new(NoNet)) };
+        let host = self.open(&CharTarget::Socket(target.clone()), label, false)?;
+        Ok(match host {
+            Some(host) => Box::new(SocketCable::new(host.line().front(true))),
+            None => Box::new(NoNet),
         })
     }
 

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread;
@@ -234,6 +235,11 @@ pub(crate) fn linux(arch: Arch, flavour: &str) -> Option<Linux> {
 #[track_caller]
 pub(crate) fn kernel_options(linux: &Linux, append: &str) -> Vec<String> {
     let initrd = linux.initramfs(store()).expect("the initramfs can be built");
+    kernel_options_with(linux, &initrd, append)
+}
+
+/// The same with another initramfs.
+pub(crate) fn kernel_options_with(linux: &Linux, initrd: &Path, append: &str) -> Vec<String> {
     let mut options = Vec::new();
     for word in ["-m", "256", "-nographic", "-no-reboot", "-kernel"] {
         options.push(word.to_owned());

@@ -16,6 +16,7 @@ const F_RO: u64 = 1 << 5;
 const F_BLK_SIZE: u64 = 1 << 6;
 const F_FLUSH: u64 = 1 << 9;
 const F_CONFIG_WCE: u64 = 1 << 11;
+const F_DISCARD: u64 = 1 << 13;
 const F_WRITE_ZEROES: u64 = 1 << 14;
 
 // Request types.
@@ -23,6 +24,7 @@ const T_IN: u32 = 0;
 const T_OUT: u32 = 1;
 const T_FLUSH: u32 = 4;
 const T_GET_ID: u32 = 8;
+const T_DISCARD: u32 = 11;
 const T_WRITE_ZEROES: u32 = 13;
 
 // Status.
@@ -38,8 +40,12 @@ const STEP: usize = 64 << 10;
 const REQUEST_MAX: u64 = 64 << 20;
 /// Entries of the queue.
 const QUEUE_SIZE: u16 = 256;
-/// Most sectors of one write-zeroes request.
-const ZEROES_MAX: u32 = (REQUEST_MAX / SECTOR as u64) as u32;
+/// Most sectors of one discard or write-zeroes segment, and most segments of a request.
+const RANGE_MAX: u32 = (REQUEST_MAX / SECTOR as u64) as u32;
+const SEGMENTS_MAX: u32 = 16;
+/// Bytes of a segment; its one flag: the sectors may be given back.
+const SEGMENT_BYTES: u64 = 16;
+const SEGMENT_UNMAP: u32 = 1;
 /// Place of the write-cache byte in the configuration.
 const CONFIG_WCE: u16 = 32;
 
@@ -68,8 +74,12 @@ impl VirtioBlk {
         put(20, &(SECTOR as u32).to_le_bytes());
         put(usize::from(CONFIG_WCE), &[u8::from(self.write_back)]);
         put(34, &1u16.to_le_bytes());
-        put(48, &ZEROES_MAX.to_le_bytes());
-        put(52, &1u32.to_le_bytes());
+        // Discard: sectors, segments, alignment; write-zeroes: sectors, segments.
+        put(36, &RANGE_MAX.to_le_bytes());
+        put(40, &SEGMENTS_MAX.to_le_bytes());
+        put(44, &1u32.to_le_bytes());
+        put(48, &RANGE_MAX.to_le_bytes());
+        put(52, &SEGMENTS_MAX.to_le_bytes());
         config
     }
 
@@ -115,31 +125,50 @@ impl VirtioBlk {
         self.finish_write()
     }
 
-    fn write_zeroes(&mut self, chain: &mut Chain<'_>) -> u8 {
-        let mut segment = [0; 16];
-        if chain.readable() != 16 || !chain.read(&mut segment) {
+    /// Discard and write-zeroes: ranges of sectors that lose their contents.
+    fn clear(&mut self, is_discard: bool, chain: &mut Chain<'_>) -> u8 {
+        let len = chain.readable();
+        let most = SEGMENT_BYTES * u64::from(SEGMENTS_MAX);
+        if len == 0 || len > most || !len.is_multiple_of(SEGMENT_BYTES) {
             return S_UNSUPP;
         }
-        let sector = segment.first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
-        let count = segment[8..].first_chunk().map_or(0, |b| u32::from_le_bytes(*b));
-        let flags = segment[12..].first_chunk().map_or(0, |b| u32::from_le_bytes(*b));
-        if flags & !1 != 0 {
-            return S_UNSUPP;
-        }
-        let len = u64::from(count) * SECTOR as u64;
-        if self.disk.is_read_only() || !self.fits(sector, len) {
+        if self.disk.is_read_only() {
             return S_IOERR;
         }
+        for _ in 0..len / SEGMENT_BYTES {
+            let mut segment = [0; SEGMENT_BYTES as usize];
+            if !chain.read(&mut segment) {
+                return S_IOERR;
+            }
+            let sector = segment.first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
+            let count = segment[8..].first_chunk().map_or(0, |b| u32::from_le_bytes(*b));
+            let flags = segment[12..].first_chunk().map_or(0, |b| u32::from_le_bytes(*b));
+            // Discarding gives sectors back by itself; the flag is reserved there.
+            if flags & !SEGMENT_UNMAP != 0 || is_discard && flags != 0 {
+                return S_UNSUPP;
+            }
+            let bytes = u64::from(count) * SECTOR as u64;
+            let done = match (self.fits(sector, bytes), is_discard) {
+                (false, _) => return S_IOERR,
+                (true, true) => self.disk.discard(sector, count.into()),
+                (true, false) => self.write_zeroes(sector, bytes),
+            };
+            if done.is_err() {
+                return S_IOERR;
+            }
+        }
+        self.finish_write()
+    }
+
+    fn write_zeroes(&mut self, sector: u64, len: u64) -> std::io::Result<()> {
         let zeroes = vec![0; STEP.min(len as usize)];
         let mut done = 0;
         while done < len {
             let part = &zeroes[..STEP.min((len - done) as usize)];
-            if self.disk.write(sector + done / SECTOR as u64, part).is_err() {
-                return S_IOERR;
-            }
+            self.disk.write(sector + done / SECTOR as u64, part)?;
             done += part.len() as u64;
         }
-        self.finish_write()
+        Ok(())
     }
 
     /// After a write: a driver that cannot flush expects it to be durable.
@@ -167,7 +196,8 @@ impl VirtioDevice for VirtioBlk {
 
     fn features(&self) -> u64 {
         let read_only = if self.disk.is_read_only() { F_RO } else { 0 };
-        F_SEG_MAX | F_BLK_SIZE | F_FLUSH | F_CONFIG_WCE | F_WRITE_ZEROES | read_only
+        let ranges = F_DISCARD | F_WRITE_ZEROES;
+        F_SEG_MAX | F_BLK_SIZE | F_FLUSH | F_CONFIG_WCE | ranges | read_only
     }
 
     fn set_features(&mut self, features: u64) {
@@ -197,7 +227,8 @@ impl VirtioDevice for VirtioBlk {
             T_OUT => self.write(sector, chain),
             T_FLUSH => self.flush(),
             T_GET_ID => self.identify(chain),
-            T_WRITE_ZEROES => self.write_zeroes(chain),
+            T_DISCARD => self.clear(true, chain),
+            T_WRITE_ZEROES => self.clear(false, chain),
             _ => S_UNSUPP,
         };
         chain.put_status(status_at, status);

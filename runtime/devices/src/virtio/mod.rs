@@ -10,6 +10,8 @@
 
 mod blk;
 mod chain;
+mod console;
+mod net;
 mod pci;
 mod queue;
 mod rng;
@@ -17,6 +19,8 @@ mod transport;
 
 pub use blk::VirtioBlk;
 pub use chain::Chain;
+pub use console::{ConsolePort, PORTS_MAX, VirtioConsole};
+pub use net::{FRAME_MAX, NetBackend, NoNet, VirtioNet};
 pub use pci::Bar;
 pub use rng::{Entropy, VirtioRng};
 pub use transport::{Msi, VirtioPci};
@@ -65,6 +69,11 @@ pub trait VirtioDevice: Send {
     /// # Errors
     /// It is no request.
     fn serve(&mut self, queue: usize, chain: &mut Chain<'_>) -> Result<bool, Nonsense>;
+    /// May serving this queue give others something to do?
+    fn wakes_others(&self, queue: usize) -> bool {
+        let _ = queue;
+        false
+    }
     /// The disk behind it.
     fn disk(&mut self) -> Option<&mut dyn BlockDev> {
         None
@@ -80,5 +89,7 @@ pub trait VirtioDevice: Send {
     fn load(&mut self, bytes: &[u8]) -> Result<(), StateError>;
 }
 
+#[cfg(test)]
+mod port_tests;
 #[cfg(test)]
 mod tests;

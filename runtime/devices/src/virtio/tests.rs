@@ -17,7 +17,7 @@ const DATA: u64 = 0x5000;
 const STATUS: u64 = 0x6000;
 /// Descriptor flags.
 const NEXT: u16 = 1;
-const WRITE: u16 = 2;
+pub(super) const WRITE: u16 = 2;
 const INDIRECT: u16 = 4;
 
 #[derive(Clone, Default)]
@@ -29,16 +29,16 @@ impl IrqLine for Pin {
     }
 }
 
-struct Bench {
-    memory: RamDma,
-    pci: VirtioPci,
+pub(super) struct Bench {
+    pub(super) memory: RamDma,
+    pub(super) pci: VirtioPci,
     pin: Pin,
     messages: Arc<Mutex<Vec<(u64, u32)>>>,
     /// Requests made so far.
     made: u16,
 }
 
-fn bench(device: Box<dyn VirtioDevice>) -> Bench {
+pub(super) fn bench(device: Box<dyn VirtioDevice>) -> Bench {
     let ram = Arc::new(GuestRam::new(0x10_0000).unwrap());
     let map = Arc::new(PhysMap::new(0, 0));
     map.map_ram(Phys(0), 0x10_0000, 0, true);
@@ -56,11 +56,11 @@ fn disk() -> Box<dyn VirtioDevice> {
 }
 
 impl Bench {
-    fn common(&mut self, at: u64, size: Size, value: u64) {
+    pub(super) fn common(&mut self, at: u64, size: Size, value: u64) {
         self.pci.write(Bar::Modern, at, size, value);
     }
 
-    fn status(&mut self) -> u64 {
+    pub(super) fn status(&mut self) -> u64 {
         self.pci.read(Bar::Modern, 20, Size::B1)
     }
 
@@ -90,7 +90,13 @@ impl Bench {
         self.common(20, Size::B1, 15);
     }
 
-    fn describe(&self, table: u64, n: u64, (at, len, flags): (u64, u32, u16), next: u16) {
+    pub(super) fn describe(
+        &self,
+        table: u64,
+        n: u64,
+        (at, len, flags): (u64, u32, u16),
+        next: u16,
+    ) {
         let mut bytes = at.to_le_bytes().to_vec();
         bytes.extend(len.to_le_bytes());
         bytes.extend(flags.to_le_bytes());
@@ -118,7 +124,7 @@ impl Bench {
         self.pci.write(Bar::Modern, 0x3000, Size::B2, 0);
     }
 
-    fn word(&self, at: u64) -> u32 {
+    pub(super) fn word(&self, at: u64) -> u32 {
         let mut bytes = [0; 4];
         self.memory.read(Phys(at), &mut bytes);
         u32::from_le_bytes(bytes)
@@ -194,6 +200,21 @@ fn a_disk_reads_writes_and_flushes() {
     assert_eq!(b.block(13, 0, 16, 0), 0);
     assert_eq!(b.block(0, 7, 512, WRITE), 0);
     assert_eq!(b.word(DATA), 0);
+    // Discard is a hint; its flags are reserved, its ranges checked, several segments allowed.
+    let segment = |sector: u8, count: u8, flags: u8| {
+        [sector, 0, 0, 0, 0, 0, 0, 0, count, 0, 0, 0, flags, 0, 0, 0]
+    };
+    b.memory.write(Phys(DATA), &[segment(3, 2, 0), segment(0, 1, 0)].concat());
+    assert_eq!(b.block(11, 0, 32, 0), 0);
+    for (bytes, len, expect) in [
+        (segment(3, 2, 1), 16, 2),
+        (segment(15, 2, 0), 16, 1),
+        (segment(3, 2, 0), 15, 2),
+        (segment(3, 2, 0), 16 * 17, 2),
+    ] {
+        b.memory.write(Phys(DATA), &bytes);
+        assert_eq!(b.block(11, 0, len, 0), expect, "{bytes:?} {len}");
+    }
     // What it has not got: beyond the end, half sectors, other requests.
     assert_eq!(b.block(0, 16, 512, WRITE), 1);
     assert_eq!(b.block(0, u64::MAX, 512, WRITE), 1);

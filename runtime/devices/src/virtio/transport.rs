@@ -150,6 +150,17 @@ impl VirtioPci {
         }
     }
 
+    /// The driver has told of new requests in queue `n`.
+    fn notified(&mut self, n: usize) {
+        match self.device.wakes_others(n) {
+            true => {
+                self.serve(n);
+                self.poll();
+            }
+            false => self.serve(n),
+        }
+    }
+
     /// Serves queue `n`.
     fn serve(&mut self, n: usize) {
         let is_master = self.config.word(reg::COMMAND) & COMMAND_MASTER != 0;
@@ -284,7 +295,7 @@ impl VirtioPci {
                 }
                 0 => self.common_write(offset, value as u32),
                 2 => self.device_write((offset % STRUCTURE) as u16, size, value),
-                3 => self.serve((offset % STRUCTURE / u64::from(NOTIFY_STEP)) as usize),
+                3 => self.notified((offset % STRUCTURE / u64::from(NOTIFY_STEP)) as usize),
                 _ => {}
             },
         }
@@ -459,7 +470,7 @@ impl VirtioPci {
                 }
             }
             14 => self.queue_select = value as u16,
-            16 => self.serve(usize::from(value as u16)),
+            16 => self.notified(usize::from(value as u16)),
             18 => self.set_status(value as u8),
             20 => self.config_vector = self.known_vector(value as u16),
             22 => {
