@@ -9,8 +9,10 @@ mod counted;
 mod eval;
 mod index;
 mod kick;
+mod perf_map;
 mod report;
 mod shim;
+mod stats;
 mod trace;
 mod translate;
 
@@ -29,7 +31,9 @@ use crate::machine::Accel;
 use cache::BlockId;
 pub use counted::Stretch;
 pub use kick::Kicker;
+use perf_map::PerfMap;
 use shim::Core;
+pub use stats::Stats;
 use translate::Translator;
 
 /// How a vCPU runs guest code.
@@ -49,6 +53,8 @@ pub struct VcpuConfig {
     pub counted: bool,
     /// Times a block is entered before it is translated again for speed: 0 = at once, `None` = never.
     pub hot_after: Option<u8>,
+    /// Tells `perf` of each block ([`PerfMap`]).
+    pub perf_map: bool,
 }
 
 impl Default for VcpuConfig {
@@ -61,6 +67,7 @@ impl Default for VcpuConfig {
             max_insns: 64,
             counted: false,
             hot_after: Some(64),
+            perf_map: false,
         }
     }
 }
@@ -74,29 +81,6 @@ pub enum VcpuExit {
     Halted,
     /// Triple fault.
     Shutdown,
-}
-
-/// Counters of a run, for `info jit` and the benches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Blocks translated.
-    pub blocks: u64,
-    /// Guest insns translated.
-    pub insns: u64,
-    /// Guest bytes translated.
-    pub guest_bytes: u64,
-    /// Host bytes emitted.
-    pub host_bytes: u64,
-    /// Nanoseconds spent translating (fetch to publish).
-    pub translate_ns: u64,
-    /// Insns run by the evaluator because the fast path did not apply.
-    pub evaluated: u64,
-    /// Blocks dropped because their bytes were written.
-    pub invalidated: u64,
-    /// Times the whole cache was flushed.
-    pub flushes: u64,
-    /// Times generated code was entered.
-    pub entries: u64,
 }
 
 /// The bits of an instruction pointer.
@@ -115,6 +99,7 @@ pub struct Vcpu {
     stats: Stats,
     recent: report::Recent,
     rows: trace::Rows,
+    perf_map: Option<PerfMap>,
 }
 
 impl Drop for Vcpu {
@@ -152,7 +137,11 @@ impl Vcpu {
             stats: Stats::default(),
             recent: report::Recent::default(),
             rows: trace::Rows::default(),
+            perf_map: None,
         };
+        if let (true, Some(jit)) = (vcpu.config.perf_map, vcpu.translator.jit()) {
+            vcpu.perf_map = PerfMap::open(jit);
+        }
         vcpu.log_prologue();
         Ok(vcpu)
     }
@@ -170,7 +159,8 @@ impl Vcpu {
     }
     /// Counters so far.
     pub fn stats(&self) -> Stats {
-        self.stats
+        let core = &self.core;
+        Stats { slow: core.slow, tlb_fills: core.cpu.tlb_fills(), ..self.stats }
     }
     /// Resets the CPU; translations stay, they are keyed by physical address.
     pub fn reset(&mut self) {
@@ -238,6 +228,7 @@ impl Vcpu {
             let mode = self.core.cpu.mode();
             let single = mode.has(Mode::SINGLE);
             if let Some(far) = self.known_jump() {
+                self.stats.known_jumps += 1;
                 let code = self.run_far(far);
                 if !self.act(code, false) || self.core.counter.is_stopped() {
                     return;
@@ -314,6 +305,7 @@ impl Vcpu {
 
     /// Acts on an exit code; true if the next block may be entered without looking at interrupts.
     fn act(&mut self, code: u32, unlinked: bool) -> bool {
+        self.stats.count_exit(code);
         if self.config.counted && self.settle_count(code) {
             return false;
         }

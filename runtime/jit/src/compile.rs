@@ -184,6 +184,12 @@ impl Jit {
     pub fn prologue(&self) -> &[u8] {
         self.buf.bytes(0, self.thunks.prologue_len)
     }
+    /// Cache offset, length and name of each stretch of fixed code.
+    pub fn fixed_code(&self) -> Vec<(usize, usize, &'static str)> {
+        let names = self.thunks.names();
+        let ends = names.iter().map(|&(at, _)| at).skip(1).chain([self.pristine]);
+        names.iter().zip(ends).map(|(&(at, name), end)| (at, end - at, name)).collect()
+    }
     /// Drops all blocks.
     pub fn flush(&mut self) {
         self.thunks.forget_all();

@@ -207,6 +207,30 @@ impl Thunks {
         unsafe { trampoline::enter(buf.address(0), state, buf.address(self.load_stub), target) }
     }
 
+    /// The fixed code's places and names, ascending.
+    pub(crate) fn names(&self) -> Vec<(usize, &'static str)> {
+        let mut names = vec![
+            (0, "prologue"),
+            (self.load_stub, "enter"),
+            (self.epilogue, "epilogue"),
+            (self.common_memory, "slow-memory"),
+            (self.helper, "helper"),
+            (self.exit_link, "exit-link"),
+            (self.exit_poll_direct, "exit-poll-direct"),
+            (self.exit_budget, "exit-budget"),
+            (self.exit_miss[0], "exit-miss"),
+            (self.exit_poll, "exit-poll"),
+            (self.exit_tb, "exit"),
+            (self.exit_raise, "raise"),
+            (self.save_flags, "save-flags"),
+            (self.restore_flags, "restore-flags"),
+            (self.goto_ptr[0], "goto-ptr-32"),
+            (self.goto_ptr[1], "goto-ptr-64"),
+            (self.resync, "resync"),
+        ];
+        names.sort_unstable();
+        names
+    }
     /// A compilation begins.
     pub(crate) fn begin(&mut self) {
         self.wanted.clear();

@@ -167,6 +167,9 @@ pub struct Args {
     /// log only code at these addresses: a+n, a-n, a..b
     #[arg(long, value_name = "RANGES", help_heading = "Debugging")]
     pub dfilter: Option<String>,
+    /// name generated code for perf in /tmp/perf-PID.map
+    #[arg(long, help_heading = "Debugging")]
+    pub perf_map: bool,
     /// gdb server (not supported yet)
     #[arg(long = "s", help_heading = "Debugging")]
     pub gdb_default: bool,

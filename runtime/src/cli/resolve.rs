@@ -25,6 +25,7 @@ pub(super) fn resolve(args: &Args) -> Result<MachineConfig, CliError> {
         no_reboot: args.no_reboot,
         no_shutdown: args.no_shutdown,
         loadvm: args.loadvm.clone(),
+        perf_map: args.perf_map,
         name: args.name.clone().unwrap_or_default(),
         passes: passes(args)?,
         nographic: args.nographic,

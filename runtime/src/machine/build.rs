@@ -59,6 +59,7 @@ impl Machine {
             passes: config.passes,
             counted: config.icount_shift.is_some(),
             nochain: log.has(Items::NOCHAIN),
+            perf_map: config.perf_map,
             ..VcpuConfig::default()
         };
         let vcpu = Vcpu::new(cpu, vcpu, log.clone())?;

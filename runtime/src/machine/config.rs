@@ -97,6 +97,8 @@ pub struct MachineConfig {
     pub snapshots: Store,
     /// The snapshot a run goes on from: name or path. [`run`](super::run) loads it.
     pub loadvm: Option<String>,
+    /// Names generated code for `perf`.
+    pub perf_map: bool,
 }
 
 impl Default for MachineConfig {
@@ -142,6 +144,7 @@ impl Default for MachineConfig {
             name: String::new(),
             snapshots: Store::new("."),
             loadvm: None,
+            perf_map: false,
         }
     }
 }

@@ -1,11 +1,16 @@
 //! What a run of the vCPU looks like to a person: its counters, and the blocks that led to where it is.
 
+use std::cmp::Reverse;
 use std::fmt::Write as _;
 
-use super::{Stats, Vcpu};
+use x86::lower::helpers;
+
+use super::Vcpu;
 
 /// Blocks remembered.
 const RECENT: usize = 32;
+/// Helpers that `info jit` names.
+const HELPERS_TOLD: usize = 20;
 
 /// The blocks dispatched last. Those that generated code went on to by itself are not seen: the hot path pays nothing.
 #[derive(Debug)]
@@ -43,17 +48,6 @@ impl Vcpu {
 
     /// The counters as text.
     pub fn describe(&self) -> String {
-        let Stats {
-            blocks,
-            insns,
-            guest_bytes,
-            host_bytes,
-            translate_ns,
-            evaluated,
-            invalidated,
-            flushes,
-            entries,
-        } = self.stats;
         let mut text = match self.translator.jit() {
             Some(jit) => {
                 let (used, all) = (jit.buf().used() >> 10, jit.buf().capacity() >> 10);
@@ -61,18 +55,20 @@ impl Vcpu {
             }
             None => "evaluator, no code cache\n".to_owned(),
         };
-        for (name, value) in [
-            ("blocks translated", blocks),
-            ("insns translated", insns),
-            ("guest bytes", guest_bytes),
-            ("host bytes", host_bytes),
-            ("translation time, ms", translate_ns / 1_000_000),
-            ("insns evaluated", evaluated),
-            ("blocks invalidated", invalidated),
-            ("cache flushes", flushes),
-            ("entries into code", entries),
-        ] {
+        let stats = self.stats();
+        for (name, value) in stats.named() {
             let _ = writeln!(text, "{name:<21} {value}");
+        }
+        text += "exits by cause:\n";
+        for (name, value) in stats.exits() {
+            let _ = writeln!(text, "  {name:<28} {value}");
+        }
+        text += "helpers called most:\n";
+        let calls = self.core.helper_calls.iter().zip(helpers::INFO);
+        let mut calls: Vec<_> = calls.filter(|&(&n, _)| n != 0).collect();
+        calls.sort_by_key(|&(&n, _)| Reverse(n));
+        for (n, helper) in calls.into_iter().take(HELPERS_TOLD) {
+            let _ = writeln!(text, "  {:<28} {n}", helper.name);
         }
         text
     }

@@ -39,7 +39,14 @@ pub(super) struct Core {
     /// How often compact blocks may yet be entered before they are translated again, by block number modulo the
     /// array's size. Generated code counts here, too.
     pub(super) heat: [u8; HEAT],
+    /// Accesses that took the slow path: loads, stores, others.
+    pub(super) slow: [u64; 3],
+    /// Calls of each helper.
+    pub(super) helper_calls: [u64; HELPERS],
 }
+
+/// Helpers there are.
+pub(super) const HELPERS: usize = x86::lower::helpers::INFO.len();
 
 /// Counters of compact blocks.
 const HEAT: usize = 1 << 14;
@@ -51,7 +58,16 @@ const _: () = assert!(offset_of!(Core, cpu) == 0 && offset_of!(Cpu, state) == 0)
 impl Core {
     pub(super) fn new(cpu: Cpu) -> Box<Self> {
         let (counter, cache) = (Counter::default(), Cache::default());
-        Box::new(Self { cpu, pending: None, faulted: false, counter, cache, heat: [0; HEAT] })
+        Box::new(Self {
+            cpu,
+            pending: None,
+            faulted: false,
+            counter,
+            cache,
+            heat: [0; HEAT],
+            slow: [0; 3],
+            helper_calls: [0; HELPERS],
+        })
     }
 
     /// A block's counter.
@@ -144,6 +160,7 @@ extern "C" fn slow_memory(state: *mut CpuState) -> u32 {
     let base = cpu.state.window.get(usize::from(seg)).map_or(0, |w| w.base);
     let off = cpu.state.scratch[0].wrapping_sub(base) & offset_mask(cpu.mode());
     let value = cpu.state.scratch[1];
+    core.slow[usize::from(meta_kind(meta).min(2))] += 1;
     let kind = match meta_kind(meta) {
         0 | 2 => AccessKind::R,
         1 | 3 => AccessKind::W,
@@ -200,6 +217,7 @@ extern "C" fn helper(state: *mut CpuState) -> u32 {
     core.count_call();
     let cpu = &mut core.cpu;
     let (id, args) = (cpu.state.meta, cpu.state.args);
+    core.helper_calls[id as usize % HELPERS] += 1;
     match x86::lower::dispatch(cpu, id, args) {
         Ok(result) => {
             cpu.state.args[0] = result;

@@ -215,9 +215,14 @@ impl Vcpu {
         self.stats.host_bytes += host.map_or(0, |host| (host.end - host.entry) as u64);
         self.stats.insns += u64::from(insns);
         self.stats.blocks += 1;
+        if is_hot {
+            self.stats.hot_blocks += 1;
+            self.stats.hot_insns += u64::from(insns);
+        }
         self.stats.guest_bytes += u64::from(len);
         self.stats.translate_ns += start.elapsed().as_nanos() as u64;
         self.trace_translated(pc, id);
+        self.map_block(pc, id);
         Ok(id)
     }
 }

@@ -118,6 +118,8 @@ pub struct Cpu {
     pub bus: Box<dyn Bus>,
     /// The software TLB.
     pub tlb: Tlb,
+    /// Pages entered into the TLB's arrays so far, by view.
+    pub(crate) tlb_fills: [u64; 4],
     /// Stores to lines with translated code since the run loop looked: offset in guest RAM, bytes.
     pub smc: Vec<(u64, u64)>,
     /// Runs native instructions for the evaluator and fetches x87 state from the host; without one they are undefined.
@@ -161,6 +163,10 @@ pub struct Cpu {
 }
 
 impl Cpu {
+    /// Pages entered into the TLB so far, by view.
+    pub const fn tlb_fills(&self) -> [u64; 4] {
+        self.tlb_fills
+    }
     /// A CPU in reset state.
     pub fn new(ram: Arc<GuestRam>, map: Arc<PhysMap>, bus: Box<dyn Bus>) -> Self {
         let model = Model::max(None);
@@ -170,6 +176,7 @@ impl Cpu {
             map,
             bus,
             tlb: Tlb::default(),
+            tlb_fills: [0; 4],
             smc: Vec::new(),
             native: None,
             shutdown: false,

@@ -155,6 +155,7 @@ impl Cpu {
             return;
         }
         let host = host.addr() as u64 & !0xFFF;
+        self.tlb_fills[view as usize] += 1;
         if rights & right::R != 0 {
             self.tlb.enter_read(lin, host, view);
         }

@@ -68,6 +68,7 @@ impl Cpu {
             map: _,
             bus: _,
             tlb: _,
+            tlb_fills: _,
             smc: _,
             native: _,
             is_counted: _,
