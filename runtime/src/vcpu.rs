@@ -25,6 +25,7 @@ use x86::cpu::Cpu;
 use x86::fault::Fault;
 use x86::front::BuildConfig;
 use x86::mode::Mode;
+use x86::tlb::JUMP_MASK;
 
 use crate::log::{Items, Log};
 use crate::machine::Accel;
@@ -126,7 +127,10 @@ impl Vcpu {
             Accel::Jit => Some(Jit::new(config.cache_bytes, shim::layout(), shim::calls())?),
             Accel::Interp => None,
         };
-        let kicker = Kicker::new(&mut core.cpu.state.poll);
+        if let Some(jit) = &jit {
+            core.cpu.set_jump_miss(jit.jump_miss());
+        }
+        let kicker = Kicker::new(&mut core.cpu.state.jump_mask);
         let mut vcpu = Self {
             core,
             translator: Translator::new(jit, config.passes, build),
@@ -210,7 +214,7 @@ impl Vcpu {
         if cpu.state.shadow != 0 {
             cpu.sync_mode();
         }
-        let kicked = self.kicker.take(&mut cpu.state.poll);
+        let kicked = self.kicker.take(&mut cpu.state.jump_mask);
         cpu.service();
         if cpu.shutdown {
             return Some(VcpuExit::Shutdown);
@@ -270,7 +274,7 @@ impl Vcpu {
         }
     }
 
-    /// Where the jump cache leads from here, if it knows, and nothing wants to see each block.
+    /// Where the jump table leads from here, if it knows, and nothing wants to see each block.
     fn known_jump(&self) -> Option<u64> {
         let cpu = &self.core.cpu;
         let is_plain = !cpu.mode().has(Mode::SINGLE) && cpu.state.shadow == 0;
@@ -278,7 +282,7 @@ impl Vcpu {
         (is_plain && !is_seen && self.translator.jit().is_some()).then(|| cpu.known_jump())?
     }
 
-    /// Runs generated code from the jump-cache entry `far`.
+    /// Runs generated code from the jump-table entry `far`.
     fn run_far(&mut self, far: u64) -> u32 {
         self.enter(|jit, core| shim::enter_far(jit, core, far))
     }
@@ -314,7 +318,7 @@ impl Vcpu {
             Jit::POLL_DIRECT => {
                 self.follow_direct(false);
             }
-            Jit::MISS if !unlinked => return self.fill_jump_cache(),
+            Jit::MISS if !unlinked => return self.fill_jump_table(),
             exit::FAULT => self.raise_at_site(),
             shim::FAULT_AT_PC => {
                 let fault = self.core.pending.take().unwrap_or(Fault::ud());
@@ -399,10 +403,13 @@ impl Vcpu {
         !exit.backward
     }
 
-    /// An indirect jump missed: enters the target into the jump cache. True if it was found: the jump has looked for
-    /// interrupts just before. If not (the fetch faults, or the evaluator runs the block), what the cache knew of the target
+    /// An indirect jump missed: enters the target into the jump table, unless it missed because the loop was asked for. True if it was
+    /// found. If not (the fetch faults, or the evaluator runs the block), what the cache knew of the target
     /// was a closed entry, which would miss for ever.
-    fn fill_jump_cache(&mut self) -> bool {
+    fn fill_jump_table(&mut self) -> bool {
+        if self.core.cpu.state.jump_mask == 0 {
+            return false;
+        }
         let pc = self.core.cpu.state.pc;
         let found = self.warm_block_at(pc, 0).and_then(|to| Some((to, self.far_entry(to, pc)?)));
         let Some((to, far)) = found else {
@@ -426,7 +433,8 @@ impl Vcpu {
                 let entry = self.core.cache.entry(block)?;
                 let counts = self.config.hot_after.is_some() && self.core.cache.is_compact(block);
                 let counter = counts.then(|| Core::heat_offset(block));
-                let far = jit.far_entry(entry, page_offset, width, counter).ok()?;
+                let polls = pc & u64::from(JUMP_MASK) == 0;
+                let far = jit.far_entry(entry, page_offset, width, counter, polls).ok()?;
                 self.core.cache.set_far(block, far);
                 far
             }

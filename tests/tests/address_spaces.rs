@@ -129,7 +129,7 @@ fn invpcid_reaches_the_other_space() {
     }
 }
 
-/// A called instruction is overwritten by one that reaches into an absent page: the jump cache knows the place, but there is
+/// A called instruction is overwritten by one that reaches into an absent page: the jump table knows the place, but there is
 /// no block any more.
 #[test]
 fn code_that_comes_to_cross_into_an_absent_page_faults() {

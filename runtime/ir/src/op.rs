@@ -258,8 +258,6 @@ pub enum Code {
 pub mod exit {
     /// Look up the block at the state's instruction pointer and go on.
     pub const NEXT: u32 = 0;
-    /// An interrupt check found a request.
-    pub const POLL: u32 = 1;
     /// A guest fault is recorded in the state.
     pub const FAULT: u32 = 2;
     /// Mode, mapping or code changed: recompute everything derived, then go on.

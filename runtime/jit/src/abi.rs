@@ -28,7 +28,7 @@ pub mod reg {
 pub const STATE: u8 = reg::R14;
 /// The state's first 256 bytes are reached with one-byte displacements.
 pub const STATE_BIAS: i32 = 128;
-/// Holds the address of the current view's TLB (tags, addends, jump cache).
+/// Holds the address of the current view's TLB (tags and addends).
 pub const TLB: u8 = reg::R13;
 /// Host register of each guest register 0..8 (32-bit guests: all are pinned).
 pub const PINNED: [u8; 8] =
@@ -55,7 +55,5 @@ pub const SLOTS: usize = 32;
 pub const TLB_READ_ADDEND: i32 = 0x2000;
 /// Byte offset of the write tags.
 pub const TLB_WRITE: i32 = 0x4000;
-/// Byte offset of the jump cache: pairs {tag, host address}.
-pub const JUMP_CACHE: i32 = 0x8000;
-/// Entries of the jump cache.
-pub const JUMP_ENTRIES: usize = 4096;
+/// Byte offset of the host addresses in a jump table; the tags, instruction pointers, come first.
+pub const JUMP_HOST: i32 = 0x8000;

@@ -387,11 +387,12 @@ impl<'a> Asm<'a> {
         let byte = u8::from(w != Width::W8);
         self.enc(w, false, 0x86 | byte, a, Rm::R(b), if byte == 0 { 3 } else { 0 });
     }
-    /// BMI2 `pext dst, src, [mem]` at 64 bits.
-    pub(crate) fn pext_m(&mut self, dst: u8, src: u8, mask: Mem) {
-        // VEX.LZ.F3.0F38.W1 F5 /r
+    /// BMI2 `pext dst, src, [mem]` at 32 or 64 bits.
+    pub(crate) fn pext_m(&mut self, w: Width, dst: u8, src: u8, mask: Mem) {
+        // VEX.LZ.F3.0F38.W0/W1 F5 /r
         let rxb = !((dst >> 3) << 7 | mask.base >> 3 << 5) & 0xA0 | 0x40;
-        self.bytes(&[0xC4, rxb | 2, 0x80 | (!src & 15) << 3 | 2, 0xF5]);
+        let wide = u8::from(w == Width::W64) << 7;
+        self.bytes(&[0xC4, rxb | 2, wide | (!src & 15) << 3 | 2, 0xF5]);
         let mut out = [0u8; 16];
         let n = modrm_mem(&mut out, 0, dst & 7, mask.base & 7, None, mask);
         self.bytes_n(&out, n);
@@ -530,7 +531,10 @@ mod tests {
         check(|a| a.alu_ri(Alu::Cmp, Width::W32, 15, 5), &[0x41, 0x83, 0xFF, 5]);
         check(|a| a.mov_rr(Width::W8, 6, 0), &[0x40, 0x88, 0xC6]);
         check(|a| a.load(Width::W32, 8, Mem::base(14, 16)), &[0x45, 0x8B, 0x46, 16]);
-        check(|a| a.pext_m(9, 8, Mem::base(14, 32)), &[0xC4, 0x42, 0xBA, 0xF5, 0x4E, 32]);
+        check(
+            |a| a.pext_m(Width::W64, 9, 8, Mem::base(14, 32)),
+            &[0xC4, 0x42, 0xBA, 0xF5, 0x4E, 32],
+        );
         check(|a| a.rorx(9, 0, 8), &[0xC4, 0x63, 0x7B, 0xF0, 0xC8, 8]);
         check(
             |a| a.alu_rm(Alu::Xor, Width::W64, 8, Mem::index(13, 9, 3, 0)),

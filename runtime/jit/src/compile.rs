@@ -137,7 +137,7 @@ const BLOCK_ROOM: usize = 64 << 10;
 impl Jit {
     /// Exit code: a direct exit is not linked yet; `host_ret` says which.
     pub const LINK: u32 = 16;
-    /// Exit code: the jump cache has no entry; the state's pc is set.
+    /// Exit code: the jump table has no entry; the state's pc is set.
     pub const MISS: u32 = 17;
     /// Exit code: a direct exit's interrupt check found a request; `host_ret` says which.
     pub const POLL_DIRECT: u32 = 18;
@@ -190,6 +190,10 @@ impl Jit {
         let ends = names.iter().map(|&(at, _)| at).skip(1).chain([self.pristine]);
         names.iter().zip(ends).map(|(&(at, name), end)| (at, end - at, name)).collect()
     }
+    /// Executable address of what an empty entry of a jump table leads to.
+    pub fn jump_miss(&self) -> u64 {
+        self.buf.address(self.thunks.exit_miss(Width::W64))
+    }
     /// Drops all blocks.
     pub fn flush(&mut self) {
         self.thunks.forget_all();
@@ -205,7 +209,8 @@ impl Jit {
     }
     /// Emits an entry for indirect jumps to the block at cache offset `entry`, whose first insn is at `page_offset`: it expects the
     /// instruction pointer, of `pc_width` (32 or 64 bits), in [`abi::PC`]; bits beyond that do not matter. With a `counter`, the offset of
-    /// a byte from the state, it counts down, and leaves as a miss when that gets to 0.
+    /// a byte from the state, it counts down, and leaves as a miss when that gets to 0. With `polls`, which entry 0 of a jump table
+    /// needs, it leaves as a miss when other threads ask for it.
     ///
     /// # Errors
     /// When the cache is full.
@@ -215,16 +220,24 @@ impl Jit {
         page_offset: u32,
         pc_width: Width,
         counter: Option<i32>,
+        polls: bool,
     ) -> Result<usize, CompileError> {
         if self.buf.capacity() - self.buf.used() < BLOCK_ROOM {
             return Err(CompileError::Full);
         }
         let start = self.buf.used();
         let mut asm = Asm::new(self.buf.free_space());
+        let leave_if = |asm: &mut Asm<'_>, cond| {
+            let hole = asm.jcc(cond);
+            asm.fix_cache(hole, start, self.thunks.exit_miss(pc_width));
+        };
         if let Some(at) = counter {
             asm.alu_mi(Alu::Sub, Width::W8, state(at), 1);
-            let hole = asm.jcc(Cond::E);
-            asm.fix_cache(hole, start, self.thunks.exit_miss(pc_width));
+            leave_if(&mut asm, Cond::E);
+        }
+        if polls {
+            asm.alu_mi(Alu::Cmp, Width::W32, state(self.layout.jump_mask), 0);
+            leave_if(&mut asm, Cond::E);
         }
         asm.lea(pc_width, abi::PC, Mem::base(abi::PC, (page_offset as i32).wrapping_neg()));
         asm.store(Width::W64, state(self.layout.pc_base), abi::PC);

@@ -3,7 +3,6 @@
 use ir::{Code, Cond, Op, Val, Width, exit};
 
 use crate::abi;
-use crate::alu::wide;
 use crate::asm::{Alu, Rm, state};
 use crate::compile::{CompileError, Emit, Exit, Hole, Src};
 use crate::thunks::Wish;
@@ -78,8 +77,8 @@ impl Emit<'_> {
         self.flags_home_if(self.facts.after[self.at].0 & self.exit_live(op))?;
         let mut poll_ret = 0;
         if op.y == 1 && self.hot {
-            self.asm.alu_mi(Alu::Cmp, Width::W32, state(self.layout.poll), 0);
-            let quiet = self.asm.jcc8(Cond::E);
+            self.asm.alu_mi(Alu::Cmp, Width::W32, state(self.layout.jump_mask), 0);
+            let quiet = self.asm.jcc8(Cond::Ne);
             let hole = self.asm.call();
             self.asm.fix_cache(hole, self.start, self.thunks.exit_poll_direct);
             poll_ret = self.here();
@@ -105,7 +104,6 @@ impl Emit<'_> {
     }
 
     fn goto_ptr(&mut self, op: &Op) -> Result<(), CompileError> {
-        let w = wide(op.w);
         let target = self.src(op.a, op.w)?;
         self.move_to(abi::PC, target, op.w);
         match op.w {
@@ -116,10 +114,10 @@ impl Emit<'_> {
             Width::W32 | Width::W64 => {}
         }
         if self.hot {
-            self.thunks.jump_cache(&mut self.asm, self.layout, self.start, w);
+            self.thunks.jump_table(&mut self.asm, self.layout, self.start);
         } else {
             let hole = self.asm.jmp();
-            self.asm.fix_cache(hole, self.start, self.thunks.goto_ptr(w));
+            self.asm.fix_cache(hole, self.start, self.thunks.goto_ptr);
         }
         Ok(())
     }

@@ -16,14 +16,14 @@ pub struct WindowLayout {
 pub struct StateLayout {
     /// Arithmetic flags as `lahf; seto al` leaves them (u32).
     pub cc: i32,
-    /// Interrupt-check word (u32).
-    pub poll: i32,
+    /// pext mask: instruction pointer to jump-table index; 0 = leave at the next check (u32).
+    pub jump_mask: i32,
     /// Instruction pointer of the page's first byte (u64).
     pub pc_base: i32,
     /// Instruction pointer (u64).
     pub pc: i32,
-    /// Jump-cache context (u64).
-    pub jump_ctx: i32,
+    /// The jump table (u64).
+    pub jump_base: i32,
     /// pext mask: linear address to TLB index (u64).
     pub tlb_mask: i32,
     /// Slow-path scratch, two u64.

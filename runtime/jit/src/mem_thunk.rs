@@ -129,7 +129,7 @@ impl ThunkKey {
         let table = if self.writes() { abi::TLB_WRITE } else { 0 };
         let tag = Mem::index(TLB, THUNK_INDEX, 3, table);
         let limit = 0x1000 - self.bytes();
-        asm.pext_m(THUNK_INDEX, lin, state(layout.tlb_mask));
+        asm.pext_m(Width::W64, THUNK_INDEX, lin, state(layout.tlb_mask));
         let miss;
         if lin == THUNK_LIN {
             asm.alu_rm(Alu::Xor, Width::W64, lin, tag);

@@ -322,7 +322,7 @@ impl Emit<'_> {
         let tag = self.take()?;
         let (lin, limit) = self.linear(op, off, (size & !ALIGNED, write), tag)?;
         let table = if write { abi::TLB_WRITE } else { 0 };
-        self.asm.pext_m(index, lin, state(self.layout.tlb_mask));
+        self.asm.pext_m(Width::W64, index, lin, state(self.layout.tlb_mask));
         self.asm.load(Width::W64, tag, Mem::index(TLB, index, 3, table));
         self.asm.alu_rr(Alu::Xor, Width::W64, tag, lin);
         let bytes = size & !ALIGNED;

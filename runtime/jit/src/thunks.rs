@@ -10,7 +10,7 @@ use dynasmrt::{DynasmApi, dynasm};
 use ir::{Cond, Width, exit};
 
 use crate::abi::{self, PINNED, STATE_BIAS, TLB, reg};
-use crate::asm::{Alu, Asm, Mem, Rm, state};
+use crate::asm::{Alu, Asm, Mem, state};
 use crate::compile::Jit;
 use crate::layout::{Calls, StateLayout};
 use crate::mem_thunk::ThunkKey;
@@ -67,12 +67,12 @@ pub(crate) struct Thunks {
     pub(crate) exit_budget: usize,
     /// By width of the instruction pointer: 32, 64 bits.
     exit_miss: [usize; 2],
-    pub(crate) exit_poll: usize,
     pub(crate) exit_tb: usize,
     pub(crate) exit_raise: usize,
     pub(crate) save_flags: usize,
     pub(crate) restore_flags: usize,
-    goto_ptr: [usize; 2],
+    /// The compact indirect jump.
+    pub(crate) goto_ptr: usize,
     pub(crate) resync: usize,
     pub(crate) simd: SimdThunks,
     /// Where an exception of a native instruction goes on.
@@ -97,12 +97,11 @@ impl Thunks {
             exit_poll_direct: 0,
             exit_budget: 0,
             exit_miss: [0; 2],
-            exit_poll: 0,
             exit_tb: 0,
             exit_raise: 0,
             save_flags: 0,
             restore_flags: 0,
-            goto_ptr: [0; 2],
+            goto_ptr: 0,
             resync: 0,
             simd: SimdThunks::default(),
             traps: [0; TRAPS.len()],
@@ -117,10 +116,8 @@ impl Thunks {
         load_state(&mut asm, layout);
         t.ways_out(&mut asm, layout);
         t.flag_moves(&mut asm, layout);
-        for w in [Width::W32, Width::W64] {
-            t.goto_ptr[usize::from(w == Width::W64)] = asm.pos();
-            t.jump_cache(&mut asm, layout, 0, w);
-        }
+        t.goto_ptr = asm.pos();
+        t.jump_table(&mut asm, layout, 0);
         t.emit_resync(&mut asm, layout);
         t.common_memory = asm.pos();
         call_out(&mut asm, layout, &t.simd, calls.slow_memory, true, t.epilogue);
@@ -188,8 +185,6 @@ impl Thunks {
         asm.mov_rr(Width::W32, abi::PC, abi::PC);
         self.exit_miss[1] = asm.pos();
         with_pc(asm, Jit::MISS);
-        self.exit_poll = asm.pos();
-        with_pc(asm, exit::POLL);
         self.exit_tb = asm.pos();
         spill(asm, layout);
         asm.mov_rr(Width::W32, reg::RAX, abi::PC);
@@ -219,13 +214,11 @@ impl Thunks {
             (self.exit_poll_direct, "exit-poll-direct"),
             (self.exit_budget, "exit-budget"),
             (self.exit_miss[0], "exit-miss"),
-            (self.exit_poll, "exit-poll"),
             (self.exit_tb, "exit"),
             (self.exit_raise, "raise"),
             (self.save_flags, "save-flags"),
             (self.restore_flags, "restore-flags"),
-            (self.goto_ptr[0], "goto-ptr-32"),
-            (self.goto_ptr[1], "goto-ptr-64"),
+            (self.goto_ptr, "goto-ptr"),
             (self.resync, "resync"),
         ];
         names.sort_unstable();
@@ -292,7 +285,7 @@ impl Thunks {
         dynasm!(asm ; .arch x64 ; add al, 0x7F ; sahf ; pop rax ; ret);
     }
 
-    /// After an insn that may have changed modes or mappings, the state's pc set: goes on by the jump cache, whose context covers all
+    /// After an insn that may have changed modes or mappings, the state's pc set: goes on by the jump table, which covers all
     /// that can have changed, unless the state says that the run loop must have a look.
     fn emit_resync(&mut self, asm: &mut Asm<'_>, layout: &StateLayout) {
         self.resync = asm.pos();
@@ -303,7 +296,7 @@ impl Thunks {
         }
         asm.load(Width::W64, TLB, state(layout.tlb_base));
         asm.load(Width::W64, abi::PC, state(layout.pc));
-        self.jump_cache(asm, layout, 0, Width::W64);
+        self.jump_table(asm, layout, 0);
         let here = asm.pos();
         for hole in holes {
             asm.fix32(hole, here);
@@ -311,46 +304,22 @@ impl Thunks {
         leave(asm, layout, exit::RESYNC, self.epilogue);
     }
 
-    /// The compact indirect jump with an instruction pointer of width `w` (32 or 64 bits).
-    pub(crate) const fn goto_ptr(&self, w: Width) -> usize {
-        self.goto_ptr[matches!(w, Width::W64) as usize]
-    }
-
     /// Leaves for want of the code at the instruction pointer, of width `w`, in [`abi::PC`].
     pub(crate) const fn exit_miss(&self, w: Width) -> usize {
         self.exit_miss[matches!(w, Width::W64) as usize]
     }
 
-    /// The indirect jump: interrupt check, jump cache, or out. The instruction pointer, of width `w`, is in [`abi::PC`],
-    /// zero-extended. A tag is the instruction pointer with the context in bits 48 to 63, which in a canonical one tell
-    /// nothing that bit 47 does not.
-    pub(crate) fn jump_cache(
-        &self,
-        asm: &mut Asm<'_>,
-        layout: &StateLayout,
-        start: usize,
-        w: Width,
-    ) {
-        let index = reg::R9;
-        let is_wide = w == Width::W64;
-        let tag = if is_wide { reg::R10 } else { abi::PC };
-        asm.alu_mi(Alu::Cmp, Width::W32, state(layout.poll), 0);
+    /// The indirect jump: by the jump table, or out. The instruction pointer, of width `w`, is in [`abi::PC`], zero-extended.
+    /// While other threads hold the mask at 0, entry 0 is looked at and does not match; code it leads to looks at the mask
+    /// itself ([`Jit::far_entry`]).
+    pub(crate) fn jump_table(&self, asm: &mut Asm<'_>, layout: &StateLayout, start: usize) {
+        let (index, table) = (reg::R9, reg::R10);
+        asm.pext_m(Width::W32, index, abi::PC, state(layout.jump_mask));
+        asm.load(Width::W64, table, state(layout.jump_base));
+        asm.alu_mr(Alu::Cmp, Width::W64, Mem::index(table, index, 3, 0), abi::PC);
         let hole = asm.jcc(Cond::Ne);
-        asm.fix_cache(hole, start, self.exit_poll);
-        asm.mov_rr(Width::W32, index, abi::PC);
-        asm.shift_ri(4, Width::W32, Rm::R(index), 4);
-        asm.alu_ri(Alu::And, Width::W32, index, (abi::JUMP_ENTRIES as i32 - 1) << 4);
-        if is_wide {
-            asm.load(Width::W64, tag, state(layout.jump_ctx));
-            asm.alu_rr(Alu::Xor, Width::W64, tag, abi::PC);
-        } else {
-            asm.alu_rm(Alu::Xor, Width::W64, tag, state(layout.jump_ctx));
-        }
-        let entry = |half| Mem::index(TLB, index, 0, abi::JUMP_CACHE + half);
-        asm.alu_mr(Alu::Cmp, Width::W64, entry(0), tag);
-        let hole = asm.jcc(Cond::Ne);
-        asm.fix_cache(hole, start, self.exit_miss[usize::from(is_wide)]);
-        asm.jmp_m(entry(8));
+        asm.fix_cache(hole, start, self.exit_miss[1]);
+        asm.jmp_m(Mem::index(table, index, 3, abi::JUMP_HOST));
     }
 }
 

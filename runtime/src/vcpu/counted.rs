@@ -90,7 +90,7 @@ impl Core {
     }
     /// A helper is done: if it set something off, the next block leaves.
     pub(super) fn stop_if_asked(&mut self) {
-        if self.cpu.is_counted && self.cpu.state.poll != 0 && !self.counter.is_stopped {
+        if self.cpu.is_counted && self.cpu.state.jump_mask == 0 && !self.counter.is_stopped {
             self.counter.is_stopped = true;
             self.cpu.state.budget = self.cpu.state.budget.wrapping_sub(STOP);
         }

@@ -1,12 +1,14 @@
 //! Stopping generated code from another thread.
 //!
 // UNSAFETY: other threads write one word of the CPU state that generated code reads.
-#![expect(unsafe_code, reason = "shares the poll word with other threads")]
+#![expect(unsafe_code, reason = "shares the jump mask with other threads")]
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// Address of the poll word; the vCPU clears it when it goes away.
+use x86::tlb::JUMP_MASK;
+
+/// Address of the jump mask; the vCPU clears it when it goes away.
 struct Target(Mutex<Option<Word>>, AtomicBool);
 
 #[derive(Clone, Copy)]
@@ -20,23 +22,23 @@ unsafe impl Send for Word {}
 pub struct Kicker(Arc<Target>);
 
 impl Kicker {
-    /// A kicker for the poll word of a CPU state that stays where it is until [`Kicker::disconnect`].
-    pub(super) fn new(poll: &mut u32) -> Self {
-        Self(Arc::new(Target(Mutex::new(Some(Word(poll))), AtomicBool::new(false))))
+    /// A kicker for the jump mask of a CPU state that stays where it is until [`Kicker::disconnect`].
+    pub(super) fn new(jump_mask: &mut u32) -> Self {
+        Self(Arc::new(Target(Mutex::new(Some(Word(jump_mask))), AtomicBool::new(false))))
     }
     /// Asks `run` to return.
     pub fn kick(&self) {
         self.0.1.store(true, Ordering::Release);
         let Ok(word) = self.0.0.lock() else { return };
-        if let Some(Word(poll)) = *word {
+        if let Some(Word(mask)) = *word {
             // SAFETY: `disconnect` has not been called, so the state is alive; the word is aligned and only accessed atomically.
-            unsafe { AtomicU32::from_ptr(poll) }.store(1, Ordering::Release);
+            unsafe { AtomicU32::from_ptr(mask) }.store(0, Ordering::Release);
         }
     }
-    /// Clears the poll word; was there a kick since the last call? In this order: a kick that comes in between sets the word again.
-    pub(super) fn take(&self, poll: &mut u32) -> bool {
+    /// Sets the mask; was there a kick since the last call? In this order: a kick that comes in between clears it again.
+    pub(super) fn take(&self, jump_mask: &mut u32) -> bool {
         // SAFETY: the reference is exclusive among the owners; other threads access the word atomically only.
-        unsafe { AtomicU32::from_ptr(poll) }.store(0, Ordering::SeqCst);
+        unsafe { AtomicU32::from_ptr(jump_mask) }.store(JUMP_MASK, Ordering::SeqCst);
         self.0.1.load(Ordering::Acquire) && self.0.1.swap(false, Ordering::AcqRel)
     }
     /// The state is about to go away.

@@ -51,8 +51,7 @@ pub(super) const HELPERS: usize = x86::lower::helpers::INFO.len();
 /// Counters of compact blocks.
 const HEAT: usize = 1 << 14;
 
-const _: () = assert!(jit::abi::JUMP_ENTRIES == x86::tlb::JUMPS);
-const _: () = assert!(jit::abi::JUMP_CACHE as usize == x86::tlb::JUMP);
+const _: () = assert!(jit::abi::JUMP_HOST as usize == x86::tlb::JUMP_HOST);
 const _: () = assert!(offset_of!(Core, cpu) == 0 && offset_of!(Cpu, state) == 0);
 
 impl Core {
@@ -94,10 +93,10 @@ pub(super) fn layout() -> StateLayout {
     });
     StateLayout {
         cc: field(offset_of!(CpuState, cc)),
-        poll: field(offset_of!(CpuState, poll)),
+        jump_mask: field(offset_of!(CpuState, jump_mask)),
         pc_base: field(offset_of!(CpuState, pc_base)),
         pc: field(offset_of!(CpuState, pc)),
-        jump_ctx: field(offset_of!(CpuState, jump_ctx)),
+        jump_base: field(offset_of!(CpuState, jump_base)),
         tlb_mask: field(offset_of!(CpuState, tlb_mask)),
         scratch: field(offset_of!(CpuState, scratch)),
         args: field(offset_of!(CpuState, args)),
@@ -137,10 +136,10 @@ pub(super) fn enter(jit: &Jit, core: &mut Core, far: usize) -> u32 {
     unsafe { jit.enter(state, far) }
 }
 
-/// Runs generated code from the jump-cache entry `far`.
+/// Runs generated code from the jump-table entry `far`.
 pub(super) fn enter_far(jit: &Jit, core: &mut Core, far: u64) -> u32 {
     let state = (&raw mut *core).cast::<u8>();
-    // SAFETY: as in `enter`; jump slots hold only addresses of entries for indirect jumps, and none from before a flush
+    // SAFETY: as in `enter`; jump tables hold only addresses of entries for indirect jumps, and none from before a flush
     // of the JIT matches any more.
     unsafe { jit.enter_far(state, far) }
 }
@@ -250,6 +249,6 @@ extern "C" fn simd_enter(state: *mut CpuState) -> u32 {
 fn notice_devices(cpu: &mut Cpu) {
     let interrupt = cpu.state.eflags & flags::IF != 0 && cpu.bus.intr();
     if interrupt || cpu.state.leave != 0 || !cpu.smc.is_empty() || cpu.ram.has_dirty_code() {
-        cpu.state.poll = 1;
+        cpu.state.jump_mask = 0;
     }
 }

@@ -11,13 +11,12 @@ const CODES: usize = 40;
 /// Names of the exit codes.
 const EXITS: &[(u32, &str)] = &[
     (exit::NEXT, "next block"),
-    (exit::POLL, "interrupt check, indirect"),
     (exit::FAULT, "fault"),
     (exit::RESYNC, "mode or mapping changed"),
     (exit::HALT, "halt"),
     (exit::EVAL_ONE, "insn to evaluate"),
     (Jit::LINK, "direct, not linked"),
-    (Jit::MISS, "indirect, jump cache missed"),
+    (Jit::MISS, "indirect, jump table missed"),
     (Jit::POLL_DIRECT, "interrupt check, direct"),
     (FAULT_AT_PC, "fault of a helper"),
     (Jit::BUDGET, "budget spent"),
@@ -50,7 +49,7 @@ pub struct Stats {
     pub flushes: u64,
     /// Times generated code was entered.
     pub entries: u64,
-    /// Of these, by the jump cache.
+    /// Of these, by the jump table.
     pub known_jumps: u64,
     /// Accesses that took the slow path: loads, stores, others.
     pub slow: [u64; 3],
@@ -115,7 +114,7 @@ impl Stats {
             ("blocks revived", self.revived),
             ("cache flushes", self.flushes),
             ("entries into code", self.entries),
-            ("  by the jump cache", self.known_jumps),
+            ("  by the jump table", self.known_jumps),
             ("slow loads", self.slow[0]),
             ("slow stores", self.slow[1]),
             ("slow others", self.slow[2]),
@@ -141,7 +140,7 @@ mod tests {
         let told: Vec<_> = stats.exits().collect();
         let expect = [
             ("direct, not linked", 1),
-            ("indirect, jump cache missed", 2),
+            ("indirect, jump table missed", 2),
             ("native exception", 1),
         ];
         assert_eq!(told, expect);

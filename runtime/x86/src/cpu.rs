@@ -14,7 +14,7 @@ use crate::flags;
 use crate::mode::Mode;
 use crate::segment::{Segment, attr};
 use crate::state::{CpuState, MXCSR_RESET, TableReg, Window, seg};
-use crate::tlb::{INDEX_MASK, JumpSlot, Tlb, ViewId};
+use crate::tlb::{INDEX_MASK, JUMP_MASK, Jumps, Tlb, ViewId};
 
 /// CR0 bits.
 pub mod cr0 {
@@ -95,7 +95,7 @@ pub mod efer {
 /// IA32_MISC_ENABLE after RESET: fast strings on, branch traces and event sampling unavailable.
 const MISC_ENABLE_RESET: u64 = 0x1801;
 
-/// What `jump_ctx` numbers: a translation context.
+/// A translation context: what a jump table belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Context {
     mode: u32,
@@ -103,6 +103,14 @@ pub(crate) struct Context {
     cs_base: u64,
     /// The address space, for code of programs; 0 for code of the system, which all share.
     space: u64,
+}
+
+#[cfg(test)]
+impl Context {
+    /// Some context of an address space.
+    pub(crate) const fn of_space(space: u64) -> Self {
+        Self { mode: 0, cs_limit: 0, cs_base: 0, space }
+    }
 }
 
 /// One processor and its links to memory and bus.
@@ -155,11 +163,9 @@ pub struct Cpu {
     pub(crate) delivery_depth: u32,
     pub(crate) map_generation: u64,
     pub(crate) mode: Mode,
-    pub(crate) contexts: Vec<(Context, u16)>,
+    pub(crate) jumps: Jumps,
     /// Jumps to system code in pages that are not global may have been noted.
     pub(crate) has_local_code: bool,
-    pub(crate) last_context: u16,
-    pub(crate) current: Context,
 }
 
 impl Cpu {
@@ -171,7 +177,7 @@ impl Cpu {
     pub fn new(ram: Arc<GuestRam>, map: Arc<PhysMap>, bus: Box<dyn Bus>) -> Self {
         let model = Model::max(None);
         let mut cpu = Self {
-            state: CpuState::default(),
+            state: CpuState { jump_mask: JUMP_MASK, ..Default::default() },
             ram,
             map,
             bus,
@@ -198,22 +204,20 @@ impl Cpu {
             delivery_depth: 0,
             map_generation: 0,
             mode: Mode(0),
-            contexts: Vec::new(),
+            jumps: Jumps::default(),
             has_local_code: false,
-            last_context: 0,
-            current: Context::default(),
         };
         cpu.reset();
         cpu
     }
 
-    /// The state after RESET. `poll` is left alone: other threads own it.
+    /// The state after RESET. `jump_mask` is left alone: other threads own it.
     pub fn reset(&mut self) {
-        let poll = self.state.poll;
+        let jump_mask = self.state.jump_mask;
         let data = Segment { selector: 0, attr: 0x93, limit: 0xFFFF, base: 0 };
         let signature = self.model.signature();
         self.state =
-            CpuState { poll, df: 1, tlb_mask: INDEX_MASK, pc: 0xFFF0, ..Default::default() };
+            CpuState { jump_mask, df: 1, tlb_mask: INDEX_MASK, pc: 0xFFF0, ..Default::default() };
         let s = &mut self.state;
         s.gpr[2] = u64::from(signature);
         s.seg = [data; seg::COUNT];
@@ -306,7 +310,7 @@ impl Cpu {
             if mode.has(Mode::FLAT_CS) { (0, 0) } else { (cs.limit, cs.base) };
         let space = if mode.cpl() == 3 { self.tlb.space_id() } else { 0 };
         let context = Context { mode: mode.0, cs_limit, cs_base, space };
-        if context != self.current || self.contexts.is_empty() {
+        if !self.jumps.is_in(context) {
             self.enter_context(context);
         }
         is_changed
@@ -389,40 +393,16 @@ impl Cpu {
         }
     }
 
-    /// Gives the context its number: the old one if nothing happened since that made its jump targets invalid.
     fn enter_context(&mut self, context: Context) {
-        self.current = context;
-        let known = self.contexts.iter().position(|(c, _)| *c == context);
-        let number = match known {
-            Some(n) => {
-                // Those in use gather at the front.
-                self.contexts.swap(n, n / 2);
-                self.contexts[n / 2].1
-            }
-            None => self.new_context(context),
-        };
-        self.state.jump_ctx = u64::from(number) << 48;
-    }
-
-    fn new_context(&mut self, context: Context) -> u16 {
-        const KEPT: usize = 64;
-        if self.last_context == u16::MAX {
-            self.last_context = 0;
-            self.contexts.clear();
-            self.tlb.flush_jumps();
-        }
-        if self.contexts.len() == KEPT {
-            self.contexts.clear();
-        }
-        self.last_context += 1;
-        self.contexts.push((context, self.last_context));
-        self.last_context
+        let tlb = &self.tlb;
+        self.jumps.enter(context, |c| c.space == 0 || tlb.has_space(c.space));
+        self.state.jump_base = self.jumps.base();
     }
 }
 
 /// Flushes, and changes of the machine around the CPU.
 impl Cpu {
-    /// Forgets every translation, and with it every jump-cache entry.
+    /// Forgets every translation, and with it every jump-table entry.
     pub fn flush_tlb(&mut self) {
         self.tlb.flush(self.pcid(self.state.cr3));
         self.flush_jumps();
@@ -450,17 +430,20 @@ impl Cpu {
     /// context of its own for each space.
     fn forget_local_code(&mut self) {
         if std::mem::take(&mut self.has_local_code) {
-            self.contexts.retain(|(context, _)| context.space != 0);
+            self.jumps.forget(|context| context.space == 0);
         }
-        self.current = Context::default();
         self.sync_derived();
     }
 
-    /// What the jump cache knows of the instruction pointer: the host address that `enter_jump` was given.
+    /// Tells where the host code for jumps without an entry stands.
+    pub fn set_jump_miss(&mut self, host: u64) {
+        self.jumps.set_miss(host);
+        self.sync_derived();
+    }
+
+    /// What the jump table knows of the instruction pointer: the host address that `enter_jump` was given.
     pub fn known_jump(&self) -> Option<u64> {
-        let pc = self.state.pc;
-        let slot = self.tlb.view(self.view()).jump_to(pc);
-        (slot.tag == pc ^ self.state.jump_ctx && is_canonical(pc)).then_some(slot.host)
+        self.jumps.known(self.state.pc)
     }
 
     /// Notes where the code at `pc` stands in host memory, for indirect jumps in the current mode.
@@ -470,29 +453,29 @@ impl Cpu {
         let is_global = self.tlb.is_global(lin)
             && (!is_crossing || self.tlb.is_global(Lin(lin.0.wrapping_add(0x1000))));
         self.has_local_code |= self.state.cpl != 3 && !is_global;
-        let slot = JumpSlot { tag: pc ^ self.state.jump_ctx, host };
-        self.tlb.enter_jump(pc, lin, slot, self.view());
+        self.jumps.note(pc, lin, host);
     }
 
-    /// Forgets what the jump cache knows of `pc`.
+    /// Forgets what the jump table knows of `pc`.
     pub fn forget_jump(&mut self, pc: u64) {
-        self.tlb.forget_jump(pc, self.view());
+        self.jumps.forget_one(pc);
     }
 
     /// Forgets one page and the jumps to it.
     pub fn flush_page(&mut self, lin: Lin) {
+        self.jumps.flush_page(lin, self.tlb.shift_of(lin));
         self.tlb.flush_page(lin);
     }
 
     /// Forgets one page of the address space `pcid`.
     pub(crate) fn flush_page_of(&mut self, pcid: u16, lin: Lin) {
+        self.jumps.flush_page(lin, self.tlb.shift_of(lin));
         self.tlb.flush_page_of(pcid, lin);
     }
 
-    /// Makes every jump-cache entry stale (all code was dropped, or all mappings changed).
+    /// Makes every jump-table entry stale (all code was dropped, or all mappings changed).
     pub fn flush_jumps(&mut self) {
-        self.contexts.clear();
-        self.enter_context(self.current);
+        self.jumps.forget_all();
     }
 
     /// Drops the write entries of a page of guest RAM that now holds translated code.

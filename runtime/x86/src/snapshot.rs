@@ -45,7 +45,7 @@ fields!(
     gpr pc cpl seg ldtr tr gdtr idtr cr0 cr2 cr3 cr4 dr efer shadow halted mxcsr xcr0
     fpu_ip fpu_dp fpu_op fpu_cs fpu_ds star lstar cstar sfmask kernel_gs_base
     sysenter_cs sysenter_esp sysenter_eip tsc_aux pat apic_base misc_enable ymm;
-    cc df eflags poll pc_base jump_ctx tlb_mask leave scratch args meta ready host_ret tlb_base
+    cc df eflags jump_mask pc_base jump_base tlb_mask leave scratch args meta ready host_ret tlb_base
     window fault fault_code budget ahead fpu_host fpu_pad bounce fpu
 );
 
@@ -81,10 +81,8 @@ impl Cpu {
             delivery_depth: _,
             map_generation: _,
             mode: _,
-            contexts: _,
+            jumps: _,
             has_local_code: _,
-            last_context: _,
-            current: _,
         } = self;
         for flag in [shutdown, nmi_blocked, inhibit_step, keep_rf, shadow_is_sti] {
             flag.put(out);
@@ -177,8 +175,8 @@ impl Cpu {
         self.take_rest(input)?;
         ensure(self.pending_db >> 16 == 0, "DR6")?;
         ensure(input.is_empty(), "the processor's length")?;
-        // Other threads own `poll`: it is never stored to here as a plain word of a new state.
-        s.poll = self.state.poll;
+        // Other threads own `jump_mask`: it is never stored to here as a plain word of a new state.
+        s.jump_mask = self.state.jump_mask;
         self.state = s;
         Ok(())
     }

@@ -69,14 +69,15 @@ pub struct CpuState {
     pub gpr: [u64; 16],
     /// The six arithmetic flags as `lahf; seto al` leaves them in AX: AH = SF ZF - AF - PF - CF (bits 15 14 12 10 8), AL = OF (bit 0). Bits 9, 11, 13 are don't-care.
     pub cc: u32,
-    /// Nonzero = leave generated code at the next check (interrupt, timer, stop). Written by other threads.
-    pub poll: u32,
+    /// pext mask that turns an instruction pointer into a jump-table index; 0 = leave generated code at the next check (interrupt,
+    /// timer, stop). Written by other threads.
+    pub jump_mask: u32,
     /// Instruction pointer of page offset 0 of the running block's page (so: ip = pc_base + page offset).
     pub pc_base: u64,
     /// Instruction pointer; exact outside generated code only.
     pub pc: u64,
-    /// Jump-cache context: differs whenever mode, CS base, paging context or view differ; in bits 32..64 for 32-bit guests.
-    pub jump_ctx: u64,
+    /// Host address of the jump table of the current mode, CS base and limit, and, at level 3, address space.
+    pub jump_base: u64,
     /// pext mask that turns a linear address into a TLB index.
     pub tlb_mask: u64,
     /// Nonzero after a helper or slow path when generated code must leave (an `ir::exit` code + 1).

@@ -1,5 +1,5 @@
-//! The software TLB: for each view (who accesses) four arrays that generated code reads directly, its
-//! jump cache, and translations for the slow path.
+//! The software TLB: for each view (who accesses) four arrays that generated code reads directly, and
+//! translations for the slow path. Beside it, the jump tables.
 //!
 //! Slot i of an empty array holds a tag whose index is not i, so that no address ever matches it;
 //! there is no valid bit to test. Only plain RAM is entered: MMIO never, ROM for reads, and pages
@@ -15,7 +15,7 @@ mod view;
 
 use mem::{Lin, Phys};
 
-pub use jump::{JUMPS, JumpSlot};
+pub use jump::{JUMP_HOST, JUMP_MASK, JUMPS, Jumps};
 pub use view::View;
 
 /// Slots per array.
@@ -30,8 +30,6 @@ pub const READ_ADD: usize = 0x2000;
 pub const WRITE_TAG: usize = 0x4000;
 /// Byte offset of the write addends.
 pub const WRITE_ADD: usize = 0x6000;
-/// Byte offset of the jump cache.
-pub const JUMP: usize = 0x8000;
 
 /// Whose accesses a view holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,7 +191,7 @@ impl Tlb {
         self.ids
     }
 
-    /// Forgets every translation of all views (not the jump caches: see `Cpu::flush_jumps`). The current address space is `pcid`.
+    /// Forgets every translation of all views (not the jump tables: see `Cpu::flush_jumps`). The current address space is `pcid`.
     pub fn flush(&mut self, pcid: u16) {
         let known = self.spaces.iter().position(|space| space.pcid == pcid);
         self.current = known.unwrap_or(self.current);
@@ -256,7 +254,19 @@ impl Tlb {
         }
     }
 
-    /// Forgets one page in all views, and the jumps to it; all of it, if it may be a large one.
+    /// Is `id` the number of an address space that is kept?
+    pub(crate) fn has_space(&self, id: u64) -> bool {
+        self.spaces.iter().any(|space| space.id == id)
+    }
+
+    /// log2 of the size of what INVLPG of `lin` concerns.
+    pub(crate) fn shift_of(&self, lin: Lin) -> u32 {
+        let spaces = self.spaces.iter().flat_map(|space| [&space.user, &space.with_ac]);
+        let mut views = spaces.chain([&self.supervisor]);
+        if views.any(|view| view.may_be_large(lin)) { self.largest.into() } else { 12 }
+    }
+
+    /// Forgets one page in all views; all of it, if it may be a large one.
     pub fn flush_page(&mut self, lin: Lin) {
         let largest = u32::from(self.largest);
         self.supervisor.flush_page(lin, largest);
@@ -296,16 +306,6 @@ impl Tlb {
         }
     }
 
-    /// Empties all jump caches.
-    pub fn flush_jumps(&mut self) {
-        self.supervisor.flush_jumps();
-        self.closed.flush_jumps();
-        for space in &mut self.spaces {
-            space.user.flush_jumps();
-            space.with_ac.flush_jumps();
-        }
-    }
-
     /// The remembered translation of `lin`, if it has the rights `need`.
     #[inline]
     pub(crate) fn recall(&self, lin: Lin, need: u8, id: ViewId) -> Option<Phys> {
@@ -326,16 +326,6 @@ impl Tlb {
     /// Enters the host page of a linear page for generated code's writes.
     pub(crate) fn enter_write(&mut self, lin: Lin, host: u64, id: ViewId) {
         self.view_mut(id).enter_write(lin, host);
-    }
-
-    /// Enters a jump target, instruction pointer `pc` at `lin`, into a view's jump cache.
-    pub(crate) fn enter_jump(&mut self, pc: u64, lin: Lin, slot: JumpSlot, id: ViewId) {
-        self.view_mut(id).enter_jump(pc, lin, slot);
-    }
-
-    /// Empties the entry of a view's jump cache for an instruction pointer.
-    pub(crate) fn forget_jump(&mut self, pc: u64, id: ViewId) {
-        self.view_mut(id).forget_jump(pc);
     }
 
     /// Is the page of supervisor code at `lin` known, and global?

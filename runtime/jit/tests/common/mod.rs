@@ -9,6 +9,9 @@ use jit::{
 };
 
 pub(crate) const PAGES: usize = 16;
+/// The tags of a jump table of two entries, both empty.
+static NO_TARGETS: [u64; 2] = [1, 0];
+
 pub(crate) const PC_BASE: u64 = 0xFFFF_8000_0000_5000;
 
 /// A guest of 64 KiB linear memory: pages 0..8 RAM in the TLB, 8..12 slow, 12..16 fault.
@@ -22,10 +25,10 @@ pub(crate) struct State {
     pub(crate) mxcsr: u32,
     pub(crate) fpu_host: u32,
     pub(crate) cc: u32,
-    pub(crate) poll: u32,
+    pub(crate) jump_mask: u32,
     pub(crate) pc_base: u64,
     pub(crate) pc: u64,
-    pub(crate) jump_ctx: u64,
+    pub(crate) jump_base: u64,
     pub(crate) tlb_mask: u64,
     pub(crate) scratch: [u64; 2],
     pub(crate) args: [u64; 4],
@@ -78,10 +81,10 @@ impl State {
             mxcsr: 0x1F80 & !unmasked(seed, 4, 0x1F80),
             fpu_host: 0,
             cc: 0,
-            poll: 0,
+            jump_mask: 1,
             pc_base: PC_BASE,
             pc: PC_BASE,
-            jump_ctx: 1 << 48,
+            jump_base: NO_TARGETS.as_ptr() as u64,
             tlb_mask: 0x3FF << 12,
             scratch: [0; 2],
             args: [0; 4],
@@ -287,10 +290,10 @@ pub(crate) fn layout() -> StateLayout {
     };
     StateLayout {
         cc: offset_of!(State, cc) as i32,
-        poll: offset_of!(State, poll) as i32,
+        jump_mask: offset_of!(State, jump_mask) as i32,
         pc_base: offset_of!(State, pc_base) as i32,
         pc: offset_of!(State, pc) as i32,
-        jump_ctx: offset_of!(State, jump_ctx) as i32,
+        jump_base: offset_of!(State, jump_base) as i32,
         tlb_mask: offset_of!(State, tlb_mask) as i32,
         scratch: offset_of!(State, scratch) as i32,
         args: offset_of!(State, args) as i32,
@@ -315,9 +318,7 @@ pub(crate) fn layout() -> StateLayout {
 }
 
 pub(crate) fn tlb_for(s: &State) -> Vec<u64> {
-    // Behind the tables, a jump cache without entries.
-    let jumps = 16 * jit::abi::JUMP_ENTRIES;
-    let mut t = vec![0u64; (jit::abi::JUMP_CACHE as usize + jumps) / 8];
+    let mut t = vec![0u64; 4 * 0x400];
     let base = s.memory.as_ptr() as u64;
     for i in 0..1024usize {
         let ram = i < 8;

@@ -409,7 +409,7 @@ impl Lower<'_> {
 
     // ---- leaving
 
-    /// Emits a jump to a page offset: chained within the page, through the jump cache elsewhere.
+    /// Emits a jump to a page offset: chained within the page, through the jump table elsewhere.
     pub(super) fn push_goto_page(&mut self, slot: u8, off: i64, backward: bool) {
         if (0..PAGE).contains(&off) && !self.place.is_single_step() {
             let mut op = Op::new(Code::GotoTb, Width::W32);

@@ -151,16 +151,17 @@ fn questions() {
 #[test]
 fn jump_contexts_differ_where_they_must() {
     let (mut cpu, _) = protected();
-    let flat = cpu.state.jump_ctx;
+    let flat = cpu.state.jump_base;
     cpu.far_jmp(u64::from(sel::CODE16), 0, 32, 0).unwrap();
-    let other = cpu.state.jump_ctx;
+    let other = cpu.state.jump_base;
     assert_ne!(flat, other);
     cpu.far_jmp(u64::from(sel::CODE), 0, 32, 0).unwrap();
-    assert_eq!(cpu.state.jump_ctx, flat);
+    assert_eq!(cpu.state.jump_base, flat);
+    cpu.state.pc = 0x1234;
+    cpu.enter_jump(0x1234, false, 5);
+    assert_eq!(cpu.known_jump(), Some(5));
     cpu.flush_tlb();
-    assert_ne!(cpu.state.jump_ctx, flat);
-    assert_ne!(cpu.state.jump_ctx, other);
-    assert_eq!(cpu.state.jump_ctx & 0xFFFF_FFFF, 0);
+    assert_eq!(cpu.known_jump(), None);
 }
 
 #[test]

@@ -1,32 +1,187 @@
-//! The jump cache of a view: where the code of a jump's target stands. Generated code reads it, the run loop fills it.
+//! Jump tables: where the code of a jump's target stands, by instruction pointer. Generated code reads them, the run loop
+//! fills them.
 //!
-//! A tag holds the instruction pointer and the number of a context (`Cpu::flush_jumps`); when a page is remapped, the
-//! entries that lead to it are emptied, and those to the page before it, whose last insn may reach over.
+//! A table belongs to one translation context, so that the instruction pointer alone tells whether an entry is the one
+//! wanted; [`CpuState::jump_base`](crate::state::CpuState::jump_base) leads to that of the current context. When a page is
+//! remapped, the entries that lead to it are emptied, and those to the page before it, whose last insn may reach over.
+//!
+//! An empty entry has the tag of another slot, and leads to the code for misses: while
+//! [`CpuState::jump_mask`](crate::state::CpuState::jump_mask) is 0, every jump looks at entry 0.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
 use mem::{Lin, NumberHasher};
 
-/// Entries of a jump cache: one for each byte of a page, where targets of several pages meet.
-pub const JUMPS: usize = 4096;
+use crate::cpu::Context;
 
-/// One entry.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct JumpSlot {
-    /// Context number and instruction pointer.
-    pub tag: u64,
+/// Entries of a table: one for each byte of a page, where targets of several pages meet.
+pub const JUMPS: usize = 4096;
+/// The `pext` mask of `CpuState::jump_mask`: bits of an instruction pointer that select the entry.
+pub const JUMP_MASK: u32 = JUMPS as u32 - 1;
+/// Byte offset of the host addresses in a table; the tags come first.
+pub const JUMP_HOST: usize = 8 * JUMPS;
+
+/// What generated code sees of a table.
+#[repr(C, align(4096))]
+struct Slots {
+    /// Instruction pointers.
+    tag: [u64; JUMPS],
     /// Host code.
-    pub host: u64,
+    host: [u64; JUMPS],
 }
 
-/// A tag that matches nothing: context number 0 is never given out.
-pub(super) const NO_JUMP: JumpSlot = JumpSlot { tag: 0, host: 0 };
+const _: () = assert!(std::mem::offset_of!(Slots, host) == JUMP_HOST);
+
+/// The tag of an empty entry: its index is another one.
+const fn no_target(i: usize) -> u64 {
+    i as u64 ^ 1
+}
+
+/// The table of one context.
+struct Table {
+    slots: Box<Slots>,
+    targets: Targets,
+    /// `None`: what it holds is of no use any more.
+    context: Option<Context>,
+    /// When it was entered.
+    entered: u64,
+}
+
+impl Table {
+    fn new(miss: u64) -> Self {
+        let slots = Box::new(Slots { tag: std::array::from_fn(no_target), host: [miss; JUMPS] });
+        Self { slots, targets: Targets::default(), context: None, entered: 0 }
+    }
+
+    fn empty(slots: &mut Slots, i: usize, miss: u64) {
+        slots.tag[i] = no_target(i);
+        slots.host[i] = miss;
+    }
+
+    /// Empties it, at the cost of what was noted.
+    fn clear(&mut self, miss: u64) {
+        let slots = &mut self.slots;
+        self.targets.take_all(|i| Self::empty(slots, i, miss));
+    }
+}
+
+/// Tables that are kept.
+const KEPT: usize = 24;
+
+/// The tables of the contexts used last.
+pub struct Jumps {
+    /// Never empty.
+    tables: Vec<Table>,
+    current: usize,
+    /// Host code for misses.
+    miss: u64,
+    /// Contexts entered so far.
+    time: u64,
+}
+
+impl Default for Jumps {
+    fn default() -> Self {
+        Self { tables: vec![Table::new(0)], current: 0, miss: 0, time: 0 }
+    }
+}
+
+impl Jumps {
+    /// Tells where the host code for misses stands; forgets everything else.
+    pub(crate) fn set_miss(&mut self, miss: u64) {
+        *self = Self { tables: vec![Table::new(miss)], miss, ..Self::default() };
+    }
+
+    /// Is the current table that of `context`?
+    pub(crate) fn is_in(&self, context: Context) -> bool {
+        self.tables[self.current].context == Some(context)
+    }
+
+    /// Goes to the table of `context`. `is_live` tells whether a context can still be entered.
+    pub(crate) fn enter(&mut self, context: Context, is_live: impl Fn(Context) -> bool) {
+        self.time += 1;
+        let known = self.tables.iter().position(|table| table.context == Some(context));
+        self.current = known.unwrap_or_else(|| self.make_room(context, is_live));
+        self.tables[self.current].entered = self.time;
+    }
+
+    /// A table that is of no use any more, a new one, or the one entered longest ago.
+    fn make_room(&mut self, context: Context, is_live: impl Fn(Context) -> bool) -> usize {
+        let is_free = |table: &Table| !table.context.is_some_and(&is_live);
+        let n = match self.tables.iter().position(is_free) {
+            Some(free) => free,
+            None if self.tables.len() < KEPT => {
+                self.tables.push(Table::new(self.miss));
+                self.tables.len() - 1
+            }
+            None => (0..KEPT).min_by_key(|&n| self.tables[n].entered).unwrap_or(0),
+        };
+        self.tables[n].clear(self.miss);
+        self.tables[n].context = Some(context);
+        n
+    }
+
+    /// Forgets the contexts that `is_stale` names. The current one must be entered again then.
+    pub(crate) fn forget(&mut self, is_stale: impl Fn(Context) -> bool) {
+        for table in &mut self.tables {
+            table.context = table.context.filter(|&context| !is_stale(context));
+        }
+    }
+
+    /// Empties the current table and forgets all others.
+    pub(crate) fn forget_all(&mut self) {
+        let miss = self.miss;
+        for (n, table) in self.tables.iter_mut().enumerate() {
+            if n == self.current {
+                table.clear(miss);
+            } else {
+                table.context = None;
+            }
+        }
+    }
+
+    /// Host address of the current table, for generated code.
+    pub(crate) fn base(&mut self) -> u64 {
+        let slots: *mut Slots = &mut *self.tables[self.current].slots;
+        slots.expose_provenance() as u64
+    }
+
+    /// Where the current table leads from an instruction pointer, if it knows.
+    pub(crate) fn known(&self, pc: u64) -> Option<u64> {
+        let (i, slots) = (pc as usize % JUMPS, &self.tables[self.current].slots);
+        (slots.tag[i] == pc).then_some(slots.host[i])
+    }
+
+    /// Enters a target, instruction pointer `pc` at `lin`, into the current table.
+    pub(crate) fn note(&mut self, pc: u64, lin: Lin, host: u64) {
+        let (i, miss) = (pc as usize % JUMPS, self.miss);
+        let table = &mut self.tables[self.current];
+        if !table.targets.note(lin, i) {
+            table.clear(miss);
+            table.targets.note(lin, i);
+        }
+        table.slots.tag[i] = pc;
+        table.slots.host[i] = host;
+    }
+
+    /// Empties the current table's entry for an instruction pointer.
+    pub(crate) fn forget_one(&mut self, pc: u64) {
+        let slots = &mut self.tables[self.current].slots;
+        Table::empty(slots, pc as usize % JUMPS, self.miss);
+    }
+
+    /// Empties the entries of all tables that lead to `lin`'s surroundings of 2^`shift` bytes, or end in them.
+    pub(crate) fn flush_page(&mut self, lin: Lin, shift: u32) {
+        for table in &mut self.tables {
+            let slots = &mut table.slots;
+            table.targets.take(lin, shift, |i| Table::empty(slots, i, self.miss));
+        }
+    }
+}
 
 /// Which entries lead to which linear page.
 #[derive(Default)]
-pub(super) struct Targets {
+struct Targets {
     pages: HashMap<u64, Vec<u16>, BuildHasherDefault<NumberHasher>>,
     noted: usize,
 }
@@ -36,7 +191,7 @@ const MOST: usize = 4 * JUMPS;
 
 impl Targets {
     /// Notes that entry `i` leads to `lin`. False if there are too many notes: the whole cache must be emptied first.
-    pub(super) fn note(&mut self, lin: Lin, i: usize) -> bool {
+    fn note(&mut self, lin: Lin, i: usize) -> bool {
         if self.noted >= MOST {
             return false;
         }
@@ -46,7 +201,7 @@ impl Targets {
     }
 
     /// Forgets the entries that lead to the pages of `lin`'s surroundings of 2^`shift` bytes, or end in them; tells which.
-    pub(super) fn take(&mut self, lin: Lin, shift: u32, mut each: impl FnMut(usize)) {
+    fn take(&mut self, lin: Lin, shift: u32, mut each: impl FnMut(usize)) {
         if self.pages.is_empty() {
             return;
         }
@@ -68,15 +223,18 @@ impl Targets {
         }
     }
 
-    pub(super) fn clear(&mut self) {
-        self.pages.clear();
+    /// Forgets all; tells which entries there were.
+    fn take_all(&mut self, mut each: impl FnMut(usize)) {
+        for (_, list) in self.pages.drain() {
+            list.into_iter().for_each(|i| each(i.into()));
+        }
         self.noted = 0;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{MOST, Targets};
+    use super::{Context, JUMPS, Jumps, KEPT, MOST, Targets};
     use mem::Lin;
 
     fn taken(targets: &mut Targets, lin: u64, shift: u32) -> Vec<usize> {
@@ -112,7 +270,51 @@ mod tests {
         let mut targets = Targets::default();
         assert!((0..MOST).all(|n| targets.note(Lin(n as u64), n % 4096)));
         assert!(!targets.note(Lin(0), 0));
-        targets.clear();
+        targets.take_all(|_| ());
         assert!(targets.note(Lin(0), 0));
+    }
+
+    #[test]
+    fn contexts_do_not_see_each_other() {
+        let mut jumps = Jumps::default();
+        jumps.set_miss(7);
+        for space in 0..2 {
+            jumps.enter(Context::of_space(space), |_| true);
+            jumps.note(0x1234, Lin(0x1234), 100 + space);
+        }
+        jumps.enter(Context::of_space(0), |_| true);
+        assert_eq!(jumps.known(0x1234), Some(100));
+        assert_eq!(jumps.known(0x2234), None);
+        jumps.flush_page(Lin(0x1000), 12);
+        assert_eq!(jumps.known(0x1234), None);
+        jumps.enter(Context::of_space(1), |_| true);
+        assert_eq!(jumps.known(0x1234), None);
+        assert!(jumps.tables.iter().all(|table| table.slots.host.iter().all(|&host| host == 7)));
+    }
+
+    #[test]
+    fn tables_are_used_again_and_bounded() {
+        let mut jumps = Jumps::default();
+        for space in 0..2 * KEPT as u64 {
+            jumps.enter(Context::of_space(space), |_| true);
+            assert_eq!(jumps.known(0x1234), None);
+            jumps.note(0x1234, Lin(0x1234), space);
+        }
+        assert_eq!(jumps.tables.len(), KEPT);
+        let last = Context::of_space(2 * KEPT as u64 - 1);
+        assert!(jumps.is_in(last));
+        jumps.forget(|context| context == last);
+        assert!(!jumps.is_in(last));
+        jumps.enter(last, |_| true);
+        assert_eq!(jumps.known(0x1234), None);
+    }
+
+    #[test]
+    fn empty_entries_match_no_target() {
+        let mut jumps = Jumps::default();
+        assert!((0..2 * JUMPS as u64).all(|pc| jumps.known(pc).is_none()));
+        jumps.note(5, Lin(5), 1);
+        jumps.forget_one(5);
+        assert!((0..2 * JUMPS as u64).all(|pc| jumps.known(pc).is_none()));
     }
 }

@@ -2,9 +2,8 @@
 
 use mem::{Lin, Phys};
 
-use super::jump::{JUMPS, JumpSlot, NO_JUMP, Targets};
 use super::slots::Slots;
-use super::{JUMP, Page, READ_ADD, READ_TAG, SLOTS, WRITE_ADD, WRITE_TAG, slot_of};
+use super::{Page, READ_ADD, READ_TAG, SLOTS, WRITE_ADD, WRITE_TAG, slot_of};
 
 /// A translation remembered for the slow path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,14 +18,13 @@ struct Translation {
 
 const NO_TRANSLATION: Translation = Translation { lin: !0, phys: 0, rights: 0 };
 
-/// The arrays of a view. Generated code knows the places of the first five.
+/// The arrays of a view. Generated code knows the places of the first four.
 #[repr(C, align(4096))]
 pub struct View {
     read_tag: [u64; SLOTS],
     read_add: [u64; SLOTS],
     write_tag: [u64; SLOTS],
     write_add: [u64; SLOTS],
-    jump: [JumpSlot; JUMPS],
     slow: [Translation; SLOTS],
     /// Slots that hold anything.
     used: Slots,
@@ -36,15 +34,12 @@ pub struct View {
     large: Slots,
     /// Where these lie: a bit for each 2 MiB, modulo 64.
     regions: u64,
-    /// Where the jump cache leads to.
-    targets: Targets,
 }
 
 const _: () = assert!(std::mem::offset_of!(View, read_tag) == READ_TAG);
 const _: () = assert!(std::mem::offset_of!(View, read_add) == READ_ADD);
 const _: () = assert!(std::mem::offset_of!(View, write_tag) == WRITE_TAG);
 const _: () = assert!(std::mem::offset_of!(View, write_add) == WRITE_ADD);
-const _: () = assert!(std::mem::offset_of!(View, jump) == JUMP);
 
 const fn empty_tag(slot: usize) -> u64 {
     ((slot ^ 1) as u64) << 12
@@ -68,13 +63,11 @@ impl View {
             read_add: [0; SLOTS],
             write_tag: EMPTY_TAGS,
             write_add: [0; SLOTS],
-            jump: [NO_JUMP; JUMPS],
             slow: [NO_TRANSLATION; SLOTS],
             used: Slots::NONE,
             local: Slots::NONE,
             large: Slots::NONE,
             regions: 0,
-            targets: Targets::default(),
         })
     }
 
@@ -94,19 +87,21 @@ impl View {
         }
     }
 
-    /// Forgets a page and the jumps to it, and what large pages of at most 2^`largest` bytes around it have left.
+    /// Forgets a page, and what large pages of at most 2^`largest` bytes around it have left.
     pub(super) fn flush_page(&mut self, lin: Lin, largest: u32) {
         self.flush_slot(slot_of(lin));
-        let in_large = self.regions >> (lin.0 >> 21 & 63) & 1 != 0;
-        if in_large {
+        if self.may_be_large(lin) {
             for i in self.large.iter() {
                 if self.slow[i].lin >> largest == lin.0 >> largest {
                     self.flush_slot(i);
                 }
             }
         }
-        let jump = &mut self.jump;
-        self.targets.take(lin, if in_large { largest } else { 12 }, |i| jump[i] = NO_JUMP);
+    }
+
+    /// May an address have been seen in a large page?
+    pub(super) const fn may_be_large(&self, lin: Lin) -> bool {
+        self.regions >> (lin.0 >> 21 & 63) & 1 != 0
     }
 
     fn flush_slot(&mut self, i: usize) {
@@ -194,31 +189,5 @@ impl View {
     pub(super) fn is_global(&self, lin: Lin) -> bool {
         let i = slot_of(lin);
         self.slow[i].lin == lin.page().0 && !self.local.has(i)
-    }
-
-    /// Enters a jump target: instruction pointer `pc` at `lin`, with its tag and host code.
-    pub(super) fn enter_jump(&mut self, pc: u64, lin: Lin, slot: JumpSlot) {
-        let i = pc as usize % JUMPS;
-        if !self.targets.note(lin, i) {
-            self.flush_jumps();
-            self.targets.note(lin, i);
-        }
-        self.jump[i] = slot;
-    }
-
-    /// Empties the jump cache's entry for an instruction pointer.
-    pub(super) fn forget_jump(&mut self, pc: u64) {
-        self.jump[pc as usize % JUMPS] = NO_JUMP;
-    }
-
-    /// Empties the jump cache.
-    pub(super) fn flush_jumps(&mut self) {
-        self.jump = [NO_JUMP; JUMPS];
-        self.targets.clear();
-    }
-
-    /// The entry of the jump cache for an instruction pointer.
-    pub(crate) const fn jump_to(&self, pc: u64) -> JumpSlot {
-        self.jump[pc as usize % JUMPS]
     }
 }
