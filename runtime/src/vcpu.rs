@@ -19,7 +19,7 @@ mod translate;
 use std::rc::Rc;
 
 use ir::opt::Passes;
-use ir::{Scratch, Width, exit};
+use ir::{SPAN_SLOT, Scratch, Width, exit};
 use jit::{CodeBufError, InsnMark, Jit, Runner, Tier};
 use x86::cpu::Cpu;
 use x86::fault::Fault;
@@ -101,6 +101,8 @@ pub struct Vcpu {
     recent: report::Recent,
     rows: trace::Rows,
     perf_map: Option<PerfMap>,
+    /// The last exit was a span's: the next block is to be one without.
+    next_is_plain: bool,
 }
 
 impl Drop for Vcpu {
@@ -142,6 +144,7 @@ impl Vcpu {
             recent: report::Recent::default(),
             rows: trace::Rows::default(),
             perf_map: None,
+            next_is_plain: false,
         };
         if let (true, Some(jit)) = (vcpu.config.perf_map, vcpu.translator.jit()) {
             vcpu.perf_map = PerfMap::open(jit);
@@ -228,10 +231,12 @@ impl Vcpu {
     /// Enters generated code at the instruction pointer and acts on why it came back. Goes on by itself while blocks only
     /// need their successors made: nothing may be delivered there, because flags the successor overwrites are not kept.
     fn enter_generated(&mut self) {
+        self.next_is_plain = false;
         loop {
             let mode = self.core.cpu.mode();
+            let is_plain = std::mem::take(&mut self.next_is_plain);
             let single = mode.has(Mode::SINGLE);
-            if let Some(far) = self.known_jump() {
+            if !is_plain && let Some(far) = self.known_jump() {
                 self.stats.known_jumps += 1;
                 let code = self.run_far(far);
                 if !self.act(code, false) || self.core.counter.is_stopped() {
@@ -239,7 +244,7 @@ impl Vcpu {
                 }
                 continue;
             }
-            let block = match self.block_at(self.core.cpu.state.pc) {
+            let block = match self.block_at(self.core.cpu.state.pc, is_plain) {
                 Ok(block) => block,
                 Err(fault) => {
                     self.count_fault();
@@ -391,7 +396,9 @@ impl Vcpu {
             true => self.config.hot_after.unwrap_or(0) / 2 + 1,
             false => u8::from(exit.backward) * 8,
         };
-        if link && let Some(to) = self.warm_block_at(pc, step) {
+        let is_plain = exit.slot == SPAN_SLOT;
+        self.next_is_plain = is_plain;
+        if link && let Some(to) = self.warm_block_at(pc, step, is_plain) {
             let flat = self.core.cache.may_link(from.0, exit, to);
             if let (true, Some(entry), Some(jit)) =
                 (flat, self.core.cache.entry(to), self.translator.jit_mut())
@@ -411,7 +418,8 @@ impl Vcpu {
             return false;
         }
         let pc = self.core.cpu.state.pc;
-        let found = self.warm_block_at(pc, 0).and_then(|to| Some((to, self.far_entry(to, pc)?)));
+        let found =
+            self.warm_block_at(pc, 0, false).and_then(|to| Some((to, self.far_entry(to, pc)?)));
         let Some((to, far)) = found else {
             self.core.cpu.forget_jump(pc);
             return false;
@@ -442,9 +450,10 @@ impl Vcpu {
         Some(jit.buf().address(far))
     }
 
-    /// The block at `pc`, translated if it is new.
-    fn block_at(&mut self, pc: u64) -> Result<BlockId, Fault> {
-        let key = self.translator.key(&mut self.core.cpu, pc)?;
+    /// The block at `pc`, translated if it is new; the one without spans if `is_plain`.
+    fn block_at(&mut self, pc: u64, is_plain: bool) -> Result<BlockId, Fault> {
+        let mut key = self.translator.key(&mut self.core.cpu, pc)?;
+        key.mode.0 |= if is_plain { Mode::PLAIN } else { 0 };
         if let Some(id) = self.core.cache.find(&key)
             && self.core.cache.second_page_holds(id, &mut self.core.cpu, pc)
         {
@@ -455,12 +464,12 @@ impl Vcpu {
     }
     /// The block at `pc`, if it may be jumped to directly. It gets warmer by `step`, and is made again when it is hot. A cache flush on the way
     /// makes the place the jump comes from invalid: then there is none.
-    fn warm_block_at(&mut self, pc: u64, step: u8) -> Option<BlockId> {
+    fn warm_block_at(&mut self, pc: u64, step: u8, is_plain: bool) -> Option<BlockId> {
         if self.core.cpu.mode().has(Mode::SINGLE) {
             return None;
         }
         let flushes = self.stats.flushes;
-        let mut id = self.block_at(pc).ok()?;
+        let mut id = self.block_at(pc, is_plain).ok()?;
         if self.config.hot_after.is_some() && self.core.cache.is_compact(id) {
             let heat = self.core.heat_mut(id);
             *heat = heat.saturating_sub(step);

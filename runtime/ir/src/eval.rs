@@ -11,6 +11,7 @@ mod shift;
 
 pub use alu::{Alu, alu};
 
+use crate::op::SPAN_SLOT;
 use crate::{AccessKind, Block, Code, Cond, Native, NativeIo, Op, Scratch, Val, Width};
 
 /// What the evaluator runs on: the guest's registers, state, memory and helpers.
@@ -76,7 +77,7 @@ pub trait Guest {
 pub enum End<S> {
     /// `goto_tb`: continue at a page offset of this page.
     GotoTb {
-        /// Slot 0 or 1.
+        /// Slot 0 or 1, or `SPAN_SLOT`.
         slot: u8,
         /// Page offset of the next block.
         page_off: u32,
@@ -101,7 +102,8 @@ pub fn run<G: Guest>(block: &Block, g: &mut G, scratch: &mut Scratch) -> End<G::
     scratch.temps.clear();
     scratch.temps.resize(block.temps.len(), 0);
     find_labels(block, &mut scratch.labels);
-    let mut frame = Frame { block, g, temps: &mut scratch.temps, labels: &scratch.labels };
+    let mut frame =
+        Frame { block, g, temps: &mut scratch.temps, labels: &scratch.labels, page_off: 0 };
     let mut at = 0;
     loop {
         let Some(op) = block.ops.get(at) else {
@@ -148,12 +150,17 @@ struct Frame<'a, G: Guest> {
     g: &'a mut G,
     temps: &'a mut [u64],
     labels: &'a [u32],
+    /// Page offset of the current insn.
+    page_off: u32,
 }
 
 impl<G: Guest> Frame<'_, G> {
     fn step(&mut self, op: &Op) -> Step<G::Stop> {
         match op.code {
-            Code::InsnStart => self.g.insn_start(op.imm, op.x),
+            Code::InsnStart => {
+                self.page_off = op.imm;
+                self.g.insn_start(op.imm, op.x);
+            }
             Code::Label => {}
             Code::Br => return self.jump(op),
             Code::Brcond => {
@@ -171,6 +178,7 @@ impl<G: Guest> Frame<'_, G> {
                     return Step::End(End::Stop(stop));
                 }
             }
+            Code::Span => return self.span(op),
             Code::SimdEnter => {
                 if let Err(stop) = self.g.simd_enter(op.x) {
                     return Step::End(End::Stop(stop));
@@ -261,6 +269,24 @@ impl<G: Guest> Frame<'_, G> {
             }
         }
         Ok(())
+    }
+
+    /// Bytes that several accesses share: a pointer to all of them, or none of them is accessed here.
+    fn span(&mut self, op: &Op) -> Step<G::Stop> {
+        let kind = if op.span_writes() { AccessKind::Rw } else { AccessKind::R };
+        let a = self.read(op.a, op.width_of(op.code.shape().a));
+        let is_aligned = a & ((1 << op.span_align()) - 1) == 0;
+        let fits = a % 4096 + u64::from(op.span_bytes()) <= 4096;
+        let found = match is_aligned && fits {
+            true => self.g.probe(op.x, a, op.span_bytes(), kind).ok(),
+            false => None,
+        };
+        let Some(p) = found else {
+            let page_off = self.page_off;
+            return Step::End(End::GotoTb { slot: SPAN_SLOT, page_off, backward: false });
+        };
+        self.write(op.d, Width::W64, p);
+        Step::Next
     }
 
     /// A native instruction: the guest runs it.

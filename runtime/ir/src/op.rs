@@ -127,7 +127,7 @@ pub enum AccessKind {
 /// - Unspecified flags: a multiply's SF ZF AF PF and a bit test's others are left as they were by the
 ///   evaluator and by AMD hosts, so liveness keeps earlier producers of these alive (`Op::flags_kept`).
 /// - `Bt` reads `b` at the op's width; bit tests and `Bsf`/`Bsr`, double shifts and `Imul` exist from 16 bits up.
-/// - `Ld`/`St`/`Ptr` read `a` at 32 bits unless `y` says 64 (a 16-bit `y` only tells the address size).
+/// - `Ld`/`St`/`Ptr`/`Span` read `a` at 32 bits unless `y` says 64 (a 16-bit `y` only tells the address size).
 /// - `Call` arguments and `d`: temporaries at their own width zero-extended, registers and constants
 ///   at 64 bits; `d` takes the low `w` bits. `Raise`, `GotoPtr`, `ExitTb` read `a` at width w.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -231,6 +231,10 @@ pub enum Code {
     St,
     /// d = checked pointer to `imm & 0xff` bytes (up to 64) for access kind `imm >> 8 & 0xff` (AccessKind); bit 16 of imm: LOCK prefix; bit 17: #GP(0) unless aligned to its size
     Ptr,
+    /// d = checked pointer to the bytes that several accesses share, as `Op::span` packed them into imm; x, y as for `Ptr`. Where they are not
+    /// all in one page of RAM that may be accessed so, nothing has happened: it leaves as `goto_tb` does, by slot `SPAN_SLOT`, for this very
+    /// insn, to be run by a translation without spans
+    Span,
     /// d = load at width w through pointer a plus displacement imm
     LdH,
     /// store b at width w through pointer a plus displacement imm
@@ -253,6 +257,9 @@ pub enum Code {
     /// end: leave to the run loop with code imm (see `exit`); instruction pointer = a if given, else already in the state
     ExitTb,
 }
+
+/// The slot by which a `Span` that does not hold leaves.
+pub const SPAN_SLOT: u8 = 2;
 
 /// Codes of `ExitTb` and of a finished run of generated code.
 pub mod exit {

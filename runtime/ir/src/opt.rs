@@ -8,11 +8,13 @@ mod copy;
 mod dead;
 mod flags;
 mod fold;
+mod spans;
 
 pub use copy::copies;
 pub use dead::dead_code;
 pub use flags::flag_liveness;
 pub use fold::fold_constants;
+pub use spans::spans;
 
 use crate::{Block, FlagMask, Scratch, Val, Width};
 
@@ -31,11 +33,18 @@ impl Passes {
     pub const COPY: Self = Self(4);
     /// Dead code.
     pub const DEAD: Self = Self(8);
+    /// Spans: one check for accesses that lie close together. Not a pass of `optimize`: see `spans`.
+    pub const SPANS: Self = Self(16);
     /// All.
-    pub const ALL: Self = Self(15);
+    pub const ALL: Self = Self(31);
     /// Each pass with the name `parse` takes.
-    pub const NAMES: [(&'static str, Self); 4] =
-        [("flags", Self::FLAGS), ("fold", Self::FOLD), ("copy", Self::COPY), ("dead", Self::DEAD)];
+    pub const NAMES: [(&'static str, Self); 5] = [
+        ("flags", Self::FLAGS),
+        ("fold", Self::FOLD),
+        ("copy", Self::COPY),
+        ("dead", Self::DEAD),
+        ("spans", Self::SPANS),
+    ];
 
     /// Is every pass of `other` in this set?
     pub const fn has(self, other: Self) -> bool {
@@ -78,7 +87,7 @@ impl Passes {
 
 /// A name `Passes::parse` does not know.
 #[derive(thiserror::Error, Clone, PartialEq, Eq, Debug)]
-#[error("unknown optimiser pass `{0}`; there are flags, fold, copy and dead, all and none")]
+#[error("unknown optimiser pass `{0}`; there are flags, fold, copy, dead and spans, all and none")]
 pub struct UnknownPass(pub String);
 
 /// Flags live where a block continues through `goto_tb` slots 0 and 1. `ALL_LIVE` unless the translator knows that
@@ -138,6 +147,8 @@ pub(crate) struct PassScratch {
     copies: Vec<copy::Copied>,
     /// Known value of each temporary.
     known: Vec<fold::Known>,
+    /// Of `spans`.
+    spans: spans::Work,
 }
 
 impl Scratch {

@@ -18,7 +18,7 @@ pub enum Role {
     X,
     /// A segment offset: at the width in `y`, at least 32 bits.
     Addr,
-    /// A checked pointer: a 64-bit temporary that `Ptr` made. `Native` may lack it.
+    /// A checked pointer: a 64-bit temporary that `Ptr` or `Span` made. `Native` may lack it.
     Pointer,
     /// A helper's argument: a temporary at its own width, everything else at 64 bits; may be absent.
     Arg,
@@ -91,7 +91,7 @@ const fn shape_of(code: Code) -> Shape {
         Code::StEnv | Code::GotoPtr => shape(No, W, No, No),
         Code::Ld => shape(W, Addr, No, No),
         Code::St => shape(No, Addr, W, No),
-        Code::Ptr => shape(PTR, Addr, No, No),
+        Code::Ptr | Code::Span => shape(PTR, Addr, No, No),
         Code::LdH => shape(W, Pointer, No, No),
         Code::StH => shape(No, Pointer, W, No),
         Code::Native => shape(Opt, Pointer, Opt, Opt),
@@ -102,7 +102,7 @@ const fn shape_of(code: Code) -> Shape {
 
 impl Code {
     /// All codes in order.
-    pub const ALL: [Self; 64] = [
+    pub const ALL: [Self; 65] = [
         Self::InsnStart,
         Self::Label,
         Self::Br,
@@ -158,6 +158,7 @@ impl Code {
         Self::Ld,
         Self::St,
         Self::Ptr,
+        Self::Span,
         Self::LdH,
         Self::StH,
         Self::SimdEnter,
@@ -170,8 +171,8 @@ impl Code {
     ];
 }
 
-const SHAPES: [Shape; 64] = {
-    let mut shapes = [shape(Role::No, Role::No, Role::No, Role::No); 64];
+const SHAPES: [Shape; 65] = {
+    let mut shapes = [shape(Role::No, Role::No, Role::No, Role::No); 65];
     let mut n = 0;
     while n < shapes.len() {
         assert!(Code::ALL[n] as usize == n, "Code::ALL is out of order");
@@ -204,7 +205,13 @@ impl Code {
         self.is_end()
             || matches!(
                 self,
-                Self::Ld | Self::St | Self::Ptr | Self::Call | Self::SimdEnter | Self::Native
+                Self::Ld
+                    | Self::St
+                    | Self::Ptr
+                    | Self::Span
+                    | Self::Call
+                    | Self::SimdEnter
+                    | Self::Native
             )
     }
     /// Is its result all it does, flags aside? Such an op may go when nothing reads what it makes.
@@ -424,6 +431,24 @@ impl Op {
     /// `Ptr`: must the address be a multiple of the size?
     pub const fn is_aligned(&self) -> bool {
         self.imm >> 17 & 1 != 0
+    }
+    /// A `Span` of `bytes` (at most a page) at `a`, to be accessed by `kind`, whose address must be a multiple of 2 to the power
+    /// `align`. Segment and address size are left to the caller.
+    pub const fn span(d: Val, a: Val, bytes: u32, kind: AccessKind, align: u32) -> Self {
+        let imm = bytes & 0x1FFF | (kind as u32) << 13 | (align & 7) << 16;
+        Self { d, a, imm, ..Self::new(Code::Span, Width::W64) }
+    }
+    /// `Span`: how many bytes it covers.
+    pub const fn span_bytes(&self) -> u32 {
+        self.imm & 0x1FFF
+    }
+    /// `Span`: is anything written?
+    pub const fn span_writes(&self) -> bool {
+        self.imm >> 14 & 1 != 0
+    }
+    /// `Span`: log2 of what its address must be a multiple of.
+    pub const fn span_align(&self) -> u32 {
+        self.imm >> 16 & 7
     }
     /// `Ptr`: is it for a locked access?
     pub const fn is_locked(&self) -> bool {

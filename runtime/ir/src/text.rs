@@ -156,6 +156,7 @@ const fn mnemonic(code: Code) -> &'static str {
         Code::Ld => "qemu_ld",
         Code::St => "qemu_st",
         Code::Ptr => "guest_ptr",
+        Code::Span => "guest_span",
         Code::LdH => "ld_h",
         Code::StH => "st_h",
         Code::SimdEnter => "simd_enter",

@@ -107,8 +107,10 @@ impl Check<'_> {
             Code::Extu | Code::Exts if op.x > 3 || Width::from_code(op.x) > op.w => {
                 self.fail("extends from a greater width");
             }
-            Code::Ld | Code::St | Code::Ptr if op.x >= 6 => self.fail("no such segment"),
-            Code::Ld | Code::St | Code::Ptr if !(1..=3).contains(&op.y) => {
+            Code::Ld | Code::St | Code::Ptr | Code::Span if op.x >= 6 => {
+                self.fail("no such segment")
+            }
+            Code::Ld | Code::St | Code::Ptr | Code::Span if !(1..=3).contains(&op.y) => {
                 self.fail("address size is none of 16, 32, 64");
             }
             Code::Ptr if !(1..=3).contains(&(op.imm >> 8 & 0xFF)) || op.access_bytes() == 0 => {
@@ -119,6 +121,9 @@ impl Check<'_> {
             Code::InsnStart if op.imm >= 4096 => self.fail("begins outside the page"),
             // 0: an insn whose fetch faults.
             Code::InsnStart if op.x > 15 => self.fail("longer than 15 bytes"),
+            Code::Span if !(1..=4096).contains(&op.span_bytes()) => {
+                self.fail("covers nothing, or more than a page");
+            }
             Code::Ptr if op.access_bytes() > 64 => self.fail("covers more than 64 bytes"),
             Code::SimdEnter if op.x == 0 || op.x >= 32 => self.fail("no part of the state"),
             Code::Native => self.native(op),

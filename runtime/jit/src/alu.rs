@@ -98,6 +98,9 @@ impl Emit<'_> {
     }
 
     fn binary(&mut self, k: Alu, op: &Op) -> Result<(), CompileError> {
+        if self.sum_fused(op)? {
+            return Ok(());
+        }
         if let Some(f) = self.fused.take().or_else(|| self.fused_home(k, op)) {
             return self.binary_fused(k, op, f);
         }

@@ -31,7 +31,7 @@ pub enum CompileError {
 /// One direct exit of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit {
-    /// The op's slot number.
+    /// The op's slot number, `ir::SPAN_SLOT` for a span's exit.
     pub slot: u8,
     /// Page offset it goes to.
     pub page_offset: u32,
@@ -112,6 +112,7 @@ struct Lists {
     labels: Vec<usize>,
     holes: Vec<Hole>,
     slow: Vec<SlowSite>,
+    bails: Vec<Bail>,
     starts: Vec<u16>,
 }
 
@@ -121,11 +122,13 @@ impl Lists {
             labels: std::mem::take(&mut emit.labels),
             holes: std::mem::take(&mut emit.holes),
             slow: std::mem::take(&mut emit.slow),
+            bails: std::mem::take(&mut emit.bails),
             starts: std::mem::take(&mut emit.starts),
         };
         lists.labels.clear();
         lists.holes.clear();
         lists.slow.clear();
+        lists.bails.clear();
         lists.starts.clear();
         lists
     }
@@ -314,6 +317,7 @@ impl Jit {
             labels: std::mem::take(&mut self.lists.labels),
             holes: std::mem::take(&mut self.lists.holes),
             slow: std::mem::take(&mut self.lists.slow),
+            bails: std::mem::take(&mut self.lists.bails),
             page_offset: request.page_offset as u16,
             counted: request.counted,
             first_offset: request.page_offset as u16,
@@ -346,6 +350,13 @@ pub(crate) struct Hole {
     pub(crate) short: bool,
 }
 
+/// A check before several accesses, which leaves at the start of its insn if it does not hold.
+pub(crate) struct Bail {
+    pub(crate) hole: usize,
+    /// Page offset of the insn, and how many come behind.
+    pub(crate) insn: (u16, u16),
+}
+
 /// One compilation under way.
 pub(crate) struct Emit<'a> {
     pub(crate) asm: Asm<'a>,
@@ -371,6 +382,7 @@ pub(crate) struct Emit<'a> {
     pub(crate) labels: Vec<usize>,
     pub(crate) holes: Vec<Hole>,
     pub(crate) slow: Vec<SlowSite>,
+    pub(crate) bails: Vec<Bail>,
     pub(crate) page_offset: u16,
     pub(crate) counted: bool,
     /// Page offset of the block's first insn.
@@ -441,6 +453,7 @@ impl Emit<'_> {
         (self.asm.jcc(Cond::S), all)
     }
     fn finish(&mut self) -> Result<(), CompileError> {
+        self.span_exits();
         self.slow_paths();
         for hole in &self.holes {
             let target = self.labels.get(hole.label as usize).copied().unwrap_or(usize::MAX);
@@ -471,7 +484,7 @@ impl Emit<'_> {
             Code::GotoTb | Code::GotoPtr | Code::ExitTb | Code::Raise | Code::Call => {
                 self.control(op)
             }
-            Code::Ld | Code::St | Code::Ptr | Code::LdH | Code::StH => self.memory(op),
+            Code::Ld | Code::St | Code::Ptr | Code::Span | Code::LdH | Code::StH => self.memory(op),
             Code::SimdEnter => self.simd_enter(op),
             Code::Native => self.native(op),
             Code::LdEnv | Code::StEnv | Code::ReadPc => self.env(op),

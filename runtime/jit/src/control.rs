@@ -85,14 +85,16 @@ impl Emit<'_> {
             let here = self.asm.pos();
             self.asm.fix8(quiet, here);
         }
+        self.exit_site(op.x & 1, op.imm, op.y == 1, poll_ret);
+        Ok(())
+    }
+    /// The five bytes of a direct exit.
+    pub(crate) fn exit_site(&mut self, slot: u8, page_offset: u32, backward: bool, poll_ret: u64) {
         let site = self.start + self.asm.pos();
         let hole = self.asm.call();
         self.asm.fix_cache(hole, self.start, self.thunks.exit_link);
-        let (slot, backward) = (op.x & 1, op.y == 1);
-        let exit =
-            Exit { slot, page_offset: op.imm, backward, site, stub_ret: self.here(), poll_ret };
+        let exit = Exit { slot, page_offset, backward, site, stub_ret: self.here(), poll_ret };
         self.out.exits.push(exit);
-        Ok(())
     }
     /// Flags the direct exit of `op` must leave home.
     fn exit_live(&self, op: &Op) -> u8 {

@@ -3,11 +3,11 @@
 //! One unsigned compare decides tag match, page crossing and validity (jit-cost-model, "Recommended inline sequence").
 //! Addends are host address minus linear address, so the linear address stays intact for the slow path.
 
-use ir::{AccessKind, Code, Cond, Op, Val, Width};
+use ir::{AccessKind, Code, Cond, Op, SPAN_SLOT, Val, Width};
 
 use crate::abi::{self, TLB};
 use crate::asm::{Alu, Asm, Mem, Rm, state};
-use crate::compile::{CompileError, Emit, Src};
+use crate::compile::{Bail, CompileError, Emit, Src};
 use crate::layout::SegPolicy;
 use crate::mem_thunk::{ALIGNED, NO_VALUE, Part, ThunkKey};
 use crate::thunks::Wish;
@@ -85,8 +85,14 @@ impl Emit<'_> {
             Code::Ld => self.ld(op),
             Code::St => self.st(op),
             Code::Ptr => self.ptr(op),
+            Code::Span => self.span(op),
             Code::LdH => {
                 let p = self.src_reg(op.a, Width::W64)?;
+                if let Some(val) = self.fusible(op) {
+                    self.regs.hold(p, self.at);
+                    self.fused = Some(Fused { val, mem: Mem::base(p, op.imm as i32) });
+                    return Ok(());
+                }
                 self.load_result(op.d, op.w, Mem::base(p, op.imm as i32))
             }
             _ => {
@@ -308,6 +314,46 @@ impl Emit<'_> {
         self.asm.lea(Width::W64, d, Mem::index(c.addend, c.lin, 0, 0));
         self.slow_site(op, &c, (kind, size), d, None);
         Ok(())
+    }
+
+    /// The check of all bytes that several accesses share. Flags are home, because it may leave.
+    fn span(&mut self, op: &Op) -> Result<(), CompileError> {
+        if self.policy(op) != SegPolicy::Flat {
+            return Err(CompileError::Form(self.at));
+        }
+        if !self.flags_home {
+            self.save_flags()?;
+        }
+        self.flags_host = false;
+        let lin = self.src_reg(op.a, offset_width(op))?;
+        let d = self.dst(op.d)?;
+        let tag = self.take()?;
+        let table = if op.span_writes() { abi::TLB_WRITE } else { 0 };
+        self.asm.pext_m(Width::W64, d, lin, state(self.layout.tlb_mask));
+        self.asm.load(Width::W64, tag, Mem::index(TLB, d, 3, table));
+        self.asm.alu_rr(Alu::Xor, Width::W64, tag, lin);
+        let log = op.span_align() as u8;
+        if log != 0 {
+            self.asm.shift_ri(1, Width::W64, Rm::R(tag), log);
+        }
+        let last = (0x1000 - op.span_bytes() as i32) >> log;
+        self.asm.alu_ri(Alu::Cmp, Width::W64, tag, last);
+        let hole = self.asm.jcc(Cond::A);
+        self.asm.load(Width::W64, d, Mem::index(TLB, d, 3, table + abi::TLB_READ_ADDEND));
+        self.asm.alu_rr(Alu::Add, Width::W64, d, lin);
+        self.bails.push(Bail { hole, insn: (self.page_offset, self.behind) });
+        Ok(())
+    }
+    /// Where spans that do not hold go: direct exits to the start of their insns.
+    pub(crate) fn span_exits(&mut self) {
+        let mut bails = std::mem::take(&mut self.bails);
+        for bail in bails.drain(..) {
+            self.mark(bail.insn.0, bail.insn.1);
+            let here = self.asm.pos();
+            self.asm.fix32(bail.hole, here);
+            self.exit_site(SPAN_SLOT, u32::from(bail.insn.0), false, 0);
+        }
+        self.bails = bails;
     }
 
     /// The inline check. Flags are home already, because the access may fault.

@@ -6,6 +6,7 @@ use ir::{Code, Native, NativeReg, Op, Val, Width};
 
 use crate::asm::{Asm, Mem, Rm, modrm_mem};
 use crate::compile::{CompileError, Emit};
+use crate::memory::Fused;
 
 /// Host registers and memory of the operands that are renamed.
 #[derive(Clone, Copy)]
@@ -147,6 +148,19 @@ impl Emit<'_> {
             self.write_high(high, places.out);
         }
         if writes_flags { self.after_producer(op) } else { Ok(()) }
+    }
+    /// A place in a span, left to the native instruction that alone wants it.
+    pub(crate) fn sum_fused(&mut self, op: &Op) -> Result<bool, CompileError> {
+        let is_sum = op.code == Code::Add && op.w == Width::W64 && op.fdef.is_empty();
+        if !is_sum || op.a.as_temp().is_none() || self.native_takes(op).is_none() {
+            return Ok(false);
+        }
+        let off = self.block.const_of(op.b).and_then(|n| i32::try_from(n.cast_signed()).ok());
+        let Some(off) = off else { return Ok(false) };
+        let p = self.src_reg(op.a, Width::W64)?;
+        self.regs.hold(p, self.at);
+        self.fused = Some(Fused { val: op.d, mem: Mem::base(p, off) });
+        Ok(true)
     }
     /// Does a native instruction follow that is the only user of this pointer, so that it may take base and offset as they are?
     pub(crate) fn native_takes(&self, op: &Op) -> Option<u16> {

@@ -5,7 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
-use ir::Width;
+use ir::{SPAN_SLOT, Width};
 use jit::{Compiled, Exit, InsnMark, Jit};
 use mem::NumberHasher;
 use x86::cpu::Cpu;
@@ -304,7 +304,10 @@ impl Cache {
     pub(super) fn may_link(&self, from: BlockId, exit: Exit, to: BlockId) -> bool {
         let (from, to) = (self.get(from), self.get(to));
         let counts = if from.is_hot { !to.is_hot } else { exit.backward };
-        from.live && to.live && !counts && to.second.is_none() && from.key.mode == to.key.mode
+        let (Mode(now), Mode(then)) = (from.key.mode, to.key.mode);
+        let is_same = (now ^ then) & !Mode::PLAIN == 0
+            && to.key.mode.has(Mode::PLAIN) == (exit.slot == SPAN_SLOT);
+        from.live && to.live && !counts && to.second.is_none() && is_same
     }
     pub(super) fn note_link(&mut self, from: BlockId, exit: usize, to: BlockId) {
         self.blocks[to as usize].incoming.push((from, exit));

@@ -192,6 +192,12 @@ impl Vcpu {
         let passes = if quick { Passes::NONE } else { t.passes };
         ir::opt::optimize(&mut t.block, &mut t.opt, passes, exit_flags);
         let (seg, page_offset) = (policies(key.mode), cpu.lin_pc(pc).page_offset() as u32);
+        let wants_spans = !(quick || key.mode.has(Mode::PLAIN | Mode::SINGLE) || t.config.counted);
+        let has_spans = wants_spans && passes.has(Passes::SPANS) && {
+            let flat =
+                (0..6).filter(|&n| seg[n] == SegPolicy::Flat).fold(0, |mask, n| mask | 1 << n);
+            ir::opt::spans(&mut t.block, &mut t.opt, passes, exit_flags, flat)
+        };
         let counted = t.config.counted;
         let mut request = Request { block: &t.block, seg, page_offset, tier, exit_flags, counted };
         let out = &mut t.compiled;
@@ -200,6 +206,14 @@ impl Vcpu {
             // Compact code has fewer registers for temporaries.
             request.tier = Tier::Hot;
             compiled = Some(jit.compile(&request, out));
+        }
+        if has_spans
+            && matches!(compiled, Some(Err(CompileError::Registers | CompileError::Form(_))))
+        {
+            let passes = std::mem::replace(&mut t.passes, passes.without(Passes::SPANS));
+            let made = self.translate(pc, key, tier);
+            self.translator.passes = passes;
+            return made;
         }
         if compiled == Some(Err(CompileError::Full)) {
             self.flush_cache();

@@ -39,6 +39,9 @@ impl Mode {
     /// property of the processor's state but of the place of the block (see [`Mode::at`]).
     pub const EDGE: u32 = 1 << 15;
 
+    /// A translation without spans (`ir::opt::spans`). Not a property of the processor's state either: another way to run the same code.
+    pub const PLAIN: u32 = 1 << 16;
+
     /// The mode of a block at instruction pointer `pc`.
     #[must_use]
     pub const fn at(self, pc: u64) -> Self {

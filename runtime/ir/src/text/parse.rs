@@ -106,7 +106,7 @@ impl Parser<'_> {
                 op.a = self.val(op, address, shape.a)?;
                 return Ok(());
             }
-            Code::Ld | Code::Ptr => {
+            Code::Ld | Code::Ptr | Code::Span => {
                 op.d = self.val(op, text.next()?, shape.d)?;
                 let address = text.next()?;
                 self.immediates(op, text)?;
@@ -184,6 +184,15 @@ impl Parser<'_> {
             }
             Code::Ld | Code::St => {
                 op.x = segment(text.next()?)?;
+                op.y = address_size(text);
+            }
+            Code::Span => {
+                op.x = segment(text.next()?)?;
+                let bytes: u16 = text.next()?.parse().map_err(|_| "bad byte count".to_owned())?;
+                let kind = access(text.next()?)?;
+                let align = (1..7).find(|n| text.has(&format!("align{}", 1 << n)));
+                *op =
+                    Op { x: op.x, ..Op::span(op.d, op.a, bytes.into(), kind, align.unwrap_or(0)) };
                 op.y = address_size(text);
             }
             Code::Ptr => {

@@ -173,6 +173,15 @@ impl OpText<'_> {
                 out.push(segment(op.x));
                 out.extend(address_size(op.y));
             }
+            Code::Span => {
+                out.push(segment(op.x));
+                out.push(op.span_bytes().to_string());
+                out.push(if op.span_writes() { "rw" } else { "r" }.into());
+                if op.span_align() != 0 {
+                    out.push(format!("align{}", 1 << op.span_align()));
+                }
+                out.extend(address_size(op.y));
+            }
             Code::Ptr => {
                 out.push(segment(op.x));
                 out.push(op.access_bytes().to_string());

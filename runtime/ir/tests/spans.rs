@@ -1,0 +1,148 @@
+//! Spans: which accesses share a check, and which must not; input and outcome are ir text.
+
+use ir::opt::{self, ALL_LIVE, Passes};
+use ir::text::{NoNames, parse, print};
+use ir::{Scratch, verify};
+
+/// Data and stack segments.
+const FLAT: u8 = 1 << 3 | 1 << 2;
+
+/// The block after the pass, white space tidied, and whether it found spans.
+fn spans(text: &str) -> (bool, String) {
+    let mut block = parse(text, &NoNames).unwrap_or_else(|e| panic!("{e} in\n{text}"));
+    assert!(verify(&block).is_ok(), "{:?}", verify(&block));
+    let found = opt::spans(&mut block, &mut Scratch::new(), Passes::NONE, ALL_LIVE, FLAT);
+    let text = print(&block, &NoNames);
+    assert!(verify(&block).is_ok(), "{:?}\n{text}", verify(&block));
+    let again = parse(&text, &NoNames).unwrap_or_else(|e| panic!("{e} in\n{text}"));
+    assert_eq!(print(&again, &NoNames), text);
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    (found, text.lines().map(words).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("\n"))
+}
+
+fn stays(text: &str) {
+    let (found, after) = spans(text);
+    assert!(!found, "{after}");
+}
+
+#[test]
+fn fields_of_a_structure_share_a_check() {
+    let (_, text) = spans(
+        "---- 0000000000000000 len=4 may_fault
+         add_i64 tmp0,rbx,$0x8
+         qemu_ld_i64 rax,tmp0,ds,a64
+         ---- 0000000000000004 len=4 may_fault
+         add_i64 tmp1,rbx,$0x18
+         qemu_st_i32 ecx,tmp1,ds,a64
+         ---- 0000000000000008 len=4 may_fault
+         qemu_ld_i8 dl,rbx,ds,a64
+         goto_tb $0x1,$0xc",
+    );
+    assert_eq!(
+        text,
+        "---- 0000000000000000 len=4 may_fault
+add_i64 tmp0,rbx,$0x8
+guest_span_i64 tmp2,rbx,ds,28,rw,a64
+ld_h_i64 rax,tmp2,$0x8
+---- 0000000000000004 len=4 may_fault
+add_i64 tmp1,rbx,$0x18
+st_h_i32 ecx,tmp2,$0x18
+---- 0000000000000008 len=4 may_fault
+ld_h_i8 dl,tmp2,$0x0
+goto_tb $0x1,$0xc"
+    );
+}
+
+#[test]
+fn a_moving_base_and_an_index_are_followed() {
+    let (found, text) = spans(
+        "---- 0000000000000000 len=1 may_fault
+         sub_i64 tmp0,rsp,$0x8
+         qemu_st_i64 rbx,tmp0,ss,a64
+         mov_i64 rsp,tmp0
+         ---- 0000000000000001 len=1 may_fault
+         sub_i64 tmp1,rsp,$0x8
+         qemu_st_i64 rdi,tmp1,ss,a64
+         mov_i64 rsp,tmp1
+         ---- 0000000000000002 len=4 may_fault
+         shl_i64 tmp2,rcx,$0x3
+         add_i64 tmp3,rbx,tmp2
+         qemu_ld_i64 rax,tmp3,ds,a64
+         ---- 0000000000000006 len=4 may_fault
+         shl_i64 tmp4,rcx,$0x3
+         add_i64 tmp5,rbx,tmp4
+         add_i64 tmp6,tmp5,$0x10
+         qemu_ld_i64 rdx,tmp6,ds,a64
+         goto_tb $0x1,$0xc",
+    );
+    assert!(found && text.matches("guest_span").count() == 2, "{text}");
+    assert!(text.contains("guest_span_i64 tmp8,tmp7,ss,16,rw,a64"), "{text}");
+    assert!(text.contains(",tmp3,ds,24,r,a64"), "{text}");
+}
+
+#[test]
+fn alignment_goes_into_the_check() {
+    let native = "qemu";
+    let (found, text) = spans(&format!(
+        "---- 0000000000000000 len=4 may_fault
+         add_i64 tmp0,rbx,$0x14
+         {native}_ld_i32 eax,tmp0,ds,a64
+         ---- 0000000000000004 len=4 may_fault
+         add_i64 tmp1,rbx,$0x20
+         guest_ptr_i64 tmp2,tmp1,ds,16,r,aligned,a64
+         ld_h_i64 rcx,tmp2,$0x8
+         goto_tb $0x1,$0xc"
+    ));
+    assert!(found && text.contains("ds,32,r,align16,a64"), "{text}");
+    assert!(text.contains("ld_h_i64 rcx,tmp4,$0x18"), "{text}");
+    // Two that can never both be aligned.
+    stays(
+        "---- 0000000000000000 len=4 may_fault
+         guest_ptr_i64 tmp0,rbx,ds,16,r,aligned,a64
+         ld_h_i64 rcx,tmp0,$0x0
+         ---- 0000000000000004 len=4 may_fault
+         add_i64 tmp1,rbx,$0x8
+         guest_ptr_i64 tmp2,tmp1,ds,16,r,aligned,a64
+         ld_h_i64 rcx,tmp2,$0x0
+         goto_tb $0x1,$0xc",
+    );
+}
+
+#[test]
+fn what_may_differ_shares_nothing() {
+    let second = "qemu_ld_i64 rdx,rbx,ds,a64\ngoto_tb $0x1,$0xc";
+    let first = "---- 0000000000000000 len=4 may_fault\nqemu_ld_i64 rax,rbx,ds,a64\n";
+    let insn = "---- 0000000000000004 len=4 may_fault\n";
+    assert!(spans(&format!("{first}{insn}{second}")).0);
+    // The base changes, a helper may change the mapping, paths join, another segment is not flat, the bytes lie too far apart.
+    for between in [
+        "add_i64 rbx,rbx,rcx\n",
+        "mov_i32 ebx,ebx\n",
+        "mov_i8 bl,$0x4\n",
+        "call_i64 $0x3,_\n",
+        "jccf ne,$L0\nset_label $L0\n",
+        "add_i64 rbx,rbx,$0x1000\n",
+    ] {
+        stays(&format!("{first}{insn}{between}{second}"));
+    }
+    stays(&format!("{first}{insn}{}", second.replace("ds", "fs")));
+    stays(&format!("{}{insn}{}", first.replace("ds", "fs"), second.replace("ds", "fs")));
+    stays(&format!(
+        "{first}{insn}{}",
+        second.replace("ld_i64 rdx,rbx,ds,a64", "ld_i64 rdx,ebx,ds")
+    ));
+}
+
+#[test]
+fn an_insn_that_has_begun_leads_no_span() {
+    // The load may come from a device: the insn must not begin anew behind it.
+    stays(
+        "---- 0000000000000000 len=2 may_fault
+         qemu_ld_i64 tmp0,rbx,ds,a64
+         sub_i64 tmp1,rsp,$0x8
+         qemu_st_i64 tmp0,tmp1,ss,a64
+         ld_i64 tmp2,env,$0x8
+         qemu_st_i64 tmp2,rsp,ss,a64
+         goto_tb $0x1,$0xc",
+    );
+}
