@@ -91,6 +91,8 @@ pub const BUILTINS: &[Builtin] = &[
     b("pair", 2, false, Gives::Bits(16)),
     b("vsib", 1, false, Gives::Bits(16)),
     b("arith_flags", 0, false, Gives::Bits(32)),
+    b("alone", 0, false, Gives::Bool),
+    b("is_cpl0", 0, false, Gives::Bool),
     b("push", 1, false, Gives::Nothing),
     b("port_out", 2, false, Gives::Nothing),
 ];

@@ -280,8 +280,8 @@ impl Vcpu {
     }
 
     /// Where the jump table leads from here, if it knows, and nothing wants to see each block.
-    fn known_jump(&self) -> Option<u64> {
-        let cpu = &self.core.cpu;
+    fn known_jump(&mut self) -> Option<u64> {
+        let cpu = &mut self.core.cpu;
         let is_plain = !cpu.mode().has(Mode::SINGLE) && cpu.state.shadow == 0;
         let is_seen = self.config.nochain || self.log.has(Items::EXEC) || self.log.has(Items::CPU);
         (is_plain && !is_seen && self.translator.jit().is_some()).then(|| cpu.known_jump())?
@@ -304,7 +304,7 @@ impl Vcpu {
     fn enter(&mut self, enter: impl FnOnce(&Jit, &mut Core) -> u32) -> u32 {
         self.stats.entries += 1;
         self.core.faulted = false;
-        self.core.cpu.state.tlb_base = self.core.cpu.tlb_base();
+        self.core.cpu.state.watched = self.core.cpu.bus.intr().into();
         self.core.lend_budget();
         let Some(jit) = self.translator.jit() else { return exit::NEXT };
         let code = enter(jit, &mut self.core);

@@ -324,6 +324,7 @@ fn expr_may_fault(isa: &Isa, expr: &Expr) -> bool {
         | ExprKind::Flag(_)
         | ExprKind::WidthNum(_)
         | ExprKind::NextIp
+        | ExprKind::State(_)
         | ExprKind::Field(..) => false,
     }
 }

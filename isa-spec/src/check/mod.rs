@@ -111,7 +111,7 @@ pub(crate) fn each_expr<'a>(e: &'a Expr, f: &mut dyn FnMut(&'a Expr)) {
         }
         ExprKind::Int(_) | ExprKind::Bool(_) | ExprKind::Name(_) | ExprKind::Reg(..) => {}
         ExprKind::Seg(_) | ExprKind::Flag(_) | ExprKind::WidthNum(_) | ExprKind::NextIp => {}
-        ExprKind::Field(..) => {}
+        ExprKind::Field(..) | ExprKind::State(_) => {}
     }
 }
 

@@ -74,6 +74,7 @@ impl<'a> Typer<'a> {
             ExprKind::Reg(_, width) => Ty::Int(self.sizes.bits(*width)),
             ExprKind::Seg(_) => Ty::Int(16),
             ExprKind::Field(name, field) => self.field(name, field, e.pos),
+            ExprKind::State(n) => self.state(*n),
             ExprKind::Un(op, a) => self.unary(*op, a, e.pos),
             ExprKind::Bin(op, a, b) => self.binary(op, a, b, e),
             ExprKind::Call(name, args, width) => self.call(name, args, *width, e.pos),
@@ -132,6 +133,11 @@ impl<'a> Typer<'a> {
                 self.fail(pos, format!("operand `{name}` ({form}) has no field `.{field}`"))
             }
         }
+    }
+
+    /// Type of a field of the state.
+    pub(crate) fn state(&self, n: usize) -> Ty {
+        self.isa.states.get(n).map_or(Ty::Unknown, |field| Ty::Int(field.bits))
     }
 
     fn unary(&mut self, op: char, a: &'a Expr, pos: Pos) -> Ty {

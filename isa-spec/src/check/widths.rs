@@ -132,6 +132,11 @@ fn assign<'a>(t: &mut Typer<'a>, place: &'a Place, value: &'a Expr, pos: Pos) {
                 t.fits(ty, want, value.pos, &format!("`{name}.{field}`"));
             }
         }
+        Place::State(n) => {
+            if let Ty::Int(want) = t.state(*n) {
+                t.fits(ty, want, value.pos, "the field of the state");
+            }
+        }
         Place::Operand(name) => {
             let popped = matches!(&value.kind, ExprKind::Call(f, _, _) if f == "pop");
             let segment = matches!(t.form(name), Some(Form::Seg(_) | Form::Sw));

@@ -18,6 +18,7 @@ enum Target {
     Reg(u8, u8),
     Operand(String),
     Flag(u8),
+    State(usize),
     Cc,
 }
 
@@ -92,6 +93,7 @@ impl Cx<'_> {
                 let name = format!("{name}.{field}");
                 (Target::Operand(name.clone()), format!("`{name}`"))
             }
+            Place::State(n) => (Target::State(*n), "a field of the state".to_string()),
             Place::Operand(name) => {
                 let what = match self.form(name) {
                     Some(Form::Reg(n, size)) => reg(n, if size == Sz::B { 8 } else { 16 }),

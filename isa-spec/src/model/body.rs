@@ -45,6 +45,8 @@ pub enum Place {
     Flag(u8),
     /// Field of an `Ms` operand: `m.limit`, `m.base`.
     Field(String, String),
+    /// `cpu.name`: number in [`Isa::states`](super::Isa::states).
+    State(usize),
 }
 
 /// A width in a body.
@@ -92,6 +94,8 @@ pub enum ExprKind {
     NextIp,
     /// `m.off` …
     Field(String, String),
+    /// `cpu.name`: number in [`Isa::states`](super::Isa::states).
+    State(usize),
     /// Unary: `!`, `-`.
     Un(char, Box<Expr>),
     /// Binary operator as written (`+`, `==`, `&&`, `<<` …).

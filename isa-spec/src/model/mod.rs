@@ -29,10 +29,23 @@ pub struct Isa {
     pub rows: Vec<Row>,
     /// Helpers in table order; the index is the helper's number.
     pub helpers: Vec<Helper>,
+    /// Fields of the processor's state that bodies name: `cpu.NAME`.
+    pub states: Vec<StateField>,
     /// CPUID features in table order; the index is the feature's number.
     pub features: Vec<Feature>,
     /// Processor models in table order.
     pub cpus: Vec<Cpu>,
+}
+
+/// A field of the processor's state: `state NAME: width;`.
+#[derive(Clone, Debug)]
+pub struct StateField {
+    /// Name as bodies write it behind `cpu.`.
+    pub name: String,
+    /// Bits.
+    pub bits: u32,
+    /// Where it stands.
+    pub pos: Pos,
 }
 
 /// One instruction: semantics written once.

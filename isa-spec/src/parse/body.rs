@@ -5,7 +5,7 @@ use super::cursor::pos_of;
 use super::form;
 use crate::builtins;
 use crate::error::{Diag, Sink, suggest};
-use crate::model::{Expr, ExprKind, ExprWidth, Place, Pos, Stmt, StmtKind};
+use crate::model::{Expr, ExprKind, ExprWidth, Place, Pos, StateField, Stmt, StmtKind};
 use proc_macro2::{Group, TokenStream, TokenTree};
 use std::collections::HashMap;
 use syn::spanned::Spanned;
@@ -20,6 +20,8 @@ pub(crate) struct BodyCx<'a> {
     pub(crate) lets: Vec<String>,
     /// Helper numbers by name.
     pub(crate) helpers: &'a HashMap<String, (usize, usize)>,
+    /// Fields of the processor's state.
+    pub(crate) states: &'a [StateField],
     /// Where errors go.
     pub(crate) sink: &'a mut Sink,
 }
@@ -228,6 +230,7 @@ fn place(left: &syn::Expr, pos: Pos, cx: &mut BodyCx<'_>) -> Result<Place, Faile
             ExprKind::Field(base, member) if member == "limit" || member == "base" => {
                 Ok(Place::Field(base, member))
             }
+            ExprKind::State(n) => Ok(Place::State(n)),
             _ => cx.fail(pos, "of the fields only `.limit` and `.base` can be assigned"),
         };
     }
@@ -249,7 +252,7 @@ fn macro_statement(mac: &syn::Macro, pos: Pos, cx: &mut BodyCx<'_>) -> Result<St
             };
             Ok(StmtKind::Goto(super::expr::expr(target, cx)?))
         }
-        "exit" | "halt" | "shadow" => {
+        "exit" | "halt" | "shadow" | "next" => {
             if !mac.tokens.is_empty() {
                 return cx.fail(pos, format!("`{name}!` takes no argument"));
             }
@@ -261,8 +264,10 @@ fn macro_statement(mac: &syn::Macro, pos: Pos, cx: &mut BodyCx<'_>) -> Result<St
             Ok(StmtKind::Effect(Expr { kind, pos }))
         }
         _ => {
-            let near =
-                suggest(&name, ["raise", "goto", "exit", "halt", "shadow", "call", "native"]);
+            let near = suggest(
+                &name,
+                ["raise", "goto", "exit", "halt", "shadow", "next", "call", "native"],
+            );
             cx.fail(pos, format!("unknown macro `{name}!`{near}"))
         }
     }

@@ -123,6 +123,9 @@ fn field(f: &syn::ExprField, pos: Pos, cx: &mut BodyCx<'_>) -> Result<ExprKind, 
     let syn::Member::Named(member) = &f.member else {
         return cx.fail(pos, "fields have names: `.off .sel .lo .hi .limit .base`");
     };
+    if base == "cpu" && !cx.knows("cpu") {
+        return state(&member.to_string(), pos, cx);
+    }
     if !cx.operands.contains(&base) {
         return cx.fail(pos, format!("`{base}` is no operand, so it has no fields"));
     }
@@ -133,6 +136,17 @@ fn field(f: &syn::ExprField, pos: Pos, cx: &mut BodyCx<'_>) -> Result<ExprKind, 
         return cx.fail(pos, format!("unknown field `.{member}`{near}"));
     }
     Ok(ExprKind::Field(base, member))
+}
+
+/// `cpu.name`: a field of the processor's state.
+fn state(member: &str, pos: Pos, cx: &mut BodyCx<'_>) -> Result<ExprKind, Failed> {
+    match cx.states.iter().position(|field| field.name == member) {
+        Some(n) => Ok(ExprKind::State(n)),
+        None => {
+            let near = suggest(member, cx.states.iter().map(|field| field.name.as_str()));
+            cx.fail(pos, format!("`{member}` is no field of the state{near}"))
+        }
+    }
 }
 
 fn if_value(i: &syn::ExprIf, pos: Pos, cx: &mut BodyCx<'_>) -> Result<ExprKind, Failed> {

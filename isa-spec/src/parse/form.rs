@@ -65,6 +65,9 @@ pub(crate) fn reg(name: &str) -> Option<(u8, ExprWidth)> {
     if let Some((_, n)) = REG8.iter().find(|(r, _)| *r == name) {
         return Some((*n, ExprWidth::Bits(8)));
     }
+    if name == "R11" {
+        return Some((11, ExprWidth::Bits(64)));
+    }
     let stem = |s: &str| REG_STEM.iter().position(|r| *r == s).map(|n| n as u8);
     if let Some(n) = stem(name) {
         return Some((n, ExprWidth::Bits(16)));

@@ -5,7 +5,7 @@ use super::case;
 use super::cursor::Cursor;
 use super::machine::{self, RawCpu, RawFeature};
 use crate::error::{Diag, Sink};
-use crate::model::{Case, Form, Helper, Pos};
+use crate::model::{Case, Form, Helper, Pos, StateField};
 use proc_macro2::{Delimiter, Group, TokenTree};
 
 /// An encoding row as written.
@@ -47,11 +47,13 @@ pub(crate) struct Items {
     pub(crate) shapes: Vec<RawShape>,
     pub(crate) insns: Vec<RawInsn>,
     pub(crate) helpers: Vec<Helper>,
+    pub(crate) states: Vec<StateField>,
     pub(crate) features: Vec<RawFeature>,
     pub(crate) cpus: Vec<RawCpu>,
 }
 
-const KEYWORDS: [&str; 8] = ["isa", "use", "shape", "insn", "helper", "case", "feature", "cpu"];
+const KEYWORDS: [&str; 9] =
+    ["isa", "use", "shape", "insn", "helper", "state", "case", "feature", "cpu"];
 
 /// Reads all items of a file; after an error it goes on at the next item.
 pub(crate) fn file(c: &mut Cursor, items: &mut Items, sink: &mut Sink) {
@@ -135,6 +137,14 @@ fn item(c: &mut Cursor, doc: String, items: &mut Items, sink: &mut Sink) -> Resu
             let helper = helper(c)?;
             items.helpers.push(helper);
         }
+        "state" => {
+            c.next();
+            let (name, pos) = c.word("a field name")?;
+            c.expect_puncts(":")?;
+            let bits = helper_width(c)?;
+            c.expect_puncts(";")?;
+            items.states.push(StateField { name, bits, pos });
+        }
         "feature" => {
             c.next();
             let feature = machine::feature(c)?;
@@ -153,7 +163,9 @@ fn item(c: &mut Cursor, doc: String, items: &mut Items, sink: &mut Sink) -> Resu
                 None => return Err(Diag::new(start, "a case follows the insn it belongs to")),
             }
         }
-        _ => return Err(c.expected("an item (insn, shape, helper, case, feature, cpu, use)")),
+        _ => {
+            return Err(c.expected("an item (insn, shape, helper, state, case, feature, cpu, use)"));
+        }
     }
     Ok(())
 }

@@ -122,11 +122,16 @@ fn read_items(file: u16, text: &str, items: &mut Items, sink: &mut Sink) {
 }
 
 fn build(items: Items, sink: &mut Sink) -> Isa {
-    let mut isa = Isa { helpers: items.helpers, ..Isa::default() };
+    let mut isa = Isa { helpers: items.helpers, states: items.states, ..Isa::default() };
     let mut helpers = HashMap::new();
     for (n, helper) in isa.helpers.iter().enumerate() {
         if helpers.insert(helper.name.clone(), (n, helper.args.len())).is_some() {
             sink.error(helper.pos, format!("helper `{}` is declared twice", helper.name));
+        }
+    }
+    for (n, field) in isa.states.iter().enumerate() {
+        if isa.states[..n].iter().any(|other| other.name == field.name) {
+            sink.error(field.pos, format!("state field `{}` is declared twice", field.name));
         }
     }
     let mut shapes: HashMap<&str, &RawShape> = HashMap::new();
@@ -180,7 +185,9 @@ fn expand(
             }
         }
     }
-    let mut cx = body::BodyCx { file: raw.pos.file, operands, lets: Vec::new(), helpers, sink };
+    let states = &isa.states;
+    let mut cx =
+        body::BodyCx { file: raw.pos.file, operands, lets: Vec::new(), helpers, states, sink };
     let body = raw.body.as_ref().map(|g| body::body(g, &mut cx)).unwrap_or_default();
     if body.iter().any(|stmt| matches!(stmt.kind, StmtKind::Native(..))) {
         for row in &mut isa.rows[first_row..] {

@@ -462,6 +462,10 @@ impl Emit<'_> {
             Code::LdEnv => self.load_result(op.d, op.w, field),
             Code::StEnv => {
                 let value = self.src(op.a, op.w)?;
+                if op.imm as i32 == self.layout.tlb_base {
+                    // The view in use is pinned, too. No access of this block follows.
+                    self.move_to(TLB, value, Width::W64);
+                }
                 self.store_value(op.w, field, value)
             }
             _ => {

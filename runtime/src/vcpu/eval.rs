@@ -20,6 +20,7 @@ impl Vcpu {
             self.core.cpu.sync_mode();
         }
         self.core.faulted = false;
+        self.core.cpu.state.watched = 1;
         let pc = self.core.cpu.state.pc;
         let block = match self.translator.build(&mut self.core.cpu, pc, true) {
             Ok(_) => std::mem::take(&mut self.translator.block),

@@ -220,7 +220,6 @@ extern "C" fn helper(state: *mut CpuState) -> u32 {
     match x86::lower::dispatch(cpu, id, args) {
         Ok(result) => {
             cpu.state.args[0] = result;
-            cpu.state.tlb_base = cpu.tlb_base();
             notice_devices(cpu);
             core.stop_if_asked();
             0
@@ -247,7 +246,9 @@ extern "C" fn simd_enter(state: *mut CpuState) -> u32 {
 
 /// After anything that may have reached a device: makes the next check leave if the loop has something to do.
 fn notice_devices(cpu: &mut Cpu) {
-    let interrupt = cpu.state.eflags & flags::IF != 0 && cpu.bus.intr();
+    let waits = cpu.bus.intr();
+    cpu.state.watched = waits.into();
+    let interrupt = waits && cpu.state.eflags & flags::IF != 0;
     if interrupt || cpu.state.leave != 0 || !cpu.smc.is_empty() || cpu.ram.has_dirty_code() {
         cpu.state.jump_mask = 0;
     }

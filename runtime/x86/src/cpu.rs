@@ -162,7 +162,6 @@ pub struct Cpu {
     /// Nesting of faults inside task switches.
     pub(crate) delivery_depth: u32,
     pub(crate) map_generation: u64,
-    pub(crate) mode: Mode,
     pub(crate) jumps: Jumps,
     /// Jumps to system code in pages that are not global may have been noted.
     pub(crate) has_local_code: bool,
@@ -203,7 +202,6 @@ impl Cpu {
             msr: crate::msr::Msrs::default(),
             delivery_depth: 0,
             map_generation: 0,
-            mode: Mode(0),
             jumps: Jumps::default(),
             has_local_code: false,
         };
@@ -280,7 +278,7 @@ impl Cpu {
 
     /// The mode bits as of the last [`Cpu::sync_mode`].
     pub const fn mode(&self) -> Mode {
-        self.mode
+        Mode(self.state.mode)
     }
 
     /// Recomputes windows, mode and jump context from the state; true if the mode changed.
@@ -302,18 +300,34 @@ impl Cpu {
     /// Mode and jump context, from state and windows.
     fn sync_derived(&mut self) -> bool {
         let mode = self.compute_mode();
-        let is_changed = mode != self.mode;
-        self.mode = mode;
-        self.state.tlb_base = self.tlb_base();
+        let is_changed = mode.0 != self.state.mode;
+        self.state.mode = mode.0;
+        self.sync_views();
+        let context = self.context();
+        self.follow_jumps();
+        if !self.jumps.is_in(context) {
+            self.enter_context(context);
+        }
+        self.note_transfer();
+        is_changed
+    }
+
+    /// Where the views in use are: after the level, EFLAGS.AC or the address space changed.
+    fn sync_views(&mut self) {
+        let has_smap = self.state.cr4 & cr4::SMAP != 0;
+        let with_ac = if has_smap { ViewId::SupervisorAc } else { ViewId::Supervisor };
+        self.state.views = [self.tlb.base(ViewId::Supervisor), self.tlb.base(with_ac)];
+        self.state.tlb_base = self.tlb.base(self.view());
+    }
+
+    /// The translation context of the mode as last synced.
+    fn context(&self) -> Context {
+        let mode = self.mode();
         let cs = &self.state.seg[usize::from(seg::CS)];
         let (cs_limit, cs_base) =
             if mode.has(Mode::FLAT_CS) { (0, 0) } else { (cs.limit, cs.base) };
         let space = if mode.cpl() == 3 { self.tlb.space_id() } else { 0 };
-        let context = Context { mode: mode.0, cs_limit, cs_base, space };
-        if !self.jumps.is_in(context) {
-            self.enter_context(context);
-        }
-        is_changed
+        Context { mode: mode.0, cs_limit, cs_base, space }
     }
 
     /// `sync_mode` for the middle of a block: asks generated code to leave when the mode changed.
@@ -393,10 +407,19 @@ impl Cpu {
         }
     }
 
+    /// Generated code goes from level to level without telling: the jump table in use is the one the state names.
+    fn follow_jumps(&mut self) {
+        self.jumps.follow(self.state.jump_base);
+    }
+
     fn enter_context(&mut self, context: Context) {
         let tlb = &self.tlb;
         self.jumps.enter(context, |c| c.space == 0 || tlb.has_space(c.space));
         self.state.jump_base = self.jumps.base();
+        // A table given to another context leads nowhere for the one it had.
+        if [self.state.to_system.ctx, self.state.to_user.ctx].contains(&self.state.jump_base) {
+            self.forget_transfers();
+        }
     }
 }
 
@@ -405,6 +428,7 @@ impl Cpu {
     /// Forgets every translation, and with it every jump-table entry.
     pub fn flush_tlb(&mut self) {
         self.tlb.flush(self.pcid(self.state.cr3));
+        self.sync_views();
         self.flush_jumps();
     }
 
@@ -429,6 +453,7 @@ impl Cpu {
     /// After non-global pages were forgotten: jumps to system code in such pages are stale. Programs' code has a
     /// context of its own for each space.
     fn forget_local_code(&mut self) {
+        self.forget_transfers();
         if std::mem::take(&mut self.has_local_code) {
             self.jumps.forget(|context| context.space == 0);
         }
@@ -438,11 +463,13 @@ impl Cpu {
     /// Tells where the host code for jumps without an entry stands.
     pub fn set_jump_miss(&mut self, host: u64) {
         self.jumps.set_miss(host);
+        self.forget_transfers();
         self.sync_derived();
     }
 
     /// What the jump table knows of the instruction pointer: the host address that `enter_jump` was given.
-    pub fn known_jump(&self) -> Option<u64> {
+    pub fn known_jump(&mut self) -> Option<u64> {
+        self.follow_jumps();
         self.jumps.known(self.state.pc)
     }
 
@@ -453,11 +480,13 @@ impl Cpu {
         let is_global = self.tlb.is_global(lin)
             && (!is_crossing || self.tlb.is_global(Lin(lin.0.wrapping_add(0x1000))));
         self.has_local_code |= self.state.cpl != 3 && !is_global;
+        self.follow_jumps();
         self.jumps.note(pc, lin, host);
     }
 
     /// Forgets what the jump table knows of `pc`.
     pub fn forget_jump(&mut self, pc: u64) {
+        self.follow_jumps();
         self.jumps.forget_one(pc);
     }
 
@@ -475,7 +504,9 @@ impl Cpu {
 
     /// Makes every jump-table entry stale (all code was dropped, or all mappings changed).
     pub fn flush_jumps(&mut self) {
+        self.follow_jumps();
         self.jumps.forget_all();
+        self.forget_transfers();
     }
 
     /// Drops the write entries of a page of guest RAM that now holds translated code.
@@ -488,11 +519,6 @@ impl Cpu {
     /// The view that generated code uses now.
     pub fn view(&self) -> ViewId {
         if self.checks_alignment() { ViewId::Closed } else { self.data_view() }
-    }
-
-    /// Host address of the TLB view that generated code uses now.
-    pub fn tlb_base(&mut self) -> u64 {
-        self.tlb.base(self.view())
     }
 
     /// Looks at the A20 gate and the physical map; true if they changed and the TLB was flushed.

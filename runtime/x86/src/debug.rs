@@ -110,6 +110,7 @@ impl Cpu {
             self.flush_tlb();
         }
         if is_changed {
+            self.forget_transfers();
             self.sync_in_block();
         }
     }

@@ -7,7 +7,7 @@ use ir::{AccessKind, Native, NativeIo, Width};
 use crate::cpu::Cpu;
 use crate::fault::Fault;
 use crate::mode::Mode;
-use crate::state::{CpuState, Segment, TableReg, Window};
+use crate::state::{CpuState, Segment, TableReg, Transfer, Window};
 
 impl ir::Guest for Cpu {
     type Stop = Fault;
@@ -151,6 +151,21 @@ static FIELDS: &[Field] = &[
     field!(pc_base: u64),
     field!(jump_base: u64),
     field!(tlb_mask: u64),
+    field!(watched: u32),
+    field!(mode: u32),
+    field!(to_system.Transfer.ctx: u64),
+    field!(to_system.Transfer.view: u64),
+    field!(to_system.Transfer.cs: u64),
+    field!(to_system.Transfer.ss: u64),
+    field!(to_system.Transfer.mode: u32),
+    field!(to_user.Transfer.ctx: u64),
+    field!(to_user.Transfer.view: u64),
+    field!(to_user.Transfer.cs: u64),
+    field!(to_user.Transfer.ss: u64),
+    field!(to_user.Transfer.mode: u32),
+    field!(lstar: u64),
+    field!(sfmask: u64),
+    field!(views[2]),
     field!(scratch[2]),
     field!(args[4]),
     field!(meta: u32),
@@ -170,6 +185,7 @@ static FIELDS: &[Field] = &[
     field!(gdtr.TableReg.limit: u32),
     field!(idtr.TableReg.base: u64),
     field!(idtr.TableReg.limit: u32),
+    field!(kernel_gs_base: u64),
     field!(cr0: u64),
     field!(cr2: u64),
     field!(cr3: u64),

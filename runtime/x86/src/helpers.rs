@@ -168,52 +168,16 @@ impl Helpers for Cpu {
     fn invpcid(&mut self, kind: u64, seg: u64, off: u64) -> Result<(), Fault> {
         self.invalidate_context(kind, seg as u8 % seg::COUNT as u8, off)
     }
-    fn swapgs(&mut self) {
-        let s = &mut self.state;
-        std::mem::swap(&mut s.kernel_gs_base, &mut s.seg[usize::from(seg::GS)].base);
-        self.sync_segment(usize::from(seg::GS));
-    }
-    fn read_base(&mut self, n: u64) -> Result<u64, Fault> {
-        if self.state.cr4 & cr4::FSGSBASE == 0 {
-            return Err(Fault::ud());
-        }
-        Ok(self.state.seg[n as usize % seg::COUNT].base)
-    }
-    fn write_base(&mut self, n: u64, v: u64) -> Result<(), Fault> {
-        if self.state.cr4 & cr4::FSGSBASE == 0 {
-            return Err(Fault::ud());
-        }
-        let n = n as usize % seg::COUNT;
-        let base = canonical(v)?;
-        self.set_segment_base(n as u8, base);
-        Ok(())
-    }
     /// INVD, WBINVD: there is no cache to write back.
     fn cache_op(&mut self) {}
 
     // Flags, identification, counters, ports.
-    fn pushf(&mut self, osz: u64) -> Result<u64, Fault> {
-        self.check_vm86_iopl()?;
-        let image = self.state.eflags() & !(flags::VM | flags::RF);
-        Ok(u64::from(if osz == 16 { image & 0xFFFF } else { image }))
-    }
     fn popf(&mut self, v: u64, osz: u64) -> Result<(), Fault> {
         self.pop_flags(v as u32, osz as u32)
     }
-    fn cli(&mut self) -> Result<(), Fault> {
-        self.set_interrupt_flag(false)
-    }
-    fn sti(&mut self) -> Result<(), Fault> {
-        self.set_interrupt_flag(true)
-    }
-    fn set_ac(&mut self, v: u64) -> Result<(), Fault> {
-        if self.state.cpl != 0 {
-            return Err(Fault::ud());
-        }
-        let s = &mut self.state;
-        s.eflags = if v != 0 { s.eflags | flags::AC } else { s.eflags & !flags::AC };
-        self.sync_in_block();
-        Ok(())
+    fn sti(&mut self, next: u64) {
+        self.state.pc = next;
+        self.set_interrupt_flag();
     }
     fn cpuid(&mut self) {
         let (leaf, sub) = (self.state.gpr[0] as u32, self.state.gpr[1] as u32);

@@ -353,10 +353,16 @@ impl Cpu {
     fn write_long_msr(&mut self, n: u32, v: u64) -> Result<(), Fault> {
         demand(matches!(n, number::STAR | number::FMASK) || is_canonical(v))?;
         match n {
-            number::STAR => self.state.star = v,
+            number::STAR => {
+                self.state.star = v;
+                self.forget_transfers();
+            }
             number::LSTAR => self.state.lstar = v,
             number::CSTAR => self.state.cstar = v,
-            number::FMASK => self.state.sfmask = v & 0xFFFF_FFFF,
+            number::FMASK => {
+                self.state.sfmask = v & 0xFFFF_FFFF;
+                self.forget_transfers();
+            }
             number::FS_BASE => self.set_segment_base(seg::FS, v),
             number::GS_BASE => self.set_segment_base(seg::GS, v),
             number::KERNEL_GS_BASE => self.state.kernel_gs_base = v,
@@ -403,6 +409,7 @@ impl Cpu {
         demand(v & !(self.caps.efer | efer::LMA) == 0)?;
         demand((v ^ old) & efer::LME == 0 || self.state.cr0 & cr0::PG == 0)?;
         self.state.efer = v & !efer::LMA | old & efer::LMA;
+        self.forget_transfers();
         if (v ^ old) & efer::NXE != 0 {
             self.flush_tlb();
         }

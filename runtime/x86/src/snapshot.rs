@@ -45,7 +45,8 @@ fields!(
     gpr pc cpl seg ldtr tr gdtr idtr cr0 cr2 cr3 cr4 dr efer shadow halted mxcsr xcr0
     fpu_ip fpu_dp fpu_op fpu_cs fpu_ds star lstar cstar sfmask kernel_gs_base
     sysenter_cs sysenter_esp sysenter_eip tsc_aux pat apic_base misc_enable ymm;
-    cc df eflags jump_mask pc_base jump_base tlb_mask leave scratch args meta ready host_ret tlb_base
+    cc df eflags jump_mask watched mode to_system to_user views pc_base jump_base tlb_mask leave scratch
+    args meta ready host_ret tlb_base
     window fault fault_code budget ahead fpu_host fpu_pad bounce fpu
 );
 
@@ -80,7 +81,6 @@ impl Cpu {
             handles: _,
             delivery_depth: _,
             map_generation: _,
-            mode: _,
             jumps: _,
             has_local_code: _,
         } = self;

@@ -49,6 +49,31 @@ pub struct Segment {
     pub base: u64,
 }
 
+/// Where a fast transfer leads: what follows from the level it enters, kept so that generated code can do it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transfer {
+    /// Host address of the jump table there; 0: not known, or the transfer is not a plain one.
+    pub ctx: u64,
+    /// Host address of the TLB view there.
+    pub view: u64,
+    /// CS but for its base.
+    pub cs: u64,
+    /// SS but for its base.
+    pub ss: u64,
+    /// Mode bits there.
+    pub mode: u32,
+    /// Padding, 0.
+    pub pad: u32,
+}
+
+impl Segment {
+    /// All but the base, as it stands in memory.
+    pub const fn word(&self) -> u64 {
+        self.selector as u64 | (self.attr as u64) << 16 | (self.limit as u64) << 32
+    }
+}
+
 /// Descriptor table register.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,6 +132,12 @@ pub struct CpuState {
     pub eflags: u32,
     /// CPL (3 in virtual-8086 mode).
     pub cpl: u32,
+    /// Nonzero when the run loop may look between an insn and the next: an interrupt waits for IF, or the evaluator runs the code.
+    pub watched: u32,
+    /// What translations depend on now: bits of [`Mode`](crate::mode::Mode).
+    pub mode: u32,
+    /// Host addresses of the views that supervisor code uses with EFLAGS.AC clear and set.
+    pub views: [u64; 2],
     /// ES CS SS DS FS GS.
     pub seg: [Segment; seg::COUNT],
     /// LDTR.
@@ -139,6 +170,10 @@ pub struct CpuState {
     pub halted: u32,
     /// MXCSR.
     pub mxcsr: u32,
+    /// What SYSCALL in 64-bit code puts in force.
+    pub to_system: Transfer,
+    /// What SYSRET to 64-bit code puts in force.
+    pub to_user: Transfer,
     /// 1 = x87 and MMX state is in this thread's host FPU, not in `fpu`.
     pub fpu_host: u32,
     /// XCR0.
@@ -187,6 +222,82 @@ pub struct CpuState {
     pub ymm: [[u64; 4]; 16],
 }
 
+/// Places of the fields that the tables name (`state` items of `helpers.isa`).
+pub mod field {
+    use super::{CpuState, Segment, Transfer, Window, seg};
+    use std::mem::offset_of;
+
+    const fn base_of(n: u8) -> usize {
+        offset_of!(CpuState, seg) + n as usize * size_of::<Segment>() + offset_of!(Segment, base)
+    }
+    const fn window_of(n: u8) -> usize {
+        offset_of!(CpuState, window) + n as usize * size_of::<Window>() + offset_of!(Window, base)
+    }
+
+    /// EFLAGS but for the arithmetic flags and DF.
+    pub const EFLAGS: usize = offset_of!(CpuState, eflags);
+    /// Base of FS.
+    pub const FS_BASE: usize = base_of(seg::FS);
+    /// Base of GS.
+    pub const GS_BASE: usize = base_of(seg::GS);
+    /// Base of FS as accesses apply it: equal to `FS_BASE` in 64-bit code.
+    pub const FS_WINDOW: usize = window_of(seg::FS);
+    /// Base of GS as accesses apply it.
+    pub const GS_WINDOW: usize = window_of(seg::GS);
+    /// IA32_KERNEL_GS_BASE.
+    pub const KERNEL_GS_BASE: usize = offset_of!(CpuState, kernel_gs_base);
+    /// CR4.
+    pub const CR4: usize = offset_of!(CpuState, cr4);
+    /// See [`CpuState::watched`].
+    pub const WATCHED: usize = offset_of!(CpuState, watched);
+    /// The TLB view in use.
+    pub const TLB_BASE: usize = offset_of!(CpuState, tlb_base);
+    /// CPL.
+    pub const CPL: usize = offset_of!(CpuState, cpl);
+    /// See [`CpuState::mode`].
+    pub const MODE: usize = offset_of!(CpuState, mode);
+    /// See [`CpuState::jump_base`].
+    pub const JUMP_BASE: usize = offset_of!(CpuState, jump_base);
+    /// CS but for its base.
+    pub const CS_WORD: usize = CS_BASE - 8;
+    /// Base of CS.
+    pub const CS_BASE: usize = base_of(seg::CS);
+    /// SS but for its base.
+    pub const SS_WORD: usize = SS_BASE - 8;
+    /// Base of SS.
+    pub const SS_BASE: usize = base_of(seg::SS);
+    /// IA32_LSTAR.
+    pub const LSTAR: usize = offset_of!(CpuState, lstar);
+    /// IA32_FMASK.
+    pub const SFMASK: usize = offset_of!(CpuState, sfmask);
+    /// Of `to_system`: the context.
+    pub const SYSTEM_CTX: usize = offset_of!(CpuState, to_system) + offset_of!(Transfer, ctx);
+    /// Of `to_system`: the mode bits.
+    pub const SYSTEM_MODE: usize = offset_of!(CpuState, to_system) + offset_of!(Transfer, mode);
+    /// Of `to_system`: the view.
+    pub const SYSTEM_VIEW: usize = offset_of!(CpuState, to_system) + offset_of!(Transfer, view);
+    /// Of `to_system`: CS.
+    pub const SYSTEM_CS: usize = offset_of!(CpuState, to_system) + offset_of!(Transfer, cs);
+    /// Of `to_system`: SS.
+    pub const SYSTEM_SS: usize = offset_of!(CpuState, to_system) + offset_of!(Transfer, ss);
+    /// Of `to_user`: the context.
+    pub const USER_CTX: usize = offset_of!(CpuState, to_user) + offset_of!(Transfer, ctx);
+    /// Of `to_user`: the mode bits.
+    pub const USER_MODE: usize = offset_of!(CpuState, to_user) + offset_of!(Transfer, mode);
+    /// Of `to_user`: the view.
+    pub const USER_VIEW: usize = offset_of!(CpuState, to_user) + offset_of!(Transfer, view);
+    /// Of `to_user`: CS.
+    pub const USER_CS: usize = offset_of!(CpuState, to_user) + offset_of!(Transfer, cs);
+    /// Of `to_user`: SS.
+    pub const USER_SS: usize = offset_of!(CpuState, to_user) + offset_of!(Transfer, ss);
+    /// The supervisor's view while EFLAGS.AC is clear.
+    pub const VIEW: usize = offset_of!(CpuState, views);
+    /// The supervisor's view while EFLAGS.AC is set.
+    pub const VIEW_AC: usize = offset_of!(CpuState, views) + 8;
+}
+
+const _: () =
+    assert!(std::mem::offset_of!(Segment, limit) == 4 && std::mem::offset_of!(Segment, base) == 8);
 const _: () = assert!(std::mem::offset_of!(CpuState, gpr) == 0);
 const _: () = assert!(std::mem::offset_of!(CpuState, cc) == 128);
 const _: () = assert!(std::mem::offset_of!(CpuState, ready) < 256);

@@ -7,8 +7,10 @@
 use crate::cpu::{Cpu, cr0, efer, is_canonical};
 use crate::fault::Fault;
 use crate::flags;
+use crate::mode::Mode;
 use crate::segment::{Segment, attr};
-use crate::state::seg;
+use crate::state::{Transfer, seg};
+use crate::tlb::ViewId;
 
 /// EFLAGS bits that SYSRET takes from R11.
 const SYSRET_FLAGS: u32 = 0x003C_7FD7;
@@ -49,6 +51,39 @@ impl Cpu {
             return Err(Fault::ud());
         }
         Ok(())
+    }
+
+    /// Where SYSCALL or SYSRET would lead has just been entered: what the transfer puts in force is kept, if it is a plain
+    /// one between 64-bit code, for generated code to do it.
+    pub(crate) fn note_transfer(&mut self) {
+        let s = &mut self.state;
+        if s.mode & !(3 << Mode::CPL_SHIFT) != Mode::ALWAYS_64 || self.caps.is_amd {
+            return;
+        }
+        let (transfer, cs, ss, view) = match s.cpl {
+            0 => {
+                let selector = (s.star >> 32) as u16 & !3;
+                let ss = flat_stack(selector.wrapping_add(8), 0);
+                (&mut s.to_system, flat_code(selector, 0, true), ss, s.views[0])
+            }
+            3 => {
+                let selector = (s.star >> 48) as u16;
+                let (cs, ss) = (selector.wrapping_add(16) | 3, selector.wrapping_add(8) | 3);
+                let view = self.tlb.base(ViewId::User);
+                (&mut s.to_user, flat_code(cs, 3, true), flat_stack(ss, 3), view)
+            }
+            _ => return,
+        };
+        // With AC masked SYSCALL enters the plain view.
+        let is_plain = s.efer & efer::SCE != 0 && s.sfmask as u32 & flags::AC != 0;
+        let ctx = if is_plain { s.jump_base } else { 0 };
+        *transfer = Transfer { ctx, view, cs: cs.word(), ss: ss.word(), mode: s.mode, pad: 0 };
+    }
+
+    /// After anything changed that a noted transfer rests on.
+    pub(crate) const fn forget_transfers(&mut self) {
+        self.state.to_system.ctx = 0;
+        self.state.to_user.ctx = 0;
     }
 
     /// SYSCALL.

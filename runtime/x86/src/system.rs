@@ -268,18 +268,12 @@ impl Cpu {
         Ok(())
     }
 
-    /// CLI and STI: #GP(0) unless CPL <= IOPL (IOPL 3 in virtual-8086 mode).
-    pub(crate) fn set_interrupt_flag(&mut self, is_on: bool) -> Result<(), Fault> {
-        if self.state.cr0 & cr0::PE != 0 && self.state.cpl > self.state.iopl() {
-            return Err(Fault::gp(0));
-        }
-        if !is_on {
-            self.state.eflags &= !flags::IF;
-        } else if self.state.eflags & flags::IF == 0 {
+    /// STI, which the row has permitted: if interrupts were off, they wait for one insn more.
+    pub(crate) const fn set_interrupt_flag(&mut self) {
+        if self.state.eflags & flags::IF == 0 {
             self.state.eflags |= flags::IF;
             self.state.shadow = 1;
             self.shadow_is_sti = true;
         }
-        Ok(())
     }
 }

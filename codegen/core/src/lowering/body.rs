@@ -2,7 +2,7 @@
 
 use super::expr::{field, width};
 use super::{function_name, helpers, with_names};
-use isa_spec::model::{Expr, ExprKind, Insn, Isa, Place, Pos, Stmt, StmtKind};
+use isa_spec::model::{Expr, ExprKind, ExprWidth, Insn, Isa, Place, Pos, Stmt, StmtKind};
 use std::fmt::Write as _;
 
 /// The lowering function of an instruction.
@@ -80,7 +80,8 @@ impl Body<'_> {
                 Ok(())
             }
             StmtKind::Mark(mark) => {
-                self.line(&format!("cx.{mark}();"));
+                let method = if mark == "next" { "next_block" } else { mark };
+                self.line(&format!("cx.{method}();"));
                 Ok(())
             }
             StmtKind::Effect(effect) => self.effect(effect),
@@ -138,6 +139,10 @@ impl Body<'_> {
             Place::Reg(n, w) => self.line(&format!("cx.set_reg({n}, {}, {value});", width(*w))),
             Place::Flag(64) => self.line(&format!("cx.set_df({value});")),
             Place::Flag(mask) => self.line(&format!("cx.set_flag({mask}, {value});")),
+            Place::State(n) => {
+                let field = self.state(*n, pos)?;
+                self.line(&format!("cx.set_state({field}, {value});"));
+            }
             Place::Field(name, part) => {
                 let number = self.operand(name, pos)?;
                 self.line(&format!(
@@ -203,6 +208,13 @@ impl Body<'_> {
     pub(super) fn helper(&self, id: usize, pos: Pos) -> Result<String, String> {
         let helper = self.isa.helpers.get(id).ok_or_else(|| self.wrong(pos, "no such helper"))?;
         Ok(helpers::constant(helper))
+    }
+
+    /// Place and width of a field of the state.
+    pub(super) fn state(&self, n: usize, pos: Pos) -> Result<String, String> {
+        let field = self.isa.states.get(n).ok_or_else(|| self.wrong(pos, "no such field"))?;
+        let bits = width(ExprWidth::Bits(field.bits));
+        Ok(format!("field::{}, {bits}", field.name.to_uppercase()))
     }
 
     /// Operand number of a parameter or `with` name.

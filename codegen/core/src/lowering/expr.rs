@@ -36,6 +36,10 @@ impl Body<'_> {
                 let part = field(part).map_err(|m| self.wrong(e.pos, &m))?;
                 Ok(self.bind_temp(&format!("cx.field({number}, Field::{part})")))
             }
+            ExprKind::State(n) => {
+                let field = self.state(*n, e.pos)?;
+                Ok(self.bind_temp(&format!("cx.state({field})")))
+            }
             ExprKind::Un(op, x) => {
                 let x = self.expr(x)?;
                 let method = if *op == '-' { "negate" } else { "not" };

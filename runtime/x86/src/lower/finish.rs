@@ -167,7 +167,8 @@ impl Lower<'_> {
     fn commit(&mut self) {
         let has_stores = self.marks & mark::STORE != 0;
         let has_flags = !self.work.cc.is_empty() || self.staged.flag_mask != 0;
-        let has_more = self.staged.df.is_some() || !self.work.jumps.is_empty();
+        let has_state = self.marks & mark::STATE != 0;
+        let has_more = has_state || self.staged.df.is_some() || !self.work.jumps.is_empty();
         if !(has_stores || has_flags || has_more) {
             return self.commit_registers();
         }
@@ -197,6 +198,9 @@ impl Lower<'_> {
             op.fdef = FlagMask(mask);
             op.a = self.emit(image);
             self.block.push(op);
+        }
+        if has_state {
+            self.commit_state();
         }
         self.commit_registers();
         if let Some(step) = df {

@@ -160,6 +160,7 @@ impl Lower<'_> {
     fn entry_value(&mut self, write: Write) -> u16 {
         match write.dest {
             Dest::Mem(i) => self.load_operand(usize::from(i)),
+            Dest::State(at) => self.env_node(at as usize, write.w),
             Dest::Reg(reg) => match reg.as_high() {
                 Some(n) => self.high_node(n),
                 None => self.gpr_node(reg.as_gpr().unwrap_or(0), write.w),

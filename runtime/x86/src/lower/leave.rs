@@ -10,7 +10,7 @@ use std::mem::offset_of;
 
 impl Lower<'_> {
     pub(super) fn leave(&mut self) -> Flow {
-        let is_plain = self.marks & !(mark::STORE | mark::LATE) == 0
+        let is_plain = self.marks & !(mark::STORE | mark::LATE | mark::STATE) == 0
             && !self.has_attr(row::SHADOW | row::ENDS)
             && !self.place.mode.has(Mode::SHADOW);
         if is_plain && self.rep_skip.is_none() && self.work.jumps.is_empty() {
@@ -23,6 +23,11 @@ impl Lower<'_> {
         }
         if self.marks & mark::EXIT != 0 {
             self.push_exit(exit::RESYNC, Val::NONE);
+            return Flow::End;
+        }
+        if self.marks & mark::NEXT != 0 {
+            let next = self.next();
+            self.push_goto_page(1, next, false);
             return Flow::End;
         }
         let code = if self.marks & mark::HALT != 0 {

@@ -32,6 +32,8 @@ mod privilege;
 mod registers;
 mod retarget;
 mod show;
+#[allow(dead_code, reason = "as above")]
+mod state;
 mod string;
 pub mod tables;
 #[cfg(test)]
@@ -212,6 +214,8 @@ enum Dest {
     Reg(Val),
     /// Memory operand by number.
     Mem(u8),
+    /// Field of the state by its offset.
+    State(u32),
 }
 
 /// One staged write.
@@ -329,6 +333,10 @@ mod mark {
     pub(super) const STORE: u8 = 16;
     /// There are late calls.
     pub(super) const LATE: u8 = 32;
+    /// Fields of the state are written.
+    pub(super) const STATE: u8 = 64;
+    /// `next!()`: the next insn begins a block.
+    pub(super) const NEXT: u8 = 128;
 }
 
 impl<'a> Lower<'a> {

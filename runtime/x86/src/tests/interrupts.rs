@@ -50,7 +50,7 @@ fn from_user_to_kernel_and_back() {
     cpu.iret(32, 0).unwrap();
     assert_eq!((place(&cpu), cpu.state.gpr[4]), ((0x1B, 0x4002, 3), 0x9000));
     assert_eq!(cpu.state.eflags(), 0x242);
-    assert_eq!(cpu.tlb_base(), cpu.tlb.base(crate::tlb::ViewId::User));
+    assert_eq!(cpu.state.tlb_base, cpu.tlb.base(crate::tlb::ViewId::User));
 }
 
 #[test]

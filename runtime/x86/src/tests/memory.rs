@@ -20,7 +20,7 @@ fn accesses_fill_the_tlb() {
     let host = cpu.ram.page_ptr(0x5000).unwrap().addr() as u64;
     assert_eq!(cpu.tlb.view(ViewId::Supervisor).read_host(Lin(0x5004)), Some(host + 4));
     assert_eq!(cpu.tlb.view(ViewId::Supervisor).write_host(Lin(0x5004)), Some(host + 4));
-    let base = cpu.tlb_base();
+    let base = cpu.state.tlb_base;
     assert_eq!(cpu.state.tlb_base, base);
     cpu.invlpg(3, 0x5123);
     assert_eq!(cpu.tlb.view(ViewId::Supervisor).read_host(Lin(0x5004)), None);

@@ -97,6 +97,15 @@ impl Jumps {
         self.tables[self.current].context == Some(context)
     }
 
+    /// Goes to the table at host address `base`, which is one of these.
+    pub(crate) fn follow(&mut self, base: u64) {
+        if self.base() == base {
+            return;
+        }
+        let at = |table: &Table| (&raw const *table.slots).addr() as u64;
+        self.current = self.tables.iter().position(|t| at(t) == base).unwrap_or(self.current);
+    }
+
     /// Goes to the table of `context`. `is_live` tells whether a context can still be entered.
     pub(crate) fn enter(&mut self, context: Context, is_live: impl Fn(Context) -> bool) {
         self.time += 1;
