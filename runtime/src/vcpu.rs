@@ -9,6 +9,7 @@ mod counted;
 mod eval;
 mod index;
 mod kick;
+mod memo;
 mod perf_map;
 mod report;
 mod shim;
@@ -103,6 +104,7 @@ pub struct Vcpu {
     perf_map: Option<PerfMap>,
     /// The last exit was a span's: the next block is to be one without.
     next_is_plain: bool,
+    memo: memo::Memo,
 }
 
 impl Drop for Vcpu {
@@ -145,6 +147,7 @@ impl Vcpu {
             rows: trace::Rows::default(),
             perf_map: None,
             next_is_plain: false,
+            memo: memo::Memo::default(),
         };
         if let (true, Some(jit)) = (vcpu.config.perf_map, vcpu.translator.jit()) {
             vcpu.perf_map = PerfMap::open(jit);
@@ -190,7 +193,7 @@ impl Vcpu {
             }
             match self.config.accel {
                 Accel::Jit => self.enter_generated(),
-                Accel::Interp => self.evaluate_one(),
+                Accel::Interp => self.evaluate_run(),
             }
         }
     }
@@ -289,6 +292,8 @@ impl Vcpu {
 
     /// Runs generated code from the jump-table entry `far`.
     fn run_far(&mut self, far: u64) -> u32 {
+        let state = &self.core.cpu.state;
+        self.recent.note(state.seg[1].selector, state.pc);
         self.enter(|jit, core| shim::enter_far(jit, core, far))
     }
 

@@ -4,6 +4,7 @@ use ir::{End, exit};
 
 use super::cache::{BlockId, Body};
 use super::{Vcpu, pc_mask};
+use x86::mode::Mode;
 
 impl Vcpu {
     /// Runs the insn at the instruction pointer on the evaluator and delivers what it raises, single-step trap included.
@@ -14,6 +15,22 @@ impl Vcpu {
         self.after_step(mode);
     }
 
+    /// Runs insns on the evaluator until something may have to be served between two of them.
+    pub(super) fn evaluate_run(&mut self) {
+        loop {
+            self.evaluate_one();
+            let cpu = &self.core.cpu;
+            let state = &cpu.state;
+            let is_quiet = state.leave | state.poll | state.shadow == 0
+                && state.halted == 0
+                && !cpu.mode().has(Mode::SINGLE)
+                && !cpu.wants_service();
+            if !is_quiet {
+                return;
+            }
+        }
+    }
+
     /// The same without the single-step trap. Returns the page offset behind the insn, if it was built.
     pub(super) fn evaluate_insn(&mut self) -> Option<u32> {
         if self.core.cpu.take_shadow() {
@@ -21,7 +38,21 @@ impl Vcpu {
         }
         self.core.faulted = false;
         self.core.cpu.state.watched = 1;
-        let pc = self.core.cpu.state.pc;
+        let cpu = &mut self.core.cpu;
+        let pc = cpu.state.pc;
+        let key = match self.translator.key(cpu, pc) {
+            Ok(key) => key,
+            Err(fault) => {
+                self.deliver(fault);
+                return None;
+            }
+        };
+        if let Some(known) = self.memo.take(&key, &self.core.cpu.ram) {
+            self.run_ir(known.block(), pc);
+            let end = known.end();
+            self.memo.put(known);
+            return Some(end);
+        }
         let block = match self.translator.build(&mut self.core.cpu, pc, true) {
             Ok(_) => std::mem::take(&mut self.translator.block),
             Err(fault) => {
@@ -29,9 +60,13 @@ impl Vcpu {
                 return None;
             }
         };
+        let insn = self.translator.info.insns.first().copied();
+        if let Some(insn) = insn {
+            self.memo.add(key, insn.len, &block, &self.core.cpu.ram);
+        }
         self.run_ir(&block, pc);
         self.translator.block = block;
-        let insn = self.translator.info.insns.first()?;
+        let insn = insn?;
         Some(u32::from(insn.page_off) + u32::from(insn.len))
     }
 

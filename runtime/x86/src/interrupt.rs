@@ -62,6 +62,11 @@ impl Cpu {
         took | self.take_code_breakpoint()
     }
 
+    /// Is there something for [`service`](Self::service) to do, or the end, as far as no insn asked to leave for it? Cheap.
+    pub fn wants_service(&self) -> bool {
+        self.shutdown || (self.state.eflags & flags::IF != 0 && self.bus.intr())
+    }
+
     fn take_interrupt(&mut self) -> bool {
         if !self.nmi_blocked && self.bus.take_nmi() {
             self.nmi_blocked = true;

@@ -20,6 +20,10 @@ pub(super) struct Counter {
     paused: Option<u64>,
     /// A count was written and not yet taken (status bit NULL COUNT).
     pub(super) null_count: bool,
+    /// A count has been written since the mode was: without, a trigger starts nothing.
+    armed: bool,
+    /// When the count that is not yet taken was written.
+    written: u64,
     gate: bool,
     /// The low byte of a two-byte write.
     write_low: Option<u8>,
@@ -31,10 +35,10 @@ pub(super) struct Counter {
 
 state_fields!(
     Counter,
-    1,
+    2,
     [
-        mode, bcd, access, reload, count, start, paused, null_count, gate, write_low, read_high,
-        latch, status,
+        mode, bcd, access, reload, count, start, paused, null_count, armed, written, gate,
+        write_low, read_high, latch, status,
     ]
 );
 
@@ -68,23 +72,36 @@ impl Counter {
         self.start = None;
         self.paused = None;
         self.null_count = true;
+        self.armed = false;
         self.write_low = None;
         self.read_high = false;
         self.latch = None;
         self.status = None;
     }
 
-    /// Takes a new count that was written while running, at the end of the period it waits for.
+    /// Takes a new count that was written while running, at the end of what it waits for: a period in mode 2, half of one
+    /// in mode 3.
     pub(super) fn sync(&mut self, now: u64) {
-        let Some(start) = self.start else { return };
-        if self.null_count && self.is_periodic() && self.paused.is_none() && now >= start {
-            let end = start + self.count * ((now - start) / self.count);
-            if end > start {
-                self.start = Some(end);
-                self.count = self.reload;
-                self.null_count = false;
-            }
+        let Some(end) = self.next_load().filter(|&end| end <= now) else { return };
+        let begun = self.start.map_or(0, |start| (end - start) % self.count);
+        // In the middle of a period the new count's low half follows.
+        let lead = if begun == 0 { 0 } else { self.reload.div_ceil(2) };
+        self.start = Some(end.saturating_sub(lead));
+        self.count = self.reload;
+        self.null_count = false;
+    }
+
+    /// When a count that waits is taken.
+    fn next_load(&self) -> Option<u64> {
+        let start = self.start?;
+        if !self.null_count || !self.is_periodic() || self.paused.is_some() || !self.armed {
+            return None;
         }
+        let done = self.written.saturating_sub(start);
+        let (period, half) = (done / self.count * self.count, self.count.div_ceil(2));
+        let is_high = done - period < half;
+        let step = if self.mode == 3 && is_high { half } else { self.count };
+        Some(start + period + step)
     }
 
     /// A complete count was written.
@@ -96,6 +113,8 @@ impl Counter {
             (n, true) => from_bcd(n),
         };
         self.null_count = true;
+        self.armed = true;
+        self.written = now;
         if self.is_triggered() || (self.is_periodic() && self.start.is_some()) {
             return;
         }
@@ -125,7 +144,7 @@ impl Counter {
                     self.start = Some(now.saturating_sub(done));
                 }
             }
-            (1 | 5, true) | (2 | 3, true) if self.start.is_some() || self.null_count => {
+            (1 | 2 | 3 | 5, true) if self.armed => {
                 self.begin(now);
             }
             (0 | 2 | 3 | 4, false) => self.paused = Some(self.elapsed(now)),
@@ -166,11 +185,14 @@ impl Counter {
         }
     }
 
-    /// The tick of the next rising edge of OUT after `now`.
+    /// The tick of the next rising edge of OUT after `now`, or when a waiting count is taken: edges change then.
     pub(super) fn next_rise(&self, now: u64) -> Option<u64> {
         let start = self.start?;
         if self.paused.is_some() {
             return None;
+        }
+        if let Some(end) = self.next_load() {
+            return Some(end);
         }
         let done = now.saturating_sub(start);
         let at = match self.mode {
@@ -188,8 +210,12 @@ impl Counter {
         let value = match (self.start, self.mode) {
             (None, _) => self.reload,
             (_, 2) => self.count - done % self.count,
-            // Mode 3 counts down by two, twice per period.
-            (_, 3) => self.count - 2 * (done % self.count) % self.count,
+            // Mode 3 counts down by two, twice per period; odd counts begin one lower and reach zero in the high half.
+            (_, 3) => {
+                let (at, half) = (done % self.count, self.count.div_ceil(2));
+                let at = if at < half { at } else { at - half };
+                (self.count & !1).saturating_sub(2 * at)
+            }
             _ => (self.count + modulus - done % modulus) % modulus,
         };
         let value = (value % modulus) as u16;

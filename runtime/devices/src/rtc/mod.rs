@@ -1,8 +1,9 @@
 //! MC146818A real-time clock with 128 bytes of CMOS memory.
 //!
 //! Source: Motorola MC146818A datasheet. The calendar is not stepped: it is an offset in seconds
-//! to virtual time, converted when read. While SET is one, software edits a held copy; clearing
-//! SET takes it over. Flags are brought up to date when looked at, and one alarm wakes the chip
+//! to virtual time, converted when read. While SET is one, or the divider is held in reset, software
+//! edits a held copy; afterwards it is taken over, and half a second after the divider's release
+//! the next second begins. Daylight saving (DSE) and the square wave's pin are not there. Flags are brought up to date when looked at, and one alarm wakes the chip
 //! when an enabled interrupt is due.
 
 use mem::{Ns, PortDevice, Size};
@@ -30,6 +31,7 @@ const B_SET: u8 = 0x80;
 const B_PIE: u8 = 0x40;
 const B_AIE: u8 = 0x20;
 const B_UIE: u8 = 0x10;
+const B_SQWE: u8 = 0x08;
 const B_BINARY: u8 = 0x04;
 const B_24H: u8 = 0x02;
 const C_IRQF: u8 = 0x80;
@@ -45,13 +47,17 @@ pub struct Rtc {
     cmos: [u8; CMOS_LEN],
     /// Calendar seconds since 1970 at virtual time 0.
     base_s: i64,
+    /// Nanoseconds from virtual time 0 back to the beginning of a second.
+    phase: Ns,
+    /// What the day of the week, which software sets as it likes, is ahead of the calendar's.
+    weekday_ahead: u8,
     /// Up to when the flags in C are right.
     synced: Ns,
     timer: Alarm,
     irq: Wire,
 }
 
-state_fields!(Rtc, 1, [index, cmos, base_s, synced]);
+state_fields!(Rtc, 2, [index, cmos, base_s, phase, weekday_ahead, synced]);
 
 /// A broken-down calendar time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +74,9 @@ struct Calendar {
 impl Rtc {
     /// A clock that shows `base_s` seconds since 1970 at virtual time 0.
     pub fn new(timer: Alarm, irq: Wire, base_s: i64) -> Self {
-        let mut rtc = Self { index: 0, cmos: [0; CMOS_LEN], base_s, synced: 0, timer, irq };
+        let cmos = [0; CMOS_LEN];
+        let (phase, weekday_ahead) = (0, 0);
+        let mut rtc = Self { index: 0, cmos, base_s, phase, weekday_ahead, synced: 0, timer, irq };
         rtc.cmos[REG_A] = 0x26;
         rtc.cmos[REG_B] = B_24H;
         rtc
@@ -76,7 +84,7 @@ impl Rtc {
 
     /// The reset pin: interrupts off; time and memory are kept by the battery.
     pub fn reset(&mut self) {
-        self.cmos[REG_B] &= !(B_PIE | B_AIE | B_UIE);
+        self.cmos[REG_B] &= !(B_PIE | B_AIE | B_UIE | B_SQWE);
         self.cmos[REG_C] = 0;
         self.irq.set(false);
         self.arm();
@@ -100,6 +108,8 @@ impl Rtc {
 
     fn check_state(&mut self) -> Result<(), StateError> {
         self.index &= 0x7f;
+        self.phase %= SECOND_NS;
+        self.weekday_ahead %= 7;
         self.synced = self.synced.min(self.timer.now());
         self.drive_irq();
         self.arm();
@@ -115,13 +125,26 @@ impl Rtc {
         self.cmos[REG_A] & 0x60 != 0x60
     }
 
-    /// Calendar seconds at virtual time `now`.
-    fn seconds_at(&self, now: Ns) -> i64 {
-        self.base_s.wrapping_add((now / SECOND_NS) as i64)
+    /// Do the time bytes stand still, for software to set them?
+    fn is_held(&self) -> bool {
+        self.is_set() || !self.is_running()
     }
 
-    /// Nanoseconds of one periodic interrupt, if the rate bits ask for one.
+    /// Time as the divider chain has it: whole seconds are updates.
+    fn divided(&self, now: Ns) -> Ns {
+        now.saturating_add(self.phase)
+    }
+
+    /// Calendar seconds at virtual time `now`.
+    fn seconds_at(&self, now: Ns) -> i64 {
+        self.base_s.wrapping_add((self.divided(now) / SECOND_NS) as i64)
+    }
+
+    /// Nanoseconds of one periodic interrupt, if the rate bits ask for one and the divider runs.
     fn period_ns(&self) -> Option<Ns> {
+        if !self.is_running() {
+            return None;
+        }
         let rate = match self.cmos[REG_A] & 15 {
             0 => return None,
             // Rates 1 and 2 repeat 8 and 9 (datasheet, "Periodic Interrupt Rate").
@@ -138,13 +161,14 @@ impl Rtc {
         if now <= from {
             return;
         }
+        let (from, to) = (self.divided(from), self.divided(now));
         if let Some(period) = self.period_ns()
-            && now / period > from / period
+            && to / period > from / period
         {
             self.cmos[REG_C] |= C_PF;
         }
-        let updates = now / SECOND_NS - from / SECOND_NS;
-        if updates > 0 && !self.is_set() && self.is_running() {
+        let updates = to / SECOND_NS - from / SECOND_NS;
+        if updates > 0 && !self.is_held() {
             self.cmos[REG_C] |= C_UF;
             let last = self.seconds_at(now);
             let first = last - (updates.min(DAY_S as u64) as i64 - 1);
@@ -163,7 +187,7 @@ impl Rtc {
 
     /// Arms the timer for the next event whose interrupt is enabled and not yet flagged.
     fn arm(&mut self) {
-        let now = self.timer.now();
+        let now = self.divided(self.timer.now());
         let waiting = self.cmos[REG_B] & !self.cmos[REG_C];
         let mut next: Option<Ns> = None;
         if waiting & B_PIE != 0
@@ -171,11 +195,11 @@ impl Rtc {
         {
             next = Some((now / period + 1) * period);
         }
-        if waiting & (B_UIE | B_AIE) != 0 && !self.is_set() && self.is_running() {
+        if waiting & (B_UIE | B_AIE) != 0 && !self.is_held() {
             let update = (now / SECOND_NS + 1) * SECOND_NS;
             next = Some(next.map_or(update, |at| at.min(update)));
         }
-        self.timer.arm(next);
+        self.timer.arm(next.map(|at| at.saturating_sub(self.phase)));
     }
 
     fn alarm_matches(&self, seconds: i64) -> bool {
@@ -215,7 +239,8 @@ impl Rtc {
     /// Writes the current time into the time bytes.
     fn fill_time(&mut self) {
         let time = Calendar::at(self.seconds_at(self.timer.now()));
-        for (reg, value) in [(0, time.second), (2, time.minute), (6, time.weekday)] {
+        let weekday = (time.weekday - 1 + self.weekday_ahead) % 7 + 1;
+        for (reg, value) in [(0, time.second), (2, time.minute), (6, weekday)] {
             self.cmos[reg] = self.encode(value);
         }
         self.cmos[4] = self.hour_byte(time.hour);
@@ -237,8 +262,11 @@ impl Rtc {
             minute: self.decode(self.cmos[2]),
             second: self.decode(self.cmos[0]),
         };
-        let elapsed = (self.timer.now() / SECOND_NS) as i64;
+        let elapsed = (self.divided(self.timer.now()) / SECOND_NS) as i64;
         self.base_s = time.seconds().wrapping_sub(elapsed);
+        let weekday = i64::from(self.decode(self.cmos[6]));
+        let by_calendar = Calendar::at(time.seconds()).weekday;
+        self.weekday_ahead = (weekday - i64::from(by_calendar)).rem_euclid(7) as u8;
     }
 
     fn is_time(index: usize) -> bool {
@@ -249,8 +277,8 @@ impl Rtc {
         let index = usize::from(self.index);
         match index {
             REG_A => {
-                let left = SECOND_NS - self.timer.now() % SECOND_NS;
-                let uip = !self.is_set() && self.is_running() && left <= UPDATE_NS;
+                let left = SECOND_NS - self.divided(self.timer.now()) % SECOND_NS;
+                let uip = !self.is_held() && left <= UPDATE_NS;
                 self.cmos[REG_A] & !A_UIP | if uip { A_UIP } else { 0 }
             }
             REG_C => {
@@ -261,7 +289,7 @@ impl Rtc {
                 flags
             }
             REG_D => D_VALID,
-            _ if Self::is_time(index) && !self.is_set() => {
+            _ if Self::is_time(index) && !self.is_held() => {
                 self.fill_time();
                 self.cmos[index]
             }
@@ -273,10 +301,10 @@ impl Rtc {
         let index = usize::from(self.index);
         self.sync();
         match index {
-            REG_A => self.cmos[REG_A] = value & !A_UIP,
+            REG_A => self.write_a(value & !A_UIP),
             REG_B => self.write_b(value),
             REG_C | REG_D => {}
-            _ if Self::is_time(index) && !self.is_set() => {
+            _ if Self::is_time(index) && !self.is_held() => {
                 self.fill_time();
                 self.cmos[index] = value;
                 self.take_time();
@@ -286,16 +314,33 @@ impl Rtc {
         self.arm();
     }
 
+    fn write_a(&mut self, value: u8) {
+        let (was_held, was_running) = (self.is_held(), self.is_running());
+        if !was_held {
+            self.fill_time();
+        }
+        self.cmos[REG_A] = value;
+        if !was_running && self.is_running() {
+            // The first update comes half a second after the divider's reset ends.
+            let now = self.timer.now() % SECOND_NS;
+            self.phase = (SECOND_NS + SECOND_NS / 2 - now) % SECOND_NS;
+        }
+        if was_held && !self.is_held() {
+            self.take_time();
+        }
+    }
+
     fn write_b(&mut self, value: u8) {
-        let was_set = self.is_set();
-        if !was_set && value & B_SET != 0 {
+        let was_held = self.is_held();
+        if !was_held {
             self.fill_time();
         }
         self.cmos[REG_B] = value;
         if value & B_SET != 0 {
             // SET stops updates and clears the update interrupt's enable.
             self.cmos[REG_B] &= !B_UIE;
-        } else if was_set {
+        }
+        if was_held && !self.is_held() {
             self.take_time();
         }
         self.drive_irq();
@@ -359,115 +404,4 @@ impl Calendar {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::State;
-    use crate::testing::{FakeTimer, FakeWire};
-
-    /// 2024-02-29 23:59:58 UTC, a Thursday.
-    const LEAP: i64 = 1_709_251_198;
-
-    fn clock() -> (Rtc, FakeTimer, FakeWire) {
-        let (timer, irq) = (FakeTimer::default(), FakeWire::default());
-        (Rtc::new(timer.boxed(), irq.boxed(), LEAP), timer, irq)
-    }
-
-    fn read(rtc: &mut Rtc, index: u64) -> u64 {
-        rtc.port_write(0, Size::B1, index);
-        rtc.port_read(1, Size::B1)
-    }
-
-    fn write(rtc: &mut Rtc, index: u64, value: u64) {
-        rtc.port_write(0, Size::B1, index);
-        rtc.port_write(1, Size::B1, value);
-    }
-
-    #[test]
-    fn the_calendar_in_bcd_and_over_a_leap_day() {
-        let (mut rtc, timer, _) = clock();
-        let show = |rtc: &mut Rtc| [0x32, 9, 8, 7, 6, 4, 2, 0].map(|i| read(rtc, i));
-        assert_eq!(show(&mut rtc), [0x20, 0x24, 0x02, 0x29, 5, 0x23, 0x59, 0x58]);
-        timer.set_now(2 * SECOND_NS);
-        assert_eq!(show(&mut rtc), [0x20, 0x24, 0x03, 0x01, 6, 0, 0, 0]);
-        write(&mut rtc, 0x0b, 0x04);
-        timer.set_now(13 * 3600 * SECOND_NS + 2 * SECOND_NS);
-        assert_eq!(read(&mut rtc, 4), 0x81, "1 pm, binary, 12 hours");
-    }
-
-    #[test]
-    fn setting_the_time() {
-        let (mut rtc, timer, _) = clock();
-        timer.set_now(5 * SECOND_NS);
-        write(&mut rtc, 0x0b, 0x82);
-        for (index, value) in [(0, 0x30), (2, 0x45), (4, 0x12), (7, 0x31), (8, 0x12), (9, 0x99)] {
-            write(&mut rtc, index, value);
-        }
-        write(&mut rtc, 0x32, 0x19);
-        write(&mut rtc, 0x0b, 0x02);
-        timer.set_now(35 * SECOND_NS);
-        assert_eq!(
-            [0x32, 9, 8, 7, 4, 2, 0].map(|i| read(&mut rtc, i)),
-            [0x19, 0x99, 0x12, 0x31, 0x12, 0x46, 0]
-        );
-        write(&mut rtc, 2, 0x07);
-        assert_eq!(read(&mut rtc, 2), 0x07, "a write without SET takes effect at once");
-    }
-
-    #[test]
-    fn periodic_update_and_alarm_interrupts() {
-        let (mut rtc, timer, irq) = clock();
-        write(&mut rtc, 0x0b, 0x42);
-        let mut count = 0;
-        let end = timer.deadline().unwrap() * 4 + 10;
-        while timer.deadline().is_some_and(|d| d <= end) {
-            let at = timer.deadline().unwrap();
-            timer.set_now(at);
-            rtc.expired();
-            count += 1;
-            assert!(irq.level());
-            assert_eq!(read(&mut rtc, 0x0c), 0xc0);
-            assert!(!irq.level());
-        }
-        assert_eq!(count, 4, "1024 Hz");
-        for (index, value) in [(1, 0x00), (3, 0xff), (5, 0xc0), (0x0b, 0x22)] {
-            write(&mut rtc, index, value);
-        }
-        let start = irq.rises();
-        timer.run_to(3 * SECOND_NS, || rtc.expired());
-        assert_eq!(irq.rises() - start, 1, "alarm at second 00");
-        assert_eq!(read(&mut rtc, 0x0c), 0xf0, "AF, UF and PF are flagged");
-    }
-
-    #[test]
-    fn uip_before_an_update() {
-        let (mut rtc, timer, _) = clock();
-        timer.set_now(SECOND_NS - UPDATE_NS - 1);
-        assert_eq!(read(&mut rtc, 0x0a), 0x26);
-        timer.set_now(SECOND_NS - UPDATE_NS);
-        assert_eq!(read(&mut rtc, 0x0a), 0xa6);
-        assert_eq!(read(&mut rtc, 0x0d), 0x80);
-    }
-
-    #[test]
-    fn memory_is_memory_and_saves() {
-        let (mut rtc, ..) = clock();
-        write(&mut rtc, 0x40, 0x5a);
-        let (mut other, ..) = clock();
-        other.load(&rtc.save()).unwrap();
-        assert_eq!(other.cmos(0x40), 0x5a);
-    }
-
-    #[test]
-    fn any_bytes_as_time() {
-        let (mut rtc, timer, _) = clock();
-        for value in 0..=255 {
-            for index in [0, 2, 4, 6, 7, 8, 9, 0x32] {
-                write(&mut rtc, 0x0b, value);
-                write(&mut rtc, index, value);
-                read(&mut rtc, index);
-            }
-            timer.set_now(timer.deadline().unwrap_or(0) + value * 1_000_000_000_000);
-            rtc.expired();
-        }
-    }
-}
+mod tests;
