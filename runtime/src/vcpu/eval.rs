@@ -21,7 +21,8 @@ impl Vcpu {
             self.evaluate_one();
             let cpu = &self.core.cpu;
             let state = &cpu.state;
-            let is_quiet = state.leave | state.poll | state.shadow == 0
+            let is_quiet = state.leave | state.shadow == 0
+                && state.jump_mask != 0
                 && state.halted == 0
                 && !cpu.mode().has(Mode::SINGLE)
                 && !cpu.wants_service();
