@@ -6,10 +6,12 @@
 
 mod cache;
 mod counted;
+mod dormant;
 mod eval;
 mod index;
 mod kick;
 mod memo;
+mod pages;
 mod perf_map;
 mod report;
 mod shim;
@@ -464,8 +466,16 @@ impl Vcpu {
         {
             return Ok(id);
         }
-        let tier = if self.config.hot_after == Some(0) { Tier::Hot } else { Tier::Compact };
-        self.translate(pc, key, tier)
+        if let Some(id) = self.revive(&key) {
+            return Ok(id);
+        }
+        let past = self.core.cache.past(&key, &self.core.cpu.ram);
+        let tier = match self.config.hot_after {
+            Some(0) => Tier::Hot,
+            Some(_) if past.is_worth_speed() => Tier::Hot,
+            _ => Tier::Compact,
+        };
+        self.translate(pc, key, tier, past)
     }
     /// The block at `pc`, if it may be jumped to directly. It gets warmer by `step`, and is made again when it is hot. A cache flush on the way
     /// makes the place the jump comes from invalid: then there is none.
@@ -479,8 +489,9 @@ impl Vcpu {
             let heat = self.core.heat_mut(id);
             *heat = heat.saturating_sub(step);
             if *heat == 0 {
-                let key = self.core.cache.get(id).key;
-                id = self.translate(pc, key, Tier::Hot).ok()?;
+                let block = self.core.cache.get(id);
+                let (key, past) = (block.key, block.past());
+                id = self.translate(pc, key, Tier::Hot, past).ok()?;
             }
         }
         (self.stats.flushes == flushes).then_some(id)

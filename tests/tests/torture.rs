@@ -94,6 +94,61 @@ fn code_changes_through_another_address_of_its_page() {
 }
 
 #[test]
+fn code_changes_its_numbers_without_end() {
+    let at = |offset: u64| (CODE as u32 + offset as u32).to_le_bytes();
+    let code = [
+        &[0xB9][..], // mov ecx, TURNS
+        &TURNS.to_le_bytes(),
+        &[0xB8, 1, 0, 0, 0],       // 05: mov eax, 1
+        &[0xC1, 0xC0, 0],          // 0A: rol eax, 0
+        &[0x81, 0xF0, 0, 0, 0, 0], // 0D: xor eax, 0
+        &[0x01, 0xC2, 0x88, 0x0D], // 13: add edx, eax; mov [count], cl
+        &at(0x0C),
+        &[0x89, 0x0D], // 1B: mov [number], ecx
+        &at(0x0F),
+        &[0x49, 0x75, 0xE1, 0xF4], // 21: dec ecx; jnz 05; hlt
+    ]
+    .concat();
+    let (mut expect, mut count, mut number) = (0u32, 0, 0);
+    for turn in (1..=TURNS).rev() {
+        expect = expect.wrapping_add(1u32.rotate_left(count) ^ number);
+        (count, number) = (turn, turn);
+    }
+    on_every_engine(|bench, engine| {
+        setup::protected(bench, 0);
+        start(bench, &code);
+        assert_eq!(bench.run(), Ending::Halted);
+        assert_eq!(bench.cpu().state.gpr[2], u64::from(expect), "{engine:?}");
+    });
+}
+
+#[test]
+fn code_changes_to_and_fro() {
+    let code = [
+        &[0xB9][..], // mov ecx, TURNS
+        &TURNS.to_le_bytes(),
+        &[0x40, 0x89, 0xCB],                // 05: inc eax; mov ebx, ecx
+        &[0x83, 0xE3, 3, 0xC1, 0xE3, 2],    // 08: and ebx, 3; shl ebx, 2
+        &[0x83, 0xE3, 8, 0x83, 0xC3, 0x40], // 0E: and ebx, 8; add ebx, 0x40
+        &[0x88, 0x1D],                      // 14: mov [05], bl: inc or dec
+        &(CODE as u32 + 5).to_le_bytes(),
+        &[0x49, 0x75, 0xE8, 0xF4], // 1A: dec ecx; jnz 05; hlt
+    ]
+    .concat();
+    let (mut expect, mut step) = (0u32, 1u32);
+    for turn in (1..=TURNS).rev() {
+        expect = expect.wrapping_add(step);
+        step = if turn & 2 == 0 { 1 } else { u32::MAX };
+    }
+    on_every_engine(|bench, engine| {
+        setup::protected(bench, 0);
+        start(bench, &code);
+        assert_eq!(bench.run(), Ending::Halted);
+        assert_eq!(bench.cpu().state.gpr[0], u64::from(expect), "{engine:?}");
+    });
+}
+
+#[test]
 fn a_device_changes_code() {
     let code = [
         &[0xB9][..], // mov ecx, TURNS

@@ -94,6 +94,12 @@ impl CodeBuf {
     pub fn bytes(&self, at: usize, len: usize) -> &[u8] {
         self.rw.get(at..at + len).unwrap_or(&[])
     }
+    /// Puts back the five bytes that were at offset `at`.
+    pub(crate) fn restore(&mut self, at: usize, bytes: [u8; 5]) {
+        if let Some(site) = self.rw.get_mut(at..at + 5) {
+            site.copy_from_slice(&bytes);
+        }
+    }
     /// Overwrites the five bytes at offset `at`: `opcode` (call or jump) to offset `target`.
     pub(crate) fn patch(&mut self, at: usize, opcode: u8, target: usize) {
         let rel = (target as i64 - (at as i64 + 5)) as i32;

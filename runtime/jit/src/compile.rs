@@ -250,9 +250,16 @@ impl Jit {
         self.buf.advance(len);
         Ok(start)
     }
-    /// Makes the entry for indirect jumps at cache offset `far` leave to the run loop: its block is gone.
-    pub fn close_far_entry(&mut self, far: usize, pc_width: Width) {
+    /// Makes the entry for indirect jumps at cache offset `far` leave to the run loop: its block is gone. Returns what undoes that.
+    pub fn close_far_entry(&mut self, far: usize, pc_width: Width) -> [u8; 5] {
+        let mut bytes = [0; 5];
+        bytes.copy_from_slice(self.buf.bytes(far, 5));
         self.buf.patch(far, 0xE9, self.thunks.exit_miss(pc_width));
+        bytes
+    }
+    /// Makes the entry for indirect jumps at cache offset `far` lead to its block again: `bytes` came back when it was closed.
+    pub fn open_far_entry(&mut self, far: usize, bytes: [u8; 5]) {
+        self.buf.restore(far, bytes);
     }
     /// Runs generated code from the entry at cache offset `entry`; the state's `pc_base` is that of its page.
     ///

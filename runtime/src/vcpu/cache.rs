@@ -11,7 +11,9 @@ use mem::NumberHasher;
 use x86::cpu::Cpu;
 use x86::mode::Mode;
 
+use super::dormant::Past;
 use super::index::Index;
+use super::pages::{CodePage, Peeked, Stretch};
 
 /// What a translation depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -31,7 +33,7 @@ impl Key {
     pub(super) fn page(&self) -> Option<u64> {
         (self.phys >> 63 == 0).then_some(self.phys & !0xFFF)
     }
-    fn hash(&self) -> u32 {
+    pub(super) fn hash(&self) -> u32 {
         let mut hasher = NumberHasher::default();
         hasher.write_u64(self.phys);
         hasher.write_u64(u64::from(self.mode.0) << 32 | u64::from(self.pc_base));
@@ -89,10 +91,12 @@ pub(super) struct Translated {
     pub(super) body: Body,
     /// Guest bytes.
     pub(super) len: u32,
-    /// The part beyond the first page's end.
-    second: Option<Box<Second>>,
+    /// What few blocks have.
+    rare: Option<Box<Rare>>,
     /// What of its first page it looked at beyond its own bytes.
-    peeked: [Stretch; 2],
+    pub(super) peeked: [Peeked; 2],
+    /// Where its bytes, and those it peeked at, are kept.
+    bytes: Span,
     /// Blocks linked to this one: (block, exit).
     incoming: Vec<(BlockId, usize)>,
     live: bool,
@@ -100,21 +104,46 @@ pub(super) struct Translated {
     is_hot: bool,
     /// Cache offset of the entry for indirect jumps.
     far: Option<NonZeroUsize>,
+    /// That entry leaves, and began with these bytes before.
+    closed: Option<[u8; 5]>,
 }
 
-const _: () = assert!(size_of::<Translated>() <= 128, "a boot makes thousands");
+const _: () = assert!(size_of::<Translated>() <= 176, "a boot makes thousands");
+
+/// What few blocks have.
+#[derive(Default)]
+struct Rare {
+    /// The part beyond the first page's end.
+    second: Option<Second>,
+    /// Bytes of it that are read when it runs, ascending: it does not rest on them.
+    live: Vec<Stretch>,
+    past: Past,
+}
 
 impl Translated {
     /// Indirect jumps come here no more.
     fn close_far(&mut self, jit: &mut Jit) {
-        if let Some(far) = self.far.take() {
-            let is_64 = self.key.mode.has(Mode::CODE64);
-            jit.close_far_entry(far.get(), if is_64 { Width::W64 } else { Width::W32 });
+        if let (Some(far), None) = (self.far, self.closed) {
+            self.closed = Some(jit.close_far_entry(far.get(), self.pc_width()));
         }
+    }
+    fn pc_width(&self) -> Width {
+        if self.key.mode.has(Mode::CODE64) { Width::W64 } else { Width::W32 }
+    }
+    fn second(&self) -> Option<Second> {
+        self.rare.as_ref().and_then(|rare| rare.second)
+    }
+    /// Bytes of it that are read when it runs, ascending.
+    pub(super) fn live_bytes(&self) -> &[Stretch] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.live)
+    }
+    /// What is known of the bytes it was made from.
+    pub(super) fn past(&self) -> Past {
+        self.rare.as_ref().map_or(Past::default(), |rare| rare.past)
     }
     /// RAM pages it was made from.
     fn pages(&self) -> [Option<u64>; 2] {
-        [self.key.page(), self.second.as_ref().and_then(|s| s.page)]
+        [self.key.page(), self.second().and_then(|s| s.page)]
     }
 }
 
@@ -126,27 +155,13 @@ pub(super) struct New<'a> {
     pub(super) insns: u32,
     pub(super) len: u32,
     pub(super) second: Option<Second>,
-    pub(super) peeked: [Stretch; 2],
+    pub(super) peeked: [Peeked; 2],
+    /// Page offset and length of what it reads when it runs.
+    pub(super) live: &'a [(u16, u8)],
+    /// Its bytes, then those it peeked at.
+    pub(super) bytes: [&'a [u8]; 3],
+    pub(super) past: Past,
     pub(super) is_hot: bool,
-}
-
-/// Bytes of a page.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Stretch {
-    /// Page offset.
-    pub(super) at: u16,
-    /// How many; may be 0.
-    pub(super) len: u16,
-}
-
-impl Stretch {
-    fn meets(self, from: u64, len: u64) -> bool {
-        u64::from(self.at) < from + len && from < u64::from(self.at + self.len)
-    }
-    /// The lines it touches.
-    pub(super) fn lines(self) -> u64 {
-        lines(self.at.into(), self.len.into())
-    }
 }
 
 /// The second page of a block whose insn crosses a page end.
@@ -162,12 +177,21 @@ pub(super) struct Second {
 pub(super) struct Cache {
     blocks: Vec<Translated>,
     by_key: Index,
-    by_page: HashMap<u64, Vec<BlockId>, BuildHasherDefault<NumberHasher>>,
+    /// Blocks that were dropped and may come back, by key.
+    pub(super) dormant: Index,
+    by_page: HashMap<u64, CodePage, BuildHasherDefault<NumberHasher>>,
     /// (cache offset of the entry, block), ascending.
-    by_host: Vec<(usize, BlockId)>,
+    by_host: Vec<(u32, BlockId)>,
+    /// For each [`GRAIN`] bytes of the cache the first place in `by_host` whose block begins there or behind.
+    first: Vec<u32>,
     insns: Vec<InsnMark>,
     exits: Vec<Exit>,
+    /// Bytes that blocks were made from.
+    bytes: Vec<u8>,
 }
+
+/// log2 of the bytes of the cache that one place of `Cache::first` stands for.
+const GRAIN: u32 = 10;
 
 /// Blocks there is room for before the first reallocation: a boot's worth.
 const ROOM: usize = 4096;
@@ -177,10 +201,13 @@ impl Default for Cache {
         Self {
             blocks: Vec::with_capacity(ROOM),
             by_key: Index::with_room(ROOM),
+            dormant: Index::with_room(8),
             by_page: HashMap::default(),
             by_host: Vec::with_capacity(ROOM),
+            first: Vec::new(),
             insns: Vec::with_capacity(8 * ROOM),
             exits: Vec::with_capacity(2 * ROOM),
+            bytes: Vec::with_capacity(24 * ROOM),
         }
     }
 }
@@ -199,44 +226,65 @@ impl Cache {
     pub(super) fn get(&self, id: BlockId) -> &Translated {
         &self.blocks[id as usize]
     }
+    /// The bytes a block was made from, then those it peeked at.
+    pub(super) fn bytes_of(&self, block: &Translated) -> &[u8] {
+        &self.bytes[block.bytes.range()]
+    }
     /// Adds a block; it replaces one of the same key.
     pub(super) fn insert(&mut self, key: Key, new: New<'_>, jit: Option<&mut Jit>) -> BlockId {
         let id = self.blocks.len() as BlockId;
+        self.forget_dormant(&key);
         let incoming = match self.find(&key) {
             Some(old) => {
-                self.by_key.replace(key.hash(), old, id);
+                self.by_key.remove(key.hash(), old);
                 self.retire(old, &new, jit)
             }
-            None => {
-                self.by_key.insert(key.hash(), id);
-                Vec::new()
-            }
+            None => Vec::new(),
         };
-        let New { host, insns, len, second, peeked, is_hot } = new;
+        let New { host, insns, len, second, peeked, live, bytes, past, is_hot } = new;
         let body = match host {
             Some(code) => Body::Host(self.note_host(id, code)),
             None => Body::Evaluated { insns },
         };
-        for p in key.page().into_iter().chain(second.and_then(|s| s.page)) {
-            self.by_page.entry(p).or_default().push(id);
-        }
-        let (live, far) = (true, None);
-        let second = second.map(Box::new);
+        let from = self.bytes.len() as u32;
+        bytes.iter().for_each(|part| self.bytes.extend_from_slice(part));
+        let is_rare = second.is_some() || !live.is_empty() || past != Past::default();
+        let live = live.iter().map(|&(at, len)| Stretch { at, len: len.into() });
+        let rare = is_rare.then(|| Box::new(Rare { second, live: live.collect(), past }));
         self.blocks.push(Translated {
             key,
             body,
             len,
-            second,
+            rare,
             peeked,
+            bytes: Span { from, len: self.bytes.len() as u32 - from },
             incoming,
-            live,
+            live: true,
             is_hot,
-            far,
+            far: None,
+            closed: None,
         });
+        self.enter(id);
         id
     }
+    /// Has a block found by its key and its bytes watched.
+    pub(super) fn enter(&mut self, id: BlockId) {
+        let block = &mut self.blocks[id as usize];
+        block.live = true;
+        self.by_key.insert(block.key.hash(), id);
+        let block = &self.blocks[id as usize];
+        for page in block.pages().into_iter().flatten() {
+            let code = self.by_page.entry(page).or_default();
+            code.blocks.push(id);
+            parts(block, page, |part| code.add(part));
+        }
+    }
     fn note_host(&mut self, id: BlockId, code: &Compiled) -> HostCode {
-        self.by_host.push((code.entry, id));
+        let grain = code.entry >> GRAIN;
+        if self.first.len() <= grain {
+            self.first.resize(grain + 1, self.by_host.len() as u32);
+        }
+        self.by_host.push((code.entry as u32, id));
         HostCode {
             entry: code.entry,
             len: (code.end - code.entry) as u32,
@@ -266,9 +314,19 @@ impl Cache {
     pub(super) fn set_far(&mut self, id: BlockId, far: usize) {
         self.blocks[id as usize].far = NonZeroUsize::new(far);
     }
+    /// Indirect jumps may come again.
+    pub(super) fn open_far(&mut self, id: BlockId, jit: &mut Jit) {
+        let block = &mut self.blocks[id as usize];
+        if let (Some(far), Some(bytes)) = (block.far, block.closed.take()) {
+            jit.open_far_entry(far.get(), bytes);
+        }
+    }
     fn host_block(&self, at: usize) -> Option<(BlockId, &HostCode)> {
-        let n = self.by_host.partition_point(|&(entry, _)| entry <= at).checked_sub(1)?;
-        let id = self.by_host[n].1;
+        let end = self.by_host.len() as u32;
+        let place = |grain: usize| self.first.get(grain).copied().unwrap_or(end) as usize;
+        let (from, to) = (place(at >> GRAIN), place((at >> GRAIN) + 1));
+        let here = self.by_host[from..to].partition_point(|&(entry, _)| entry as usize <= at);
+        let id = self.by_host[(from + here).checked_sub(1)?].1;
         match &self.get(id).body {
             Body::Host(c) => Some((id, c)),
             Body::Evaluated { .. } => None,
@@ -297,7 +355,7 @@ impl Cache {
     }
     /// Does it cross its page's end?
     pub(super) fn is_crossing(&self, id: BlockId) -> bool {
-        self.get(id).second.is_some()
+        self.get(id).second().is_some()
     }
     /// A direct jump stays within one page of one mapping; a block that crosses its page's end depends on a second mapping.
     /// Compact code counts its loops by leaving, and hot code leads to hot code only.
@@ -307,29 +365,43 @@ impl Cache {
         let (Mode(now), Mode(then)) = (from.key.mode, to.key.mode);
         let is_same = (now ^ then) & !Mode::PLAIN == 0
             && to.key.mode.has(Mode::PLAIN) == (exit.slot == SPAN_SLOT);
-        from.live && to.live && !counts && to.second.is_none() && is_same
+        from.live && to.live && !counts && to.second().is_none() && is_same
     }
     pub(super) fn note_link(&mut self, from: BlockId, exit: usize, to: BlockId) {
         self.blocks[to as usize].incoming.push((from, exit));
     }
     /// Is the second page of a crossing block still where it was?
     pub(super) fn second_page_holds(&self, id: BlockId, cpu: &mut Cpu, pc: u64) -> bool {
-        let Some(second) = &self.get(id).second else { return true };
+        let Some(second) = self.get(id).second() else { return true };
         let next_page = (pc | 0xFFF).wrapping_add(1);
         cpu.fetch_phys(next_page).is_ok_and(|p| p.page().0 == second.phys)
     }
 
-    /// Drops the blocks made from bytes `from..from + len` of `page` (a RAM page offset); returns how many.
+    /// Drops the blocks made from bytes `from..from + len` of `page` (a RAM page offset), perhaps some behind them, too; returns how many.
     pub(super) fn invalidate(&mut self, page: u64, from: u64, len: u64, jit: &mut Jit) -> u64 {
-        let Some(ids) = self.by_page.remove(&page) else { return 0 };
-        let overlaps =
-            |id: &BlockId| self.parts_in(*id, page).iter().any(|part| part.meets(from, len));
+        let Some(code) = self.by_page.get_mut(&page) else { return 0 };
+        if !code.covers(from, len) {
+            return 0;
+        }
+        let len = code.written(from, len);
+        let ids = std::mem::take(&mut code.blocks);
+        let overlaps = |id: &BlockId| {
+            let mut meets = false;
+            parts(self.get(*id), page, |part| meets |= part.meets(from, len));
+            meets
+        };
         let (hit, kept): (Vec<_>, Vec<_>) = ids.into_iter().partition(overlaps);
         for &id in &hit {
             self.drop_block(id, page, jit);
         }
-        if !kept.is_empty() {
-            self.by_page.insert(page, kept);
+        if kept.is_empty() {
+            self.by_page.remove(&page);
+        } else if let Some(code) = self.by_page.get_mut(&page) {
+            code.clear();
+            for &id in &kept {
+                parts(&self.blocks[id as usize], page, |part| code.add(part));
+            }
+            code.blocks = kept;
         }
         hit.len() as u64
     }
@@ -345,8 +417,8 @@ impl Cache {
         let pages = block.pages();
         let incoming = std::mem::take(&mut block.incoming);
         for page in pages.into_iter().flatten() {
-            if let Some(ids) = self.by_page.get_mut(&page) {
-                ids.retain(|&n| n != id);
+            if let Some(code) = self.by_page.get_mut(&page) {
+                code.blocks.retain(|&n| n != id);
             }
         }
         let Some(jit) = jit else { return incoming };
@@ -375,50 +447,51 @@ impl Cache {
             }
         }
         for other in pages.into_iter().flatten().filter(|&p| p != page) {
-            if let Some(ids) = self.by_page.get_mut(&other) {
-                ids.retain(|&n| n != id);
+            if let Some(code) = self.by_page.get_mut(&other) {
+                code.blocks.retain(|&n| n != id);
             }
         }
-    }
-    /// What of `page` a block rests on: its bytes, and those it peeked at.
-    fn parts_in(&self, id: BlockId, page: u64) -> [Stretch; 4] {
-        let block = self.get(id);
-        let at = block.key.phys & 0xFFF;
-        let first = u64::from(block.len).min(0x1000 - at);
-        // A block is made from far less than a page.
-        let rest = Stretch { at: 0, len: (u64::from(block.len) - first) as u16 };
-        let here = |is_here, stretch| if is_here { stretch } else { Stretch::default() };
-        let [own, second] = block.pages();
-        let is_first = own == Some(page);
-        [
-            here(is_first, Stretch { at: at as u16, len: first as u16 }),
-            here(second == Some(page), rest),
-            here(is_first, block.peeked[0]),
-            here(is_first, block.peeked[1]),
-        ]
+        self.lay_down(id);
     }
     /// Does any block rest on bytes at RAM offset `at` (within a page)?
     pub(super) fn covers(&self, at: u64, len: u64) -> bool {
-        let (page, from) = (at & !0xFFF, at & 0xFFF);
-        let ids = self.by_page.get(&page).map_or(&[][..], |v| v);
-        ids.iter().flat_map(|&id| self.parts_in(id, page)).any(|part| part.meets(from, len))
+        self.by_page.get(&(at & !0xFFF)).is_some_and(|code| code.covers(at & 0xFFF, len))
     }
     /// Lines of `page` that hold translated code.
     pub(super) fn lines_of(&self, page: u64) -> u64 {
-        let ids = self.by_page.get(&page).map_or(&[][..], |v| v);
-        ids.iter()
-            .flat_map(|&id| self.parts_in(id, page))
-            .filter(|part| part.len != 0)
-            .fold(0, |mask, part| mask | part.lines())
+        self.by_page.get(&page).map_or(0, CodePage::lines)
     }
     /// Forgets everything; returns the RAM pages that held code.
     pub(super) fn clear(&mut self) -> Vec<u64> {
         self.blocks.clear();
         self.by_key.clear();
+        self.dormant.clear();
         self.by_host.clear();
+        self.first.clear();
+        self.bytes.clear();
         self.insns.clear();
         self.exits.clear();
         self.by_page.drain().map(|(page, _)| page).collect()
+    }
+}
+
+/// What of a RAM page a block rests on: its bytes but those it reads when it runs, and those it peeked at.
+fn parts(block: &Translated, page: u64, mut each: impl FnMut(Stretch)) {
+    let at = block.key.phys & 0xFFF;
+    let first = u64::from(block.len).min(0x1000 - at);
+    let [own, second] = block.pages();
+    if own == Some(page) {
+        let mut from = at;
+        for live in block.live_bytes() {
+            each(Stretch::between(from, live.at.into()));
+            from = live.end();
+        }
+        each(Stretch::between(from, at + first));
+        block.peeked.iter().flat_map(|peeked| peeked.runs()).for_each(&mut each);
+    }
+    if second == Some(page) {
+        // A block is made from far less than a page.
+        each(Stretch::between(0, u64::from(block.len) - first));
     }
 }
 

@@ -47,13 +47,6 @@ impl Index {
         self.used += 1;
     }
 
-    /// Lets block `new` take the place of `old`, which has the same key.
-    pub(super) fn replace(&mut self, hash: u32, old: BlockId, new: BlockId) {
-        if let Some(at) = self.place(hash, |slot| slot == Slot { hash, id: old }) {
-            self.slots[at].id = new;
-        }
-    }
-
     /// Removes a block; false if it is not there.
     pub(super) fn remove(&mut self, hash: u32, id: BlockId) -> bool {
         let Some(mut gap) = self.place(hash, |slot| slot == Slot { hash, id }) else {
@@ -128,8 +121,6 @@ mod tests {
             let found = index.find(hash(id), |n| n == id);
             assert_eq!(found, (id % 2 == 1).then_some(id));
         }
-        index.replace(hash(7), 7, 2000);
-        assert_eq!(index.find(hash(7), |n| n >= 2000), Some(2000));
         index.clear();
         assert_eq!(index.find(hash(7), |_| true), None);
     }

@@ -8,16 +8,19 @@ use jit::{CompileError, Compiled, Jit, Request, SegPolicy, Tier};
 use mem::{Phys, Size};
 use x86::cpu::Cpu;
 use x86::fault::Fault;
-use x86::front::{self, BlockInfo, BuildConfig, BuildError, CodeBytes};
+use x86::front::{self, BlockInfo, BuildConfig, BuildError, Changing, CodeBytes};
 use x86::lower::Place;
 use x86::mode::Mode;
 use x86::state::seg;
 
 use super::Vcpu;
-use super::cache::{BlockId, Key, New, Second, Stretch, lines};
+use super::cache::{BlockId, Key, New, Second, lines};
+use super::dormant::Past;
+use super::pages::Peeked;
 
 /// Most bytes a block is made from.
-const FETCH: usize = 192;
+pub(super) const FETCH: usize = 192;
+const _: () = assert!(FETCH == Changing::REACH as usize);
 /// Bytes looked at to see which flags a successor kills.
 const PEEK: usize = 40;
 /// Bytes needed of the second page.
@@ -35,6 +38,8 @@ pub(super) struct Translator {
     compiled: Compiled,
     /// Guest bytes of the block under way.
     bytes: [u8; FETCH],
+    /// What it looked at behind its two direct exits.
+    behind: [[u8; PEEK]; 2],
 }
 
 impl Translator {
@@ -49,6 +54,7 @@ impl Translator {
             opt: ir::Scratch::new(),
             compiled: Compiled::default(),
             bytes: [0; FETCH],
+            behind: [[0; PEEK]; 2],
         }
     }
     pub(super) fn jit(&self) -> Option<&Jit> {
@@ -77,12 +83,13 @@ impl Translator {
         })
     }
 
-    /// Fetch, decode, lower: fills `block` and `info`.
+    /// Fetch, decode, lower: fills `block` and `info`. Immediates of `changing` bytes are read when the block runs.
     pub(super) fn build(
         &mut self,
         cpu: &mut Cpu,
         pc: u64,
         single: bool,
+        changing: Option<Changing>,
     ) -> Result<Option<Second>, Fault> {
         let place = place_of(cpu, pc);
         let page_rest = 0x1000 - place.page_off as usize;
@@ -92,6 +99,7 @@ impl Translator {
             max_insns: if single { 1 } else { self.config.max_insns },
             ..self.config
         };
+        self.front.changing = changing;
         let page = &self.bytes[..len];
         let code = CodeBytes { page, next: None };
         match front::build(&code, place, &config, &mut self.front, &mut self.block, &mut self.info)
@@ -99,6 +107,7 @@ impl Translator {
             Ok(()) => return Ok(None),
             Err(BuildError::NeedsNextPage) => {}
         }
+        self.front.changing = None;
         let next_phys = cpu.fetch_phys(pc.wrapping_add(page_rest as u64))?;
         let mut next = [0; OVER];
         let (_, ram) = fetch(cpu, next_phys, &mut next);
@@ -110,8 +119,8 @@ impl Translator {
     }
 
     /// Flags live at the direct exits, by a look at what follows them, and the bytes that this rests on.
-    fn exit_flags(&self, cpu: &Cpu, key: &Key) -> ([FlagMask; 2], [Stretch; 2]) {
-        let (mut live, mut peeked) = ([FlagMask::ALL; 2], [Stretch::default(); 2]);
+    fn exit_flags(&mut self, cpu: &Cpu, key: &Key) -> ([FlagMask; 2], [Peeked; 2]) {
+        let (mut live, mut peeked) = ([FlagMask::ALL; 2], [Peeked::default(); 2]);
         if key.phys >> 63 != 0 {
             return (live, peeked);
         }
@@ -126,7 +135,8 @@ impl Translator {
                 let (dead, relied_on) =
                     front::flags_dead_at(&bytes[..len], size, &self.config.features);
                 let slot = usize::from(op.x & 1);
-                peeked[slot] = Stretch { at: at as u16, len: relied_on as u16 };
+                peeked[slot] = Peeked { at: at as u16, mask: relied_on };
+                self.behind[slot] = bytes;
                 live[slot] = FlagMask::ALL.minus(dead);
             }
         }
@@ -174,10 +184,17 @@ fn policies(mode: Mode) -> [SegPolicy; 6] {
 
 impl Vcpu {
     /// Makes the block at `pc` and publishes it.
-    pub(super) fn translate(&mut self, pc: u64, key: Key, tier: Tier) -> Result<BlockId, Fault> {
+    pub(super) fn translate(
+        &mut self,
+        pc: u64,
+        key: Key,
+        tier: Tier,
+        past: Past,
+    ) -> Result<BlockId, Fault> {
         let start = Instant::now();
         let cpu = &mut self.core.cpu;
-        let second = self.translator.build(cpu, pc, false)?;
+        let changing = past.changing(host_of(cpu, &key));
+        let second = self.translator.build(cpu, pc, false, changing)?;
         self.trace_block(pc);
         let t = &mut self.translator;
         let cpu = &mut self.core.cpu;
@@ -211,19 +228,22 @@ impl Vcpu {
             && matches!(compiled, Some(Err(CompileError::Registers | CompileError::Form(_))))
         {
             let passes = std::mem::replace(&mut t.passes, passes.without(Passes::SPANS));
-            let made = self.translate(pc, key, tier);
+            let made = self.translate(pc, key, tier, past);
             self.translator.passes = passes;
             return made;
         }
         if compiled == Some(Err(CompileError::Full)) {
             self.flush_cache();
-            return self.translate(pc, key, tier);
+            return self.translate(pc, key, tier, past);
         }
         let is_hot = request.tier == Tier::Hot;
         let host = (compiled == Some(Ok(()))).then_some(&t.compiled);
         let (len, insns) = (t.info.bytes, t.info.insns.len() as u32);
         guard_all(&mut self.core.cpu, &key, len, second, &peeked);
-        let new = New { host, insns, len, second, peeked, is_hot };
+        let [first, other] = [0, 1].map(|n| &t.behind[n][..peeked[n].reach()]);
+        let own = &t.bytes[..(len as usize).min(FETCH)];
+        let (bytes, live) = ([own, first, other], t.info.live.as_slice());
+        let new = New { host, insns, len, second, peeked, live, bytes, past, is_hot };
         let id = self.core.cache.insert(key, new, t.jit.as_mut());
         *self.core.heat_mut(id) = self.config.hot_after.unwrap_or(0);
         self.stats.host_bytes += host.map_or(0, |host| (host.end - host.entry) as u64);
@@ -241,12 +261,25 @@ impl Vcpu {
     }
 }
 
+/// Host address of a key's byte in guest RAM.
+fn host_of(cpu: &Cpu, key: &Key) -> Option<u64> {
+    key.page()?;
+    let page = cpu.ram.page_ptr(key.phys)?;
+    Some((page.addr() as u64 & !0xFFF) | (key.phys & 0xFFF))
+}
+
 /// Marks what a block was made from as translated code.
-fn guard_all(cpu: &mut Cpu, key: &Key, len: u32, second: Option<Second>, peeked: &[Stretch; 2]) {
+pub(super) fn guard_all(
+    cpu: &mut Cpu,
+    key: &Key,
+    len: u32,
+    second: Option<Second>,
+    peeked: &[Peeked; 2],
+) {
     let start = key.phys & 0xFFF;
     let first = u64::from(len).min(0x1000 - start);
     if let Some(page) = key.page() {
-        let peeked = peeked.iter().filter(|s| s.len != 0).fold(0, |mask, s| mask | s.lines());
+        let peeked = peeked.iter().flat_map(|p| p.runs()).fold(0, |mask, s| mask | s.lines());
         guard(cpu, page, lines(start, first) | peeked);
     }
     if let Some(page) = second.and_then(|s| s.page) {

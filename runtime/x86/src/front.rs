@@ -51,6 +51,8 @@ pub struct BlockInfo {
     pub crosses_page: bool,
     /// Page offsets that its `goto_tb` slots lead to.
     pub slots: [Option<u16>; 2],
+    /// Page offset and length of immediates that it reads when it runs: it does not rest on these bytes.
+    pub live: Vec<(u16, u8)>,
 }
 
 impl BlockInfo {
@@ -59,6 +61,7 @@ impl BlockInfo {
         self.bytes = 0;
         self.crosses_page = false;
         self.slots = [None; 2];
+        self.live.clear();
     }
 
     fn add(&mut self, at: u32, len: u8, row: u16) {
@@ -86,10 +89,41 @@ pub struct BuildConfig {
     pub counted: bool,
 }
 
+/// Bytes that a program keeps changing, and where the host has the code.
+#[derive(Clone, Copy, Debug)]
+pub struct Changing {
+    /// A bit for each byte from the block's first on.
+    pub bytes: [u64; 3],
+    /// Host address of the block's first byte.
+    pub host: u64,
+}
+
+impl Changing {
+    /// How many bytes there are bits for.
+    pub const REACH: u32 = 192;
+
+    /// Host address of the immediate of an insn, `from` bytes from the block's start, if its immediate changes and nothing else.
+    fn immediate(&self, insn: &Insn, from: u32) -> Option<u64> {
+        let imm = insn.only_immediate()?;
+        let imm_from = from + u32::from(insn.len - imm);
+        let mut any = false;
+        for at in (from..from + u32::from(insn.len)).filter(|&at| at < Self::REACH) {
+            let is_changing = self.bytes[at as usize / 64] >> (at % 64) & 1 != 0;
+            if is_changing && at < imm_from {
+                return None;
+            }
+            any |= is_changing;
+        }
+        any.then(|| self.host + u64::from(imm_from))
+    }
+}
+
 /// Reused memory of [`build`].
 #[derive(Default, Debug)]
 pub struct Scratch {
     work: Work,
+    /// What the next block's program keeps changing: immediates of such bytes are read when they are used.
+    pub changing: Option<Changing>,
 }
 
 /// Width of code in a mode.
@@ -118,6 +152,7 @@ pub fn build(
     info.clear();
     let size = code_size(place.mode);
     let max_insns = if place.is_single_step() { 1 } else { config.max_insns.max(1) };
+    let changing = scratch.changing;
     let mut lower = Lower::new(block, &mut scratch.work, place).counted(config.counted);
     let mut at = place.page_off;
     loop {
@@ -138,7 +173,7 @@ pub fn build(
             }
             decoded => decoded,
         };
-        match add_insn(&mut lower, place, at, decoded, info) {
+        match add_insn(&mut lower, place, at, decoded, changing.as_ref(), info) {
             Flow::End => break,
             Flow::Next => at += info.insns.last().map_or(0, |insn| u32::from(insn.len)),
         }
@@ -181,6 +216,7 @@ fn add_insn(
     place: Place,
     at: u32,
     decoded: Result<Insn, DecodeError>,
+    changing: Option<&Changing>,
     info: &mut BlockInfo,
 ) -> Flow {
     let len = match &decoded {
@@ -192,7 +228,14 @@ fn add_insn(
     match decoded {
         Ok(insn) if is_inside => {
             info.add(at, len, insn.row);
-            return lower.lower(&insn, at);
+            let Some(host) = changing.and_then(|c| c.immediate(&insn, at - place.page_off)) else {
+                return lower.lower(&insn, at);
+            };
+            let (flow, is_live) = lower.lower_live(&insn, at, host);
+            if let (true, Some(imm)) = (is_live, insn.only_immediate()) {
+                info.live.push((at as u16 + u16::from(len - imm), imm)); // below 4096
+            }
+            return flow;
         }
         Err(DecodeError::Undefined { .. }) if is_inside => lower.fault(at, len, vector::UD, 0),
         // Beyond the segment limit, or more than 15 bytes (SDM Vol. 3A, "General Protection Exception").
@@ -221,22 +264,25 @@ fn note_slots(block: &Block, info: &mut BlockInfo) {
 }
 
 /// Arithmetic flags that the code at the start of `bytes` certainly overwrites before it reads them and before
-/// anything that may fault, leave or touch memory; and how many of the bytes say so. Looks at a few insns; empty when
-/// in doubt.
-pub fn flags_dead_at(bytes: &[u8], size: CodeSize, features: &Features) -> (FlagMask, usize) {
-    let (mut dead, mut live, mut at, mut relied_on) = (0, 0, 0, 0);
+/// anything that may fault, leave or touch memory; and which of the bytes say so, a bit each (immediates tell nothing). Looks at a few
+/// insns; empty when in doubt.
+pub fn flags_dead_at(bytes: &[u8], size: CodeSize, features: &Features) -> (FlagMask, u64) {
+    let (mut dead, mut live, mut at, mut looked_at, mut relied_on) = (0, 0, 0, 0, 0);
     for _ in 0..PEEK_INSNS {
         let rest = bytes.get(at..).unwrap_or_default();
         let Ok(insn) = decode(rest, size, features) else { break };
         let row = &ROWS[usize::from(insn.row)];
         live |= row.reads & !dead;
-        if may_fault(&insn) {
+        let len = usize::from(insn.len);
+        if may_fault(&insn) || at + len > 64 {
             break;
         }
-        at += usize::from(insn.len);
+        let telling = len - usize::from(insn.only_immediate().unwrap_or(0));
+        looked_at |= ((1 << telling) - 1) << at;
+        at += len;
         if row.writes & !live & !dead != 0 {
             dead |= row.writes & !live;
-            relied_on = at;
+            relied_on = looked_at;
         }
         if dead | live == FlagMask::ALL.0 {
             break;
@@ -335,10 +381,34 @@ mod tests {
     }
 
     #[test]
+    fn immediates_that_change_are_read_when_they_are_used() {
+        let code = [0xB8, 1, 0, 0, 0, 0x83, 0xC0, 7, 0xC1, 0xC0, 3, 0xC3];
+        let build_with = |bytes: u64| {
+            let (mut block, mut info) = (Block::default(), BlockInfo::default());
+            let changing = Changing { bytes: [bytes, 0, 0], host: 0x7000 };
+            let mut scratch = Scratch { changing: Some(changing), ..Scratch::default() };
+            let code = CodeBytes { page: &code, next: None };
+            build(&code, flat(0x20), &CONFIG, &mut scratch, &mut block, &mut info).unwrap();
+            let errors = ir::verify(&block);
+            let text = ir::text::print(&block, &crate::lower::IrNames);
+            assert!(errors.is_ok(), "{errors:?}\n{text}");
+            (text, info.live)
+        };
+        let (text, live) = build_with(0b10 | 1 << 7 | 1 << 10);
+        assert_eq!(live, [(0x21, 4), (0x27, 1), (0x2A, 1)], "{text}");
+        assert_eq!(text.matches("ld_h").count(), 3, "{text}");
+        assert!(text.contains("$0x7001") && text.contains("ext8s_i32"), "{text}");
+        // An opcode that changes is no immediate.
+        let (text, live) = build_with(0b1 | 0b10 | 1 << 7);
+        assert_eq!(live, [(0x27, 1)], "{text}");
+    }
+
+    #[test]
     fn peeking_stops_at_readers_and_faults() {
         let peek = |bytes: &[u8]| flags_dead_at(bytes, CodeSize::Bits32, &Features::ALL);
         let dead = |bytes: &[u8]| peek(bytes).0;
-        assert_eq!(peek(&[0x40, 0x01, 0xD8, 0x01, 0xD8]).1, 3);
+        assert_eq!(peek(&[0x40, 0x01, 0xD8, 0x01, 0xD8]).1, 7);
+        assert_eq!(peek(&[0x05, 1, 2, 3, 4]), (FlagMask::ALL, 1)); // add eax,imm32
         assert_eq!(peek(&[0x11, 0x18]).1, 0);
         assert_eq!(dead(&[0x01, 0xD8]), FlagMask::ALL); // add eax,ebx
         assert_eq!(dead(&[0x89, 0xD8, 0x01, 0xD8]), FlagMask::ALL); // mov, add

@@ -125,6 +125,21 @@ impl Insn {
         if self.is_memory_form() { info.may_fault } else { info.may_fault_reg }
     }
 
+    /// Bytes of its immediate, if it has one and only one: they are its last.
+    pub fn only_immediate(&self) -> Option<u8> {
+        let mut bits = None;
+        for form in self.info().forms {
+            match *form {
+                Form::I(sz) | Form::Iu(sz) if bits.is_none() => bits = Some(self.gpr_bits(sz)),
+                Form::I(_) | Form::Iu(_) | Form::J(_) | Form::Ap | Form::O(_) | Form::L(_) => {
+                    return None;
+                }
+                _ => {}
+            }
+        }
+        bits.map(|bits| bits / 8).filter(|bytes| *bytes < self.len)
+    }
+
     /// ModRM.mod.
     pub const fn modrm_mod(&self) -> u8 {
         self.modrm >> 6

@@ -36,6 +36,7 @@ impl Lower<'_> {
             }
             Kind::Op(_) => return self.emit_op(n, true, FlagMask::NONE),
             Kind::Load => self.emit_load(n),
+            Kind::Code => self.emit_code(node.imm, node.w),
             Kind::Call => {
                 self.mismatches += 1; // the call stands in a branch that was not taken: the tables' checks refuse it
                 self.block.constant(0)
@@ -96,6 +97,18 @@ impl Lower<'_> {
             op.y = (node.imm & 0xFF) as u8;
         }
         op.d = self.block.temp(node.w);
+        self.block.push(op)
+    }
+
+    /// Reads the insn's own code at a host address.
+    fn emit_code(&mut self, host: u64, w: Width) -> Val {
+        let mut address = Op::new(Code::Mov, Width::W64);
+        address.a = self.block.constant(host);
+        address.d = self.block.temp(Width::W64);
+        let pointer = self.block.push(address);
+        let mut op = Op::new(Code::LdH, w);
+        op.a = pointer;
+        op.d = self.block.temp(w);
         self.block.push(op)
     }
 

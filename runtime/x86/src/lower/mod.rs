@@ -316,6 +316,10 @@ pub struct Lower<'a> {
     /// The insn's place has gone into its ops as a number.
     knows_place: bool,
     is_counted: bool,
+    /// Host address of the insn's immediate, when it is read from there each time the insn runs.
+    live_imm: Option<u64>,
+    /// It has been used.
+    reads_live_imm: bool,
     mismatches: u32,
 }
 
@@ -364,6 +368,8 @@ impl<'a> Lower<'a> {
             has_moves: false,
             knows_place: false,
             is_counted: false,
+            live_imm: None,
+            reads_live_imm: false,
             mismatches: 0,
         }
     }
@@ -375,7 +381,7 @@ impl<'a> Lower<'a> {
 
     /// Lowers one insn that stands at page offset `at`.
     pub fn lower(&mut self, insn: &Insn, at: u32) -> Flow {
-        if self.recall(insn, at) {
+        if self.live_imm.is_none() && self.recall(insn, at) {
             return Flow::Next;
         }
         let before = memo::Before::of(self.block);
@@ -389,8 +395,19 @@ impl<'a> Lower<'a> {
         (tables::LOWER[usize::from(insn.info().insn)])(self);
         let flow = self.finish();
         self.retarget();
-        self.remember(&before, flow);
+        if self.live_imm.is_none() {
+            self.remember(&before, flow);
+        }
         flow
+    }
+
+    /// Lowers one insn whose immediate is read from host address `host` whenever the insn runs, so that programs may change it. False
+    /// comes back with it where the insn has no use for that: then it is as [`lower`](Self::lower) makes it.
+    pub fn lower_live(&mut self, insn: &Insn, at: u32, host: u64) -> (Flow, bool) {
+        self.live_imm = Some(host);
+        let flow = self.lower(insn, at);
+        self.live_imm = None;
+        (flow, self.reads_live_imm)
     }
 
     /// Raises a fault at `at` instead of an insn: bytes that do not decode, or lie beyond the limit.
@@ -446,6 +463,7 @@ impl<'a> Lower<'a> {
         self.pc_stored = false;
         self.has_moves = false;
         self.knows_place = false;
+        self.reads_live_imm = false;
         self.first_op = self.block.ops.len();
         self.push_start(at, insn.len, 0);
     }

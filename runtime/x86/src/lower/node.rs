@@ -47,6 +47,8 @@ pub(super) enum Kind {
     Pc,
     /// State field at offset `imm`.
     Env,
+    /// What stands at host address `imm`, in the insn's own code.
+    Code,
     /// Guest memory at offset `args[0]` of segment `x`; address width in `imm & 0xff`, operand + 1 in `imm >> 8`.
     Load,
     /// Result of a helper call.

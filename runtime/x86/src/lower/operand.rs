@@ -1,7 +1,7 @@
 //! Operands of the insn: reading them, staging writes to them.
 
 use super::mem::MemState;
-use super::node::V;
+use super::node::{Kind, Node, V};
 use super::tables::helpers;
 use super::{Dest, Lower, NO_OPERAND, Write, mark, row};
 use crate::decode::Operand;
@@ -49,7 +49,7 @@ impl Lower<'_> {
                 V::Node(self.gpr_node(num, Width::from_bits(u32::from(bits))))
             }
             Operand::High { num } => V::Node(self.high_node(num)),
-            Operand::Imm { value, .. } => V::Num(value),
+            Operand::Imm { value, bits } => self.immediate(i, value, bits),
             Operand::Mem(_) | Operand::Str { .. } => V::Node(self.load_operand(i)),
             Operand::Rel { disp } => self.branch_target(disp),
             Operand::Far { off, .. } => V::Num(off),
@@ -62,6 +62,24 @@ impl Lower<'_> {
                 V::Num(0)
             }
         }
+    }
+
+    /// An immediate: a number, or what the code holds when the insn runs.
+    fn immediate(&mut self, i: usize, value: u64, bits: u8) -> V {
+        let form = self.insn.info().forms.get(i);
+        let (Some(host), Some(Form::I(_) | Form::Iu(_))) = (self.live_imm, form) else {
+            return V::Num(value);
+        };
+        self.reads_live_imm = true;
+        let mut node = Node::new(Kind::Code, Width::from_bits(u32::from(bits)));
+        (node.imm, node.adapts) = (host, true);
+        let n = self.node(node);
+        let is_signed = matches!(form, Some(Form::I(_)));
+        let extension = if is_signed { Code::Exts } else { Code::Extu };
+        let n = self.extend(n, self.off_width(), extension);
+        // Like a number it is cut to what the body wants.
+        self.work.nodes[usize::from(n)].adapts = true;
+        V::Node(n)
     }
 
     /// A control or debug register: 64 bits wide in 64-bit code, else 32.

@@ -1,0 +1,138 @@
+//! Blocks whose bytes were written, kept for the case that the bytes come back: code that is generated again, breakpoints
+//! that are set and removed, data beside code. And what their changes tell about the blocks that are made in their place.
+
+use jit::Jit;
+use mem::GuestRam;
+use x86::front::Changing;
+
+use super::Vcpu;
+use super::cache::{BlockId, Body, Cache, Key, Translated};
+use super::translate::{FETCH, guard_all};
+
+/// Times that bytes of a block change before it reads those that are immediates when it runs.
+const STEADY: u8 = 2;
+
+/// What is known of the code at a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Past {
+    /// Bytes that have changed, a bit each from the block's first on.
+    pub(super) changed: [u64; 3],
+    /// How often, up to a limit.
+    pub(super) changes: u8,
+    /// It was worth being made for speed.
+    pub(super) was_hot: bool,
+}
+
+impl Past {
+    /// The bytes that are to be taken as changing.
+    pub(super) fn changing(&self, host: Option<u64>) -> Option<Changing> {
+        let host = host.filter(|_| self.changes >= STEADY)?;
+        Some(Changing { bytes: self.changed, host })
+    }
+    /// Make the next block for speed at once? Not every time: what changes too soon is not worth it.
+    pub(super) fn is_worth_speed(&self) -> bool {
+        self.was_hot && self.changes % 4 != 3
+    }
+}
+
+impl Cache {
+    /// The block that slept in at a key.
+    fn dormant(&self, key: &Key) -> Option<BlockId> {
+        self.dormant.find(key.hash(), |id| self.get(id).key == *key)
+    }
+
+    /// A block was dropped: may it come back?
+    pub(super) fn lay_down(&mut self, id: BlockId) {
+        let block = self.get(id);
+        let is_fit = block.key.page().is_some() && !self.is_crossing(id);
+        if is_fit && matches!(block.body, Body::Host(_)) {
+            let hash = block.key.hash();
+            self.dormant.insert(hash, id);
+        }
+    }
+
+    /// Another block takes the place of the one that sleeps at a key.
+    pub(super) fn forget_dormant(&mut self, key: &Key) {
+        if let Some(id) = self.dormant(key) {
+            self.dormant.remove(key.hash(), id);
+        }
+    }
+
+    /// Is what the block rests on in memory as it was?
+    fn still_holds(&self, block: &Translated, ram: &GuestRam) -> bool {
+        let Some(page) = block.key.page() else { return false };
+        let mut known = self.bytes_of(block);
+        let (mut buf, start) = ([0; FETCH], block.key.phys & 0xFFF);
+        let len = (block.len as usize).min(FETCH);
+        let (own, rest) = known.split_at(len.min(known.len()));
+        known = rest;
+        if !ram.read_bytes(page + start, &mut buf[..len]) {
+            return false;
+        }
+        let same = |from: u64, to: u64| {
+            let (from, to) = ((from - start) as usize, (to - start) as usize);
+            own.get(from..to) == buf.get(from..to)
+        };
+        let mut at = start;
+        for live in block.live_bytes() {
+            if !same(at, live.at.into()) {
+                return false;
+            }
+            at = live.end();
+        }
+        if !same(at, start + len as u64) {
+            return false;
+        }
+        block.peeked.iter().all(|peeked| {
+            let (reach, mut now) = (peeked.reach(), [0; 64]);
+            let (was, rest) = known.split_at(reach.min(known.len()));
+            known = rest;
+            let is_read = ram.read_bytes(page + u64::from(peeked.at), &mut now[..reach]);
+            let same = |n: usize| peeked.mask >> n & 1 == 0 || was.get(n) == Some(&now[n]);
+            is_read && (0..reach).all(same)
+        })
+    }
+
+    /// What the block that sleeps at a key tells of the next.
+    pub(super) fn past(&self, key: &Key, ram: &GuestRam) -> Past {
+        let Some(id) = self.dormant(key) else { return Past::default() };
+        let block = self.get(id);
+        let mut past = block.past();
+        past.was_hot = self.is_hot(id);
+        let mut buf = [0; FETCH];
+        let own = self.bytes_of(block);
+        let len = (block.len as usize).min(FETCH).min(own.len());
+        if ram.read_bytes(block.key.phys, &mut buf[..len]) {
+            for n in (0..len).filter(|&n| buf[n] != own[n]) {
+                past.changed[n / 64] |= 1 << (n % 64);
+            }
+        }
+        past.changes = if past.changes == u8::MAX { STEADY } else { past.changes + 1 };
+        past
+    }
+
+    /// A sleeping block whose bytes are back lives again.
+    fn wake(&mut self, id: BlockId, jit: &mut Jit) {
+        let key = self.get(id).key;
+        self.dormant.remove(key.hash(), id);
+        self.enter(id);
+        self.open_far(id, jit);
+    }
+}
+
+impl Vcpu {
+    /// The block that was dropped at a key, if its bytes are again what they were.
+    pub(super) fn revive(&mut self, key: &Key) -> Option<BlockId> {
+        let (cpu, cache) = (&mut self.core.cpu, &mut self.core.cache);
+        let id = cache.dormant(key)?;
+        let jit = self.translator.jit_mut()?;
+        if !cache.still_holds(cache.get(id), &cpu.ram) {
+            return None;
+        }
+        cache.wake(id, jit);
+        let block = cache.get(id);
+        guard_all(cpu, key, block.len, None, &block.peeked);
+        self.stats.revived += 1;
+        Some(id)
+    }
+}
