@@ -414,7 +414,8 @@ impl Vcpu {
                 self.core.cache.note_link(from.0, from.1, to);
             }
         }
-        !exit.backward
+        // Hot code has looked for interrupts before a backward exit.
+        !exit.backward || self.core.cache.is_hot(from.0)
     }
 
     /// An indirect jump missed: enters the target into the jump table, unless it missed because the loop was asked for. True if it was

@@ -420,9 +420,7 @@ impl Emit<'_> {
     }
 
     fn get_flags(&mut self, op: &Op) -> Result<(), CompileError> {
-        if !self.flags_home {
-            self.save_flags()?;
-        }
+        self.bring_home()?;
         self.flags_host = false;
         let t = self.take()?;
         let u = self.take()?;
@@ -438,10 +436,11 @@ impl Emit<'_> {
 
     fn put_flags(&mut self, op: &Op) -> Result<(), CompileError> {
         let mask = FlagMask(op.x & 63);
-        if mask != FlagMask::ALL && !self.flags_home {
-            self.save_flags()?;
+        if mask != FlagMask::ALL {
+            self.bring_home()?;
         }
         self.flags_host = false;
+        self.recipe = None;
         let low = (mask.eflags() & 0xD5) as i32;
         let t = self.copy_of(op.a, Width::W32)?;
         let u = self.take()?;

@@ -243,6 +243,12 @@ impl<'a> Asm<'a> {
         self.enc(w, false, 0xF6 | byte, 0, Rm::R(a), 2 * (1 - byte));
         self.imm(w, imm);
     }
+    pub(crate) fn push_reg(&mut self, r: u8) {
+        self.bytes(&[0x40 | r >> 3, 0x50 | r & 7]);
+    }
+    pub(crate) fn pop_reg(&mut self, r: u8) {
+        self.bytes(&[0x40 | r >> 3, 0x58 | r & 7]);
+    }
     pub(crate) fn mov_rr(&mut self, w: Width, dst: u8, src: u8) {
         let byte = u8::from(w != Width::W8);
         self.enc(w, false, 0x88 | byte, src, Rm::R(dst), if byte == 0 { 3 } else { 0 });

@@ -5,10 +5,12 @@ use thiserror::Error;
 
 use crate::abi;
 use crate::asm::{Alu, Asm, Mem, state};
+use crate::control::PollSite;
 use crate::flags::FlagFacts;
 use crate::homes::Pending;
 use crate::layout::{Calls, SegPolicy, StateLayout};
 use crate::memory::{Fused, SlowSite};
+use crate::recipe::{Private, Recipe, Redo};
 use crate::regs::{Loc, Regs, slot_mem};
 use crate::signal::{self, Registration, TRAPS};
 use crate::thunks::Thunks;
@@ -114,6 +116,8 @@ struct Lists {
     slow: Vec<SlowSite>,
     bails: Vec<Bail>,
     starts: Vec<u16>,
+    polls: Vec<PollSite>,
+    private: Private,
 }
 
 impl Lists {
@@ -124,12 +128,15 @@ impl Lists {
             slow: std::mem::take(&mut emit.slow),
             bails: std::mem::take(&mut emit.bails),
             starts: std::mem::take(&mut emit.starts),
+            polls: std::mem::take(&mut emit.polls),
+            private: std::mem::take(&mut emit.private),
         };
         lists.labels.clear();
         lists.holes.clear();
         lists.slow.clear();
         lists.bails.clear();
         lists.starts.clear();
+        lists.polls.clear();
         lists
     }
 }
@@ -295,6 +302,20 @@ impl Jit {
         if self.buf.capacity() - self.buf.used() < BLOCK_ROOM {
             return Err(CompileError::Full);
         }
+        let hot = request.tier == Tier::Hot;
+        match self.attempt(request, out, hot) {
+            // Operands kept for flags may be what takes the registers.
+            Err(CompileError::Registers) if hot => self.attempt(request, out, false),
+            done => done,
+        }
+    }
+    /// The same; `remakes`: flags may be made again instead of kept.
+    fn attempt(
+        &mut self,
+        request: &Request<'_>,
+        out: &mut Compiled,
+        remakes: bool,
+    ) -> Result<(), CompileError> {
         self.thunks.begin();
         self.facts.compute(request.block, request.exit_flags);
         let hot = request.tier == Tier::Hot;
@@ -329,6 +350,10 @@ impl Jit {
             counted: request.counted,
             first_offset: request.page_offset as u16,
             starts: std::mem::take(&mut self.lists.starts),
+            polls: std::mem::take(&mut self.lists.polls),
+            private: std::mem::take(&mut self.lists.private),
+            recipe: None,
+            remakes,
             behind: 0,
             pending: [None; 2],
             fused: None,
@@ -362,6 +387,8 @@ pub(crate) struct Bail {
     pub(crate) hole: usize,
     /// Page offset of the insn, and how many come behind.
     pub(crate) insn: (u16, u16),
+    /// The flags, if they are not home.
+    pub(crate) flags: Option<Redo>,
 }
 
 /// One compilation under way.
@@ -385,11 +412,17 @@ pub(crate) struct Emit<'a> {
     pub(crate) flags_home: bool,
     /// EFLAGS hold the current flags.
     pub(crate) flags_host: bool,
+    /// How the current flags can be made again.
+    pub(crate) recipe: Option<Recipe>,
+    /// Flags may be made again instead of kept.
+    pub(crate) remakes: bool,
     pub(crate) out: &'a mut Compiled,
     pub(crate) labels: Vec<usize>,
     pub(crate) holes: Vec<Hole>,
     pub(crate) slow: Vec<SlowSite>,
     pub(crate) bails: Vec<Bail>,
+    pub(crate) polls: Vec<PollSite>,
+    pub(crate) private: Private,
     pub(crate) page_offset: u16,
     pub(crate) counted: bool,
     /// Page offset of the block's first insn.
@@ -417,7 +450,11 @@ pub(crate) enum Src {
 
 impl Emit<'_> {
     fn body(&mut self) -> Result<(), CompileError> {
-        self.labels.resize(self.block.labels as usize, usize::MAX);
+        let labels = self.block.labels as usize;
+        self.labels.resize(labels, usize::MAX);
+        if self.hot {
+            self.private.prepare(&self.block.ops, labels);
+        }
         let hole = self.counted.then(|| self.take_budget());
         for i in 0..self.block.ops.len() {
             self.at = i;
@@ -433,6 +470,7 @@ impl Emit<'_> {
                 self.store_results(&op);
             }
             self.regs.end_op(i, &op);
+            self.end_loans(i);
         }
         if let Some((hole, all)) = hole {
             let here = self.asm.pos();
@@ -461,6 +499,7 @@ impl Emit<'_> {
     }
     fn finish(&mut self) -> Result<(), CompileError> {
         self.span_exits();
+        self.poll_exits();
         self.slow_paths();
         for hole in &self.holes {
             let target = self.labels.get(hole.label as usize).copied().unwrap_or(usize::MAX);

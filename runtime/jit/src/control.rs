@@ -5,7 +5,19 @@ use ir::{Code, Cond, Op, Val, Width, exit};
 use crate::abi;
 use crate::asm::{Alu, Rm, state};
 use crate::compile::{CompileError, Emit, Exit, Hole, Src};
+use crate::recipe::Redo;
 use crate::thunks::Wish;
+
+/// Cold code to be emitted for the interrupt check of a backward exit.
+pub(crate) struct PollSite {
+    hole: usize,
+    /// The flags, if they are not home.
+    flags: Option<Redo>,
+    /// Which of the block's exits.
+    exit: usize,
+    /// Page offset of its insn, and how many come behind.
+    insn: (u16, u16),
+}
 
 impl Emit<'_> {
     /// Branches within a block go forward only: lifetimes and flag facts are those of one pass.
@@ -15,9 +27,12 @@ impl Emit<'_> {
         }
         match op.code {
             Code::Label => {
-                self.flags_home_if(self.facts.label[op.imm as usize].0)?;
-                self.flags_host = false;
-                self.flags_home = true;
+                if !self.inherit(op.imm) {
+                    self.flags_home_if(self.facts.label[op.imm as usize].0)?;
+                    self.flags_host = false;
+                    self.flags_home = true;
+                    self.recipe = None;
+                }
                 let here = self.asm.pos();
                 self.labels[op.imm as usize] = here;
                 self.simd = 0;
@@ -26,7 +41,9 @@ impl Emit<'_> {
             }
             Code::Jccf => {
                 self.need_flags()?;
-                self.flags_home_if(self.facts.label[op.imm as usize].0)?;
+                if !self.bequeath(op.imm, true) {
+                    self.flags_home_if(self.facts.label[op.imm as usize].0)?;
+                }
                 let short = self.is_short(op.imm);
                 let at = if short { self.asm.jcc8(op.cond()) } else { self.asm.jcc(op.cond()) };
                 self.holes.push(Hole { at, label: op.imm, short });
@@ -34,12 +51,15 @@ impl Emit<'_> {
             }
             _ => {}
         }
-        self.flags_home_if(self.facts.label[op.imm as usize].0)?;
         let mut short = false;
         let at = if op.code == Code::Br {
+            self.flags_home_if(self.facts.label[op.imm as usize].0)?;
             self.asm.jmp()
         } else {
             self.clobber()?;
+            if !self.bequeath(op.imm, false) {
+                self.flags_home_if(self.facts.label[op.imm as usize].0)?;
+            }
             self.compare(op.w, op.a, op.b)?;
             short = self.is_short(op.imm);
             if short { self.asm.jcc8(op.cond()) } else { self.asm.jcc(op.cond()) }
@@ -54,8 +74,9 @@ impl Emit<'_> {
             && next(2).is_some_and(|op| op.code == Code::Label && op.imm == label)
     }
     /// Makes the state's copy of the flags current if any of `live` matters.
-    fn flags_home_if(&mut self, live: u8) -> Result<(), CompileError> {
-        if live != 0 && self.flags_host && !self.flags_home { self.save_flags() } else { Ok(()) }
+    pub(crate) fn flags_home_if(&mut self, live: u8) -> Result<(), CompileError> {
+        let is_somewhere = self.flags_host || self.recipe.is_some();
+        if live != 0 && is_somewhere { self.bring_home() } else { Ok(()) }
     }
 
     pub(crate) fn control(&mut self, op: &Op) -> Result<(), CompileError> {
@@ -74,30 +95,46 @@ impl Emit<'_> {
     }
 
     fn goto_tb(&mut self, op: &Op) -> Result<(), CompileError> {
-        self.flags_home_if(self.facts.after[self.at].0 & self.exit_live(op))?;
-        let mut poll_ret = 0;
+        self.flags_home_if(self.exit_live(op))?;
         if op.y == 1 && self.hot {
+            let flags = self.before_look()?;
             self.asm.alu_mi(Alu::Cmp, Width::W32, state(self.layout.jump_mask), 0);
-            let quiet = self.asm.jcc8(Cond::Ne);
-            let hole = self.asm.call();
-            self.asm.fix_cache(hole, self.start, self.thunks.exit_poll_direct);
-            poll_ret = self.here();
-            let here = self.asm.pos();
-            self.asm.fix8(quiet, here);
+            let hole = self.asm.jcc(Cond::E);
+            let insn = (self.page_offset, self.behind);
+            self.polls.push(PollSite { hole, flags, exit: self.out.exits.len(), insn });
         }
-        self.exit_site(op.x & 1, op.imm, op.y == 1, poll_ret);
+        self.exit_site(op.x & 1, op.imm, op.y == 1);
         Ok(())
     }
     /// The five bytes of a direct exit.
-    pub(crate) fn exit_site(&mut self, slot: u8, page_offset: u32, backward: bool, poll_ret: u64) {
+    pub(crate) fn exit_site(&mut self, slot: u8, page_offset: u32, backward: bool) {
         let site = self.start + self.asm.pos();
         let hole = self.asm.call();
         self.asm.fix_cache(hole, self.start, self.thunks.exit_link);
-        let exit = Exit { slot, page_offset, backward, site, stub_ret: self.here(), poll_ret };
+        let exit = Exit { slot, page_offset, backward, site, stub_ret: self.here(), poll_ret: 0 };
         self.out.exits.push(exit);
     }
+    /// The cold code of interrupt checks.
+    pub(crate) fn poll_exits(&mut self) {
+        let mut polls = std::mem::take(&mut self.polls);
+        for poll in polls.drain(..) {
+            self.mark(poll.insn.0, poll.insn.1);
+            let here = self.asm.pos();
+            self.asm.fix32(poll.hole, here);
+            if let Some(flags) = &poll.flags {
+                self.save_redone(flags);
+            }
+            let hole = self.asm.call();
+            self.asm.fix_cache(hole, self.start, self.thunks.exit_poll_direct);
+            let ret = self.here();
+            if let Some(exit) = self.out.exits.get_mut(poll.exit) {
+                exit.poll_ret = ret;
+            }
+        }
+        self.polls = polls;
+    }
     /// Flags the direct exit of `op` must leave home.
-    fn exit_live(&self, op: &Op) -> u8 {
+    pub(crate) fn exit_live(&self, op: &Op) -> u8 {
         self.exit_flags[usize::from(op.x & 1)].0
     }
     /// Executable address of the cursor.

@@ -1,7 +1,8 @@
 //! The guest's arithmetic flags in the host's EFLAGS: liveness, and moves between EFLAGS and the state ("home").
 //!
 //! Between producer and consumer the flags stay in EFLAGS. Where an insn that may fault, a check or an exit follows
-//! before they are overwritten, they are also saved home right after the producer (`lahf; seto`), so that they are exact there.
+//! before they are overwritten, hot code can make them again there (`recipe`); else they are also saved home right after the
+//! producer (`lahf; seto`), so that they are exact there.
 
 use ir::{Block, Code, FlagMask, Op, Width};
 
@@ -88,7 +89,8 @@ impl FlagFacts {
     ) -> (u8, u8) {
         match op.code {
             Code::GotoTb => {
-                let live = exits[usize::from(op.x & 1)].0;
+                // A backward exit looks for interrupts.
+                let live = if op.y == 0 { exits[usize::from(op.x & 1)].0 } else { 63 };
                 (live, live)
             }
             Code::Label => {
@@ -155,7 +157,8 @@ impl Emit<'_> {
     }
     /// Before host code that destroys EFLAGS: makes sure live flags are home.
     pub(crate) fn clobber(&mut self) -> Result<(), CompileError> {
-        if self.flags_host && !self.flags_home && self.flags_wanted() {
+        let is_only = self.flags_host && !self.flags_home && self.recipe.is_none();
+        if is_only && self.flags_wanted() {
             self.save_flags()?;
         }
         self.flags_host = false;
@@ -168,7 +171,15 @@ impl Emit<'_> {
     }
     /// Before a consumer: EFLAGS hold the flags.
     pub(crate) fn need_flags(&mut self) -> Result<(), CompileError> {
-        if !self.flags_host { self.restore_flags() } else { Ok(()) }
+        if self.flags_host {
+            return Ok(());
+        }
+        match self.redo()? {
+            Some(redo) => redo.emit(&mut self.asm),
+            None => return self.restore_flags(),
+        }
+        self.flags_host = true;
+        Ok(())
     }
     /// The flags of this producer that anyone wants.
     fn wanted_of(&self, op: &Op) -> u8 {
@@ -183,8 +194,8 @@ impl Emit<'_> {
         if self.wanted_of(op) == 0 && !self.keeps_live(op) {
             self.clobber()?;
         }
-        if self.merges(op) && !self.flags_home {
-            self.save_flags()?;
+        if self.merges(op) {
+            self.bring_home()?;
         }
         Ok(())
     }
@@ -223,13 +234,18 @@ impl Emit<'_> {
             self.flags_host = self.keeps_live(op) && self.live_after() != 0;
             return Ok(());
         }
+        self.recipe = None;
         if self.merges(op) {
             return self.merge_flags(op);
         }
         self.flags_host = true;
         self.flags_home = false;
-        if self.facts.after[self.at].1 != 0 {
-            self.save_flags()?;
+        if self.facts.after[self.at].1 == 0 {
+            return Ok(());
+        }
+        match self.recipe_of(self.at) {
+            Some(recipe) if self.lend(self.at, &recipe) => self.recipe = Some(recipe),
+            _ => self.save_flags()?,
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ mod mem_thunk;
 mod memory;
 mod muldiv;
 mod native;
+mod recipe;
 mod regs;
 mod runner;
 mod shift;

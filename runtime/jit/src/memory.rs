@@ -10,6 +10,7 @@ use crate::asm::{Alu, Asm, Mem, Rm, state};
 use crate::compile::{Bail, CompileError, Emit, Src};
 use crate::layout::SegPolicy;
 use crate::mem_thunk::{ALIGNED, NO_VALUE, Part, ThunkKey};
+use crate::recipe::Redo;
 use crate::thunks::Wish;
 
 /// An operand in memory, left to its consumer.
@@ -29,6 +30,8 @@ pub(crate) struct SlowSite {
     imm: Option<i64>,
     /// Page offset of its insn, and how many come behind.
     insn: (u16, u16),
+    /// The flags, if they are not home.
+    flags: Option<Redo>,
 }
 
 /// Kinds in the `meta` word of a slow path.
@@ -69,6 +72,7 @@ struct Checked {
     lin: u8,
     addend: u8,
     holes: [usize; 2],
+    flags: Option<Redo>,
 }
 
 const NO_HOLE: usize = usize::MAX;
@@ -194,7 +198,7 @@ impl Emit<'_> {
             ThunkKey { part: Part::SlowOnly, kind, size, seg: op.x, lin: c.lin, value, merge };
         let back = self.asm.pos();
         let insn = (self.page_offset, self.behind);
-        self.slow.push(SlowSite { holes: c.holes, back, key, imm, insn });
+        self.slow.push(SlowSite { holes: c.holes, back, key, imm, insn, flags: c.flags });
     }
 
     /// May the next op take this load as its memory operand?
@@ -210,7 +214,10 @@ impl Emit<'_> {
         let constant = (self.block.const_of(other).unwrap_or(0) << bits).cast_signed() >> bits;
         let fits = i32::try_from(constant).is_ok();
         let place = if next.b == op.d { next.a != op.d } else { compare && next.a == op.d && fits };
-        (sole && place && other.as_high().is_none()).then_some(op.d)
+        // A value that flags are to be made from again must be in a register.
+        let is_needed =
+            || self.facts.after[self.at + 1].1 != 0 && self.needs_again(self.at + 1, op.d);
+        (sole && place && other.as_high().is_none() && !is_needed()).then_some(op.d)
     }
 
     /// `d = a k [mem]`, or a comparison with memory on either side.
@@ -316,15 +323,12 @@ impl Emit<'_> {
         Ok(())
     }
 
-    /// The check of all bytes that several accesses share. Flags are home, because it may leave.
+    /// The check of all bytes that several accesses share. Flags are home or can be made again, because it may leave.
     fn span(&mut self, op: &Op) -> Result<(), CompileError> {
         if self.policy(op) != SegPolicy::Flat {
             return Err(CompileError::Form(self.at));
         }
-        if !self.flags_home {
-            self.save_flags()?;
-        }
-        self.flags_host = false;
+        self.before_look()?;
         let lin = self.src_reg(op.a, offset_width(op))?;
         let d = self.dst(op.d)?;
         let tag = self.take()?;
@@ -341,7 +345,8 @@ impl Emit<'_> {
         let hole = self.asm.jcc(Cond::A);
         self.asm.load(Width::W64, d, Mem::index(TLB, d, 3, table + abi::TLB_READ_ADDEND));
         self.asm.alu_rr(Alu::Add, Width::W64, d, lin);
-        self.bails.push(Bail { hole, insn: (self.page_offset, self.behind) });
+        let (insn, flags) = ((self.page_offset, self.behind), self.redo()?);
+        self.bails.push(Bail { hole, insn, flags });
         Ok(())
     }
     /// Where spans that do not hold go: direct exits to the start of their insns.
@@ -351,17 +356,17 @@ impl Emit<'_> {
             self.mark(bail.insn.0, bail.insn.1);
             let here = self.asm.pos();
             self.asm.fix32(bail.hole, here);
-            self.exit_site(SPAN_SLOT, u32::from(bail.insn.0), false, 0);
+            if let Some(flags) = &bail.flags {
+                self.save_redone(flags);
+            }
+            self.exit_site(SPAN_SLOT, u32::from(bail.insn.0), false);
         }
         self.bails = bails;
     }
 
-    /// The inline check. Flags are home already, because the access may fault.
+    /// The inline check. Flags are home or can be made again, because the access may fault.
     fn check(&mut self, op: &Op, size: u8, write: bool) -> Result<Checked, CompileError> {
-        if !self.flags_home {
-            self.save_flags()?;
-        }
-        self.flags_host = false;
+        self.before_look()?;
         // Registers first: taking one may spill another, and a spill behind a check would be missing after the slow path.
         let off = self.src_reg(op.a, offset_width(op))?;
         let index = self.take()?;
@@ -382,8 +387,10 @@ impl Emit<'_> {
         self.asm.alu_ri(Alu::Cmp, Width::W64, tag, last);
         let miss = self.asm.jcc(Cond::A);
         self.asm.load(Width::W64, index, Mem::index(TLB, index, 3, table + abi::TLB_READ_ADDEND));
+        // Where its operands are now: the registers taken above may have been theirs.
+        let flags = self.redo()?;
         self.regs.release(tag);
-        Ok(Checked { lin, addend: index, holes: [limit, miss] })
+        Ok(Checked { lin, addend: index, holes: [limit, miss], flags })
     }
 
     /// How the op's segment is checked. The wrap check relies on offsets below 64 KiB, which 32-bit addresses need not be.
@@ -489,6 +496,9 @@ impl Emit<'_> {
                 if hole != NO_HOLE {
                     self.asm.fix32(hole, here);
                 }
+            }
+            if let Some(flags) = &site.flags {
+                self.save_redone(flags);
             }
             if let Some(n) = site.imm {
                 self.asm.store_i(Width::W64, state(self.layout.scratch + 8), n as i32);

@@ -159,6 +159,24 @@ impl Regs {
         self.owner[usize::from(r)] = t;
         self.free &= !(1 << r);
     }
+    /// Temporary `t` stays where it is up to op `until`, for the flags it is an operand of; `crosses`: a label comes before that.
+    pub(crate) fn lend(&mut self, t: u16, until: usize, crosses: bool) {
+        let temp = &mut self.list[usize::from(t)];
+        temp.last_use = temp.last_use.max(until as u32);
+        temp.crosses |= crosses;
+    }
+    /// Behind op `at`: nothing asks for temporary `t` any more but what mentions it.
+    pub(crate) fn expire(&mut self, t: u16, at: usize) {
+        let temp = &mut self.list[usize::from(t)];
+        if temp.last_use as usize <= at
+            && let Loc::Reg(r) = temp.loc
+        {
+            temp.loc = Loc::None;
+            if self.owner[usize::from(r)] == t {
+                self.release(r);
+            }
+        }
+    }
     /// Returns a register taken for the op's own use.
     pub(crate) fn release(&mut self, r: u8) {
         if abi::SCRATCH_MASK & 1 << r != 0 {

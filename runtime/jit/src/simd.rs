@@ -192,10 +192,7 @@ impl Emit<'_> {
         if missing == 0 {
             return Ok(());
         }
-        if !self.flags_home {
-            self.save_flags()?;
-        }
-        self.flags_host = false;
+        let redo = self.before_look()?;
         self.simd |= missing;
         for n in (0..PARTS).filter(|n| missing >> n & 1 != 0) {
             let target = self.thunks.simd.enter[n];
@@ -207,6 +204,9 @@ impl Emit<'_> {
             } else {
                 None
             };
+            if let Some(redo) = &redo {
+                self.save_redone(redo);
+            }
             let hole = self.asm.call();
             self.asm.fix_cache(hole, self.start, target);
             if let Some(there) = there {

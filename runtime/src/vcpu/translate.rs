@@ -125,7 +125,7 @@ impl Translator {
             return (live, peeked);
         }
         let size = front::code_size(key.mode);
-        for op in self.block.ops.iter().filter(|op| op.code == Code::GotoTb && op.y == 0) {
+        for op in self.block.ops.iter().filter(|op| op.code == Code::GotoTb) {
             let at = op.imm & 0xFFF;
             let ip = key.pc_base.wrapping_add(at);
             let in_limit = u64::from(key.cs_limit) + 1 - u64::from(ip.min(key.cs_limit));
@@ -139,9 +139,6 @@ impl Translator {
                 self.behind[slot] = bytes;
                 live[slot] = FlagMask::ALL.minus(dead);
             }
-        }
-        for op in self.block.ops.iter().filter(|op| op.code == Code::GotoTb && op.y != 0) {
-            live[usize::from(op.x & 1)] = FlagMask::ALL;
         }
         (live, peeked)
     }

@@ -1,0 +1,400 @@
+//! Flags made again instead of kept.
+//!
+//! Saving the flags home costs more than most instructions that make them, and mostly nobody looks. Where the operands of a producer
+//! are still there wherever its flags may be looked at, hot code keeps nothing: the cold path that lets somebody look (a slow
+//! memory access, an interrupt check) does the operation once more and saves the flags then. A producer whose result took
+//! an operand's place is undone and done again: `add a, b` by `sub a, b; add a, b`.
+
+use ir::{Code, Op, Val, Width};
+
+use crate::abi::{self, reg};
+use crate::asm::{Alu, Asm, Mem, Rm};
+use crate::compile::{CompileError, Emit};
+use crate::regs::{Loc, slot_mem};
+
+/// What is done once more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum How {
+    /// `cmp a, b`
+    Compare,
+    /// `test a, b`
+    Test,
+    /// `a += b` was done in place.
+    Add,
+    /// `a -= b` was done in place.
+    Sub,
+    /// `a = -a` was done in place.
+    Neg,
+    /// The result was zero by form: `xor a, a`.
+    Zero,
+}
+
+/// How the flags of a producer are made again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Recipe {
+    how: How,
+    w: Width,
+    a: Val,
+    b: Val,
+}
+
+/// Where an operand is.
+#[derive(Clone, Copy)]
+enum Place {
+    Reg(u8),
+    Mem(Mem),
+    Imm(i32),
+}
+
+/// A recipe with the places its operands have at one point of the code.
+#[derive(Clone, Copy)]
+pub(crate) struct Redo {
+    how: How,
+    w: Width,
+    a: Place,
+    b: Place,
+}
+
+/// The flags as a branch left them, for the label that only it leads to.
+#[derive(Clone, Copy)]
+pub(crate) struct Inherited {
+    home: bool,
+    host: bool,
+    recipe: Option<Recipe>,
+}
+
+/// Labels of hot code that one branch leads to and no other path.
+#[derive(Default)]
+pub(crate) struct Private {
+    /// Per label: how many branches lead there; [`SHARED`] if the op before it goes on.
+    branches: Vec<u8>,
+    /// What each of them left.
+    left: Vec<Option<Inherited>>,
+    /// Temporaries that a recipe needs beyond their last mention, and up to which op.
+    lent: Vec<(usize, u16)>,
+}
+
+const SHARED: u8 = u8::MAX;
+
+impl Private {
+    /// Looks at a block's labels.
+    pub(crate) fn prepare(&mut self, ops: &[Op], labels: usize) {
+        self.branches.clear();
+        self.branches.resize(labels, 0);
+        self.left.clear();
+        self.left.resize(labels, None);
+        self.lent.clear();
+        let mut ends = false;
+        for op in ops {
+            if op.code.is_branch() || op.code == Code::Label {
+                let Some(n) = self.branches.get_mut(op.imm as usize) else { continue };
+                let is_shared = op.code == Code::Label && !ends;
+                *n = if is_shared {
+                    SHARED
+                } else {
+                    n.saturating_add(u8::from(op.code != Code::Label))
+                };
+            }
+            ends = op.code.is_end() || op.code == Code::Br;
+        }
+    }
+    fn is_private(&self, label: u32) -> bool {
+        self.branches.get(label as usize) == Some(&1)
+    }
+}
+
+/// Does writing `d` change `v`?
+fn touches(d: Val, v: Val) -> bool {
+    let gpr = |v: Val| v.as_gpr().or(v.as_high());
+    d == v && !d.is_none() || (gpr(d).is_some() && gpr(d) == gpr(v))
+}
+
+/// A stretch of ops on which the flags of a producer live.
+struct Life {
+    /// The op that ends it.
+    until: usize,
+    /// Labels it goes on at.
+    labels: Vec<u32>,
+}
+
+impl Emit<'_> {
+    /// How the flags of op `n` can be made again wherever they may be looked at; `None` if they are better saved at once.
+    pub(crate) fn recipe_of(&self, n: usize) -> Option<Recipe> {
+        if !self.remakes {
+            return None;
+        }
+        let op = &self.block.ops[n];
+        let need = self.facts.after[n].0;
+        if need == 0
+            || need & !(op.fdef.0 & op.can_define().0) != 0
+            || !op.flags_kept(&self.block.pool).is_empty()
+        {
+            return None;
+        }
+        candidates(op)
+            .into_iter()
+            .flatten()
+            .find(|r| self.can_redo(r) && self.survives(r, n).is_some())
+    }
+    /// Are its operands of a form that can be used in place?
+    fn can_redo(&self, r: &Recipe) -> bool {
+        let is_constant = |v: Val| self.block.const_of(v).is_some();
+        let fits = |v: Val| {
+            let bits = 64 - r.w.bits();
+            let value = self.block.const_of(v).map(|n| (n << bits).cast_signed() >> bits);
+            value.is_none_or(|n| i32::try_from(n).is_ok())
+        };
+        r.how == How::Zero
+            || !(r.a.as_high().is_some() || r.b.as_high().is_some() || is_constant(r.a))
+                && fits(r.b)
+    }
+    /// The op up to which the operands of recipe `r` for op `n` must stay where they are, and whether a label comes before it; `None`
+    /// if one does not stay, or if the flags are surely saved home anyway.
+    fn survives(&self, r: &Recipe, n: usize) -> Option<(usize, bool)> {
+        let mut life = Life { until: n, labels: Vec::new() };
+        self.follow(r, n + 1, self.facts.after[n].0, true, &mut life)?;
+        let mut next = 0;
+        while let Some(&label) = life.labels.get(next) {
+            let at =
+                self.block.ops.iter().position(|op| op.code == Code::Label && op.imm == label)?;
+            life.until = life.until.max(at);
+            self.follow(r, at + 1, self.facts.label.get(label as usize)?.0, false, &mut life)?;
+            next += 1;
+        }
+        Some((life.until, !life.labels.is_empty()))
+    }
+    /// One straight stretch from op `from` on, with the flags `need` alive; `is_sure` if execution surely gets there.
+    fn follow(
+        &self,
+        r: &Recipe,
+        from: usize,
+        mut need: u8,
+        mut is_sure: bool,
+        life: &mut Life,
+    ) -> Option<()> {
+        for (at, op) in self.block.ops.iter().enumerate().skip(from) {
+            if need == 0 {
+                return Some(());
+            }
+            life.until = life.until.max(at);
+            let looked_at = match op.code {
+                Code::InsnStart => continue,
+                Code::Label => return Some(()),
+                Code::Br => {
+                    return (!is_sure || self.facts.label.get(op.imm as usize)?.0 == 0)
+                        .then_some(());
+                }
+                Code::Jccf | Code::Brcond => {
+                    let is_private = self.private.is_private(op.imm);
+                    if is_private && !life.labels.contains(&op.imm) {
+                        life.labels.push(op.imm);
+                    }
+                    let saves = !is_private && self.facts.label.get(op.imm as usize)?.0 & need != 0;
+                    if saves && is_sure {
+                        return None;
+                    }
+                    is_sure = false;
+                    continue;
+                }
+                Code::GotoTb => need & self.exit_live(op) != 0,
+                Code::Ld | Code::St | Code::Ptr | Code::Span | Code::SimdEnter => false,
+                Code::Native => op.exposes_state() || op.x & 1 != 0,
+                _ => op.exposes_state(),
+            };
+            if looked_at || op.code.is_end() {
+                return (!(looked_at && is_sure)).then_some(());
+            }
+            need &= !(op.flags_asked().minus(op.flags_kept(&self.block.pool)).0);
+            if need != 0 && [op.d, op.e].iter().any(|&d| touches(d, r.a) || touches(d, r.b)) {
+                return None;
+            }
+        }
+        Some(())
+    }
+    /// Behind producer `n`, whose flags `recipe` makes again: its temporaries are kept for that. False if they cannot be.
+    pub(crate) fn lend(&mut self, n: usize, recipe: &Recipe) -> bool {
+        let Some((until, has_labels)) = self.survives(recipe, n) else { return false };
+        for t in [recipe.a, recipe.b].into_iter().filter_map(Val::as_temp) {
+            if has_labels && !matches!(self.regs.loc(t), Loc::Reg(_)) {
+                return false;
+            }
+            self.regs.lend(t, until, has_labels);
+            self.private.lent.push((until, t));
+        }
+        true
+    }
+    /// Behind op `at`: temporaries kept for a recipe that are done.
+    pub(crate) fn end_loans(&mut self, at: usize) {
+        let regs = &mut *self.regs;
+        self.private.lent.retain(|&(until, t)| {
+            if until <= at {
+                regs.expire(t, at);
+            }
+            until > at
+        });
+    }
+
+    /// Do the flags of op `n` have a recipe with operand `v`?
+    pub(crate) fn needs_again(&self, n: usize, v: Val) -> bool {
+        self.recipe_of(n).is_some_and(|r| r.a == v || r.b == v)
+    }
+    /// Before code that destroys EFLAGS and may, in a cold path, let somebody look at the flags: what the cold path does first.
+    pub(crate) fn before_look(&mut self) -> Result<Option<Redo>, CompileError> {
+        if self.recipe.is_none() {
+            self.bring_home()?;
+        }
+        self.flags_host = false;
+        self.redo()
+    }
+
+    fn place(&self, v: Val, w: Width) -> Option<Place> {
+        if let Some(n) = v.as_gpr() {
+            let pinned = abi::PINNED.get(usize::from(n));
+            return Some(pinned.map_or(Place::Mem(self.gpr_home(n)), |&r| Place::Reg(r)));
+        }
+        if let Some(value) = self.block.const_of(v) {
+            let bits = 64 - w.bits();
+            return i32::try_from((value << bits).cast_signed() >> bits).ok().map(Place::Imm);
+        }
+        match self.regs.loc(v.as_temp()?) {
+            Loc::Reg(r) => Some(Place::Reg(r)),
+            Loc::Slot(slot) => Some(Place::Mem(slot_mem(slot))),
+            Loc::None => None,
+        }
+    }
+    /// The current recipe, if the flags are nowhere else, with the places of its operands here.
+    pub(crate) fn redo(&self) -> Result<Option<Redo>, CompileError> {
+        let Some(r) = self.recipe.filter(|_| !self.flags_home) else { return Ok(None) };
+        if r.how == How::Zero {
+            let (a, b) = (Place::Reg(abi::STATE), Place::Reg(abi::STATE));
+            return Ok(Some(Redo { how: How::Compare, w: Width::W64, a, b }));
+        }
+        let lost = CompileError::Form(self.at);
+        let a = self.place(r.a, r.w).ok_or(lost)?;
+        let b = if r.b.is_none() { a } else { self.place(r.b, r.w).ok_or(lost)? };
+        Ok(Some(Redo { how: r.how, w: r.w, a, b }))
+    }
+    /// The state's copy of the flags becomes current, wherever they are now.
+    pub(crate) fn bring_home(&mut self) -> Result<(), CompileError> {
+        if self.flags_home {
+            return Ok(());
+        }
+        if !self.flags_host
+            && let Some(redo) = self.redo()?
+        {
+            redo.emit(&mut self.asm);
+        }
+        self.save_flags()
+    }
+    /// In a cold path: the flags go home, while the path that is not cold goes on without.
+    pub(crate) fn save_redone(&mut self, redo: &Redo) {
+        redo.emit(&mut self.asm);
+        let hole = self.asm.call();
+        self.asm.fix_cache(hole, self.start, self.thunks.save_flags);
+    }
+
+    /// At a branch whose label no other path leads to: the label goes on with the flags where they are. False if they must be home.
+    pub(crate) fn bequeath(&mut self, label: u32, host_stays: bool) -> bool {
+        let host = self.flags_host && host_stays;
+        let is_somewhere = self.flags_home || host || self.recipe.is_some();
+        let is_heir = self.hot && self.private.is_private(label) && is_somewhere;
+        if is_heir {
+            let left = Inherited { home: self.flags_home, host, recipe: self.recipe };
+            self.private.left[label as usize] = Some(left);
+        }
+        is_heir
+    }
+    /// At a label: takes over what its branch left. False if it must be taken to be home.
+    pub(crate) fn inherit(&mut self, label: u32) -> bool {
+        let left = self.private.left.get_mut(label as usize).and_then(Option::take);
+        if let Some(left) = left {
+            (self.flags_home, self.flags_host, self.recipe) = (left.home, left.host, left.recipe);
+        }
+        left.is_some()
+    }
+}
+
+/// The ways to make the flags of `op` again, best first.
+fn candidates(op: &Op) -> [Option<Recipe>; 2] {
+    let recipe = |how, a, b| Some(Recipe { how, w: op.w, a, b });
+    let test = || recipe(How::Test, op.d, op.d);
+    let in_place = |how, b| if touches(op.d, b) { None } else { recipe(how, op.d, b) };
+    match op.code {
+        Code::Sub | Code::Xor if op.a == op.b => [recipe(How::Zero, op.a, op.b), None],
+        Code::Sub if op.d.is_none() => [recipe(How::Compare, op.a, op.b), None],
+        Code::Sub if touches(op.d, op.a) || touches(op.d, op.b) => [in_place(How::Sub, op.b), None],
+        Code::Sub => [recipe(How::Compare, op.a, op.b), in_place(How::Sub, op.b)],
+        Code::And if op.d.is_none() => [recipe(How::Test, op.a, op.b), None],
+        Code::And | Code::Or | Code::Xor if !op.d.is_none() => [test(), None],
+        Code::Add if !op.d.is_none() => [in_place(How::Add, op.b), in_place(How::Add, op.a)],
+        Code::Neg if !op.d.is_none() => [recipe(How::Neg, op.d, Val::NONE), None],
+        _ => [None, None],
+    }
+}
+
+impl Redo {
+    /// EFLAGS = the flags, everything else as it was.
+    pub(crate) fn emit(&self, asm: &mut Asm<'_>) {
+        match (self.how, self.a, self.b) {
+            (_, Place::Mem(m), Place::Mem(_)) | (How::Test, Place::Mem(m), _) => {
+                // Two places in memory: one is borrowed a register.
+                let free = [reg::R8, reg::R9].into_iter().find(|&r| !self.b.is(r));
+                let r = free.unwrap_or(reg::R10);
+                asm.push_reg(r);
+                asm.load(self.w, r, pushed(m));
+                Self { a: Place::Reg(r), b: self.b.pushed(), ..*self }.emit(asm);
+                asm.pop_reg(r);
+            }
+            (How::Compare, a, b) => alu(asm, Alu::Cmp, self.w, a, b),
+            (How::Test, Place::Reg(a), Place::Reg(b)) => asm.test_rr(self.w, a, b),
+            (How::Test, Place::Reg(a), Place::Mem(b)) => asm.test_mr(self.w, b, a),
+            (How::Test, Place::Reg(a), Place::Imm(n)) => asm.test_ri(self.w, a, n),
+            (How::Add, a, b) => {
+                alu(asm, Alu::Sub, self.w, a, b);
+                alu(asm, Alu::Add, self.w, a, b);
+            }
+            (How::Sub, a, b) => {
+                alu(asm, Alu::Add, self.w, a, b);
+                alu(asm, Alu::Sub, self.w, a, b);
+            }
+            (How::Neg, a, _) => {
+                let rm = match a {
+                    Place::Mem(m) => Rm::M(m),
+                    Place::Reg(r) => Rm::R(r),
+                    Place::Imm(_) => return,
+                };
+                asm.group3(3, self.w, rm);
+                asm.group3(3, self.w, rm);
+            }
+            (How::Zero, ..) | (How::Test, Place::Imm(_), _) => {}
+        }
+    }
+}
+
+impl Place {
+    fn is(self, r: u8) -> bool {
+        matches!(self, Self::Reg(n) if n == r)
+    }
+    /// The same place while a word more lies on the host's stack.
+    fn pushed(self) -> Self {
+        match self {
+            Self::Mem(m) => Self::Mem(pushed(m)),
+            place => place,
+        }
+    }
+}
+
+fn pushed(m: Mem) -> Mem {
+    if m.base == reg::RSP { Mem::base(m.base, m.disp + 8) } else { m }
+}
+
+fn alu(asm: &mut Asm<'_>, k: Alu, w: Width, a: Place, b: Place) {
+    match (a, b) {
+        (Place::Reg(a), Place::Reg(b)) => asm.alu_rr(k, w, a, b),
+        (Place::Reg(a), Place::Imm(n)) => asm.alu_ri(k, w, a, n),
+        (Place::Reg(a), Place::Mem(b)) => asm.alu_rm(k, w, a, b),
+        (Place::Mem(a), Place::Reg(b)) => asm.alu_mr(k, w, a, b),
+        (Place::Mem(a), Place::Imm(n)) => asm.alu_mi(k, w, a, n),
+        (Place::Mem(_), Place::Mem(_)) | (Place::Imm(_), _) => {}
+    }
+}
