@@ -69,6 +69,10 @@ fn plain(name: &str) -> impl Iterator<Item = char> + '_ {
 }
 
 fn index_of(name: &str) -> Option<usize> {
+    // Nearly all who ask know the table's own spelling; CPUID asks often.
+    if let Some(exact) = FEATURES.iter().position(|f| f.name == name) {
+        return Some(exact);
+    }
     let alias = ALIASES.iter().find(|(other, _)| plain(other).eq(plain(name)));
     let name = alias.map_or(name, |(_, known)| known);
     FEATURES.iter().position(|f| plain(f.name).eq(plain(name)))
