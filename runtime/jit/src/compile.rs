@@ -381,6 +381,7 @@ impl Jit {
             polls: std::mem::take(&mut self.lists.polls),
             private: std::mem::take(&mut self.lists.private),
             recipe: None,
+            prepared: None,
             remakes,
             behind: 0,
             pending: [None; 2],
@@ -442,6 +443,8 @@ pub(crate) struct Emit<'a> {
     pub(crate) flags_host: bool,
     /// How the current flags can be made again.
     pub(crate) recipe: Option<Recipe>,
+    /// How those of the op under way can be, once it is done.
+    pub(crate) prepared: Option<Recipe>,
     /// Flags may be made again instead of kept.
     pub(crate) remakes: bool,
     pub(crate) out: &'a mut Compiled,
