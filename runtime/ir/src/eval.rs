@@ -77,7 +77,7 @@ pub trait Guest {
 pub enum End<S> {
     /// `goto_tb`: continue at a page offset of this page.
     GotoTb {
-        /// Slot 0 or 1, or `SPAN_SLOT`.
+        /// Slot 0 or 1, `SIDE_SLOT` or `SPAN_SLOT`.
         slot: u8,
         /// Page offset of the next block.
         page_off: u32,
@@ -179,13 +179,6 @@ impl<G: Guest> Frame<'_, G> {
                 }
             }
             Code::Span => return self.span(op),
-            Code::Look => {
-                let target = self.read(op.a, op.w);
-                if !matches!(target.cast_signed() >> 47, 0 | -1) {
-                    return Step::End(End::Stop(self.g.raise(op.imm, 0)));
-                }
-                self.write(op.d, op.w, 0);
-            }
             Code::SimdEnter => {
                 if let Err(stop) = self.g.simd_enter(op.x) {
                     return Step::End(End::Stop(stop));

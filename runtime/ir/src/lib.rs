@@ -23,7 +23,7 @@ pub use block::Block;
 pub use cond::{Cond, FlagMask};
 pub use eval::{Alu, End, Guest, alu, compare, run};
 pub use native::{Native, NativeIo, NativeReg, NativeRunner, NativeState, NativeTrap, simd};
-pub use op::{AccessKind, Code, Op, SPAN_SLOT, Val, Width, exit};
+pub use op::{AccessKind, Code, Op, SIDE_SLOT, SPAN_SLOT, Val, Width, exit};
 pub use scratch::Scratch;
 pub use shape::{Role, Shape};
 pub use verify::{VerifyError, verify};

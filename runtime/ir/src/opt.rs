@@ -35,15 +35,18 @@ impl Passes {
     pub const DEAD: Self = Self(8);
     /// Spans: one check for accesses that lie close together. Not a pass of `optimize`: see `spans`.
     pub const SPANS: Self = Self(16);
+    /// Blocks that go on behind branches not taken. Not a pass of `optimize`: the front end's business.
+    pub const SIDES: Self = Self(32);
     /// All.
-    pub const ALL: Self = Self(31);
+    pub const ALL: Self = Self(63);
     /// Each pass with the name `parse` takes.
-    pub const NAMES: [(&'static str, Self); 5] = [
+    pub const NAMES: [(&'static str, Self); 6] = [
         ("flags", Self::FLAGS),
         ("fold", Self::FOLD),
         ("copy", Self::COPY),
         ("dead", Self::DEAD),
         ("spans", Self::SPANS),
+        ("sides", Self::SIDES),
     ];
 
     /// Is every pass of `other` in this set?
@@ -87,7 +90,9 @@ impl Passes {
 
 /// A name `Passes::parse` does not know.
 #[derive(thiserror::Error, Clone, PartialEq, Eq, Debug)]
-#[error("unknown optimiser pass `{0}`; there are flags, fold, copy, dead and spans, all and none")]
+#[error(
+    "unknown optimiser pass `{0}`; there are flags, fold, copy, dead, spans and sides, all and none"
+)]
 pub struct UnknownPass(pub String);
 
 /// Flags live where a block continues through `goto_tb` slots 0 and 1. `ALL_LIVE` unless the translator knows that

@@ -4,6 +4,7 @@
 //! their own width, labels exist once, every path ends in one end op. It may allocate: tests and debug
 //! builds call it, the run path does not.
 
+use crate::op::SIDE_SLOT;
 use crate::text::{NoNames, OpText};
 use crate::{Block, Code, Cond, FlagMask, NativeReg, Op, Role, Val, Width};
 
@@ -95,12 +96,6 @@ impl Check<'_> {
                 self.fail("no comparison of integers");
             }
             Code::Bswap if op.w < Width::W16 => self.fail("bswap needs 16 bits or more"),
-            Code::Look if op.w != Width::W64 => self.fail("look needs 64 bits"),
-            Code::GotoPtr
-                if !op.b.is_none() && (op.w != Width::W64 || op.b.as_temp().is_none()) =>
-            {
-                self.fail("b is not what look found");
-            }
             Code::ReadPc if op.w < Width::W32 => self.fail("read_pc needs 32 or 64 bits"),
             Code::Bt | Code::Bts | Code::Btr | Code::Btc | Code::Bsf | Code::Bsr
                 if op.w == Width::W8 =>
@@ -122,7 +117,7 @@ impl Check<'_> {
             Code::Ptr if !(1..=3).contains(&(op.imm >> 8 & 0xFF)) || op.access_bytes() == 0 => {
                 self.fail("access kind or size missing");
             }
-            Code::GotoTb if op.x > 1 => self.fail("slot is neither 0 nor 1"),
+            Code::GotoTb if op.x > 1 && op.x != SIDE_SLOT => self.fail("slot is neither 0 nor 1"),
             Code::GotoTb if op.imm >= 4096 => self.fail("leaves the page"),
             Code::InsnStart if op.imm >= 4096 => self.fail("begins outside the page"),
             // 0: an insn whose fetch faults.

@@ -9,6 +9,7 @@ use ir::{Block, Code, FlagMask, Op, Width};
 use crate::abi::reg;
 use crate::asm::{Alu, state};
 use crate::compile::{CompileError, Emit};
+use crate::control::live_at;
 
 /// Flag facts per op.
 #[derive(Default)]
@@ -90,7 +91,7 @@ impl FlagFacts {
         match op.code {
             Code::GotoTb => {
                 // A backward exit looks for interrupts.
-                let live = if op.y == 0 { exits[usize::from(op.x & 1)].0 } else { 63 };
+                let live = if op.y == 0 { live_at(&exits, op) } else { 63 };
                 (live, live)
             }
             Code::Label => {
@@ -243,7 +244,10 @@ impl Emit<'_> {
         if self.facts.after[self.at].1 == 0 {
             return Ok(());
         }
-        self.recipe = self.make_recipe(self.at)?;
-        if self.recipe.is_none() { self.save_flags() } else { Ok(()) }
+        match self.recipe_of(self.at) {
+            Some(recipe) if self.lend(self.at, &recipe) => self.recipe = Some(recipe),
+            _ => self.save_flags()?,
+        }
+        Ok(())
     }
 }

@@ -15,9 +15,9 @@ use crate::memory::Fused;
 #[derive(Clone, Copy)]
 pub(crate) struct Pending {
     /// Guest register.
-    pub(crate) n: u8,
+    n: u8,
     /// Where it is computed.
-    pub(crate) r: u8,
+    r: u8,
     /// All of `r` was the guest register's value before the op.
     whole: bool,
 }

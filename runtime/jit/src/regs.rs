@@ -141,8 +141,7 @@ impl Regs {
         }
         Err(CompileError::Registers)
     }
-    /// A frame slot that is used for nothing else in this block.
-    pub(crate) fn new_slot(&mut self) -> Result<u8, CompileError> {
+    fn new_slot(&mut self) -> Result<u8, CompileError> {
         if self.slots as usize >= abi::SLOTS {
             return Err(CompileError::Registers);
         }

@@ -54,7 +54,7 @@ impl Vcpu {
             self.memo.put(known);
             return Some(end);
         }
-        let block = match self.translator.build(&mut self.core.cpu, pc, true, None) {
+        let block = match self.translator.build(&mut self.core.cpu, pc, true, None, None) {
             Ok(_) => std::mem::take(&mut self.translator.block),
             Err(fault) => {
                 self.deliver(fault);

@@ -9,14 +9,14 @@ use mem::{Phys, Size};
 use x86::cpu::Cpu;
 use x86::fault::Fault;
 use x86::front::{self, BlockInfo, BuildConfig, BuildError, Changing, CodeBytes};
-use x86::lower::Place;
+use x86::lower::{Along, Place};
 use x86::mode::Mode;
 use x86::state::seg;
 
+use super::Vcpu;
 use super::cache::{BlockId, Key, New, Second, lines};
 use super::dormant::Past;
 use super::pages::Peeked;
-use super::{Vcpu, far_kind};
 
 /// Most bytes a block is made from.
 pub(super) const FETCH: usize = 192;
@@ -83,13 +83,15 @@ impl Translator {
         })
     }
 
-    /// Fetch, decode, lower: fills `block` and `info`. Immediates of `changing` bytes are read when the block runs.
+    /// Fetch, decode, lower: fills `block` and `info`. Immediates of `changing` bytes are read when the block runs; the block goes on behind
+    /// forward branches where `goes_on` says so.
     pub(super) fn build(
         &mut self,
         cpu: &mut Cpu,
         pc: u64,
         single: bool,
         changing: Option<Changing>,
+        goes_on: Option<Along<'_>>,
     ) -> Result<Option<Second>, Fault> {
         let place = place_of(cpu, pc);
         let page_rest = 0x1000 - place.page_off as usize;
@@ -102,8 +104,8 @@ impl Translator {
         self.front.changing = changing;
         let page = &self.bytes[..len];
         let code = CodeBytes { page, next: None };
-        match front::build(&code, place, &config, &mut self.front, &mut self.block, &mut self.info)
-        {
+        let made = (&mut self.block, &mut self.info);
+        match front::build_along(&code, place, &config, &mut self.front, made, goes_on) {
             Ok(()) => return Ok(None),
             Err(BuildError::NeedsNextPage) => {}
         }
@@ -125,7 +127,7 @@ impl Translator {
             return (live, peeked);
         }
         let size = front::code_size(key.mode);
-        for op in self.block.ops.iter().filter(|op| op.code == Code::GotoTb) {
+        for op in self.block.ops.iter().filter(|op| op.code == Code::GotoTb && op.x < 2) {
             let at = op.imm & 0xFFF;
             let ip = key.pc_base.wrapping_add(at);
             let in_limit = u64::from(key.cs_limit) + 1 - u64::from(ip.min(key.cs_limit));
@@ -191,7 +193,20 @@ impl Vcpu {
         let start = Instant::now();
         let cpu = &mut self.core.cpu;
         let changing = past.changing(host_of(cpu, &key));
-        let second = self.translator.build(cpu, pc, false, changing)?;
+        let cache = &self.core.cache;
+        // What follows a branch and has run before is worth having along.
+        let always = self.config.hot_after == Some(0);
+        let has_run = |off: u32| {
+            let phys = (key.phys & !0xFFF) | u64::from(off & 0xFFF);
+            always || cache.find(&Key { phys, ..key }).is_some()
+        };
+        let goes_on = tier == Tier::Hot
+            && !key.mode.has(Mode::PLAIN)
+            && changing.is_none()
+            && !self.config.counted
+            && self.translator.passes.has(Passes::SIDES);
+        let goes_on = goes_on.then_some(Along(&has_run));
+        let second = self.translator.build(cpu, pc, false, changing, goes_on)?;
         self.trace_block(pc);
         let t = &mut self.translator;
         let cpu = &mut self.core.cpu;
@@ -213,12 +228,7 @@ impl Vcpu {
             ir::opt::spans(&mut t.block, &mut t.opt, passes, exit_flags, flat)
         };
         let counted = t.config.counted;
-        // Hot code is entered like the code it replaces.
-        let old = if quick { None } else { self.core.cache.find(&key) };
-        let is_far = old.is_some_and(|id| self.core.cache.far(id).is_some());
-        let far = is_far.then(|| far_kind(cpu, pc));
-        let mut request =
-            Request { block: &t.block, seg, page_offset, tier, exit_flags, counted, far };
+        let mut request = Request { block: &t.block, seg, page_offset, tier, exit_flags, counted };
         let out = &mut t.compiled;
         let mut compiled = t.jit.as_mut().map(|jit| jit.compile(&request, out));
         if let (Some(Err(CompileError::Registers)), Some(jit)) = (&compiled, t.jit.as_mut()) {
@@ -247,9 +257,6 @@ impl Vcpu {
         let (bytes, live) = ([own, first, other], t.info.live.as_slice());
         let new = New { host, insns, len, second, peeked, live, bytes, past, is_hot };
         let id = self.core.cache.insert(key, new, t.jit.as_mut());
-        if let (Some(host), Some(_)) = (host, far) {
-            self.core.cache.set_far(id, host.far);
-        }
         *self.core.heat_mut(id) = self.config.hot_after.unwrap_or(0);
         self.stats.host_bytes += host.map_or(0, |host| (host.end - host.entry) as u64);
         self.stats.insns += u64::from(insns);

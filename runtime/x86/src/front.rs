@@ -6,7 +6,7 @@
 
 use crate::decode::{Features, MAX_LEN, ROWS, decode};
 use crate::insn::{CodeSize, DecodeError, Insn};
-use crate::lower::{Flow, HAS_ERROR_CODE, Lower, Place, Work, vector};
+use crate::lower::{Along, Flow, HAS_ERROR_CODE, Lower, Place, Work, vector};
 use crate::mode::Mode;
 use ir::{Block, Code, FlagMask};
 
@@ -149,11 +149,27 @@ pub fn build(
     block: &mut Block,
     info: &mut BlockInfo,
 ) -> Result<(), BuildError> {
+    build_along(code, place, config, scratch, (block, info), None)
+}
+
+/// The same for a block that goes on behind forward branches where `goes_on` says so of the page offset of what follows.
+///
+/// # Errors
+/// See [`build`].
+pub fn build_along(
+    code: &CodeBytes<'_>,
+    place: Place,
+    config: &BuildConfig,
+    scratch: &mut Scratch,
+    (block, info): (&mut Block, &mut BlockInfo),
+    goes_on: Option<Along<'_>>,
+) -> Result<(), BuildError> {
     info.clear();
     let size = code_size(place.mode);
     let max_insns = if place.is_single_step() { 1 } else { config.max_insns.max(1) };
     let changing = scratch.changing;
-    let mut lower = Lower::new(block, &mut scratch.work, place).counted(config.counted);
+    let lower = Lower::new(block, &mut scratch.work, place).counted(config.counted);
+    let mut lower = lower.along(goes_on);
     let mut at = place.page_off;
     loop {
         let count = info.insns.len() as u32;

@@ -8,7 +8,7 @@ use super::{Dest, HAS_ERROR_CODE, Lower, MAX_WRITES, Staged, Write, mark, vector
 use crate::insn::Sz;
 use crate::mode::Mode;
 use crate::state::CpuState;
-use ir::{Code, Cond, Op, Val, Width, exit};
+use ir::{Code, Cond, Op, SIDE_SLOT, Val, Width, exit};
 use std::mem::offset_of;
 
 /// Page size: `GotoTb` reaches offsets below it.
@@ -59,8 +59,6 @@ pub(super) enum Target {
 pub(super) struct Jump {
     pub(super) pred: B,
     pub(super) target: Target,
-    /// The node of what [`Code::Look`] found, or `NO`.
-    pub(super) found: u16,
 }
 
 /// An out-of-line part, emitted at the end of the block.
@@ -73,12 +71,21 @@ pub(super) struct Cold {
     kind: ColdKind,
 }
 
+impl Cold {
+    /// Does it go on within the page, after the insn?
+    pub(super) const fn is_side(&self) -> bool {
+        matches!(self.kind, ColdKind::Side { .. })
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum ColdKind {
     /// Raise a fault with this error code.
     Raise { what: u32, code: Val },
     /// Leave with the instruction pointer at this page offset.
     Resync { next: i64 },
+    /// Go to this page offset: a branch that the block goes on behind.
+    Side { off: i64 },
 }
 
 impl Lower<'_> {
@@ -308,17 +315,10 @@ impl Lower<'_> {
                 self.raise_gp_if(beyond);
             }
         }
-        let mut found = NO;
         if self.is_code64() && self.may_leave_canonical(target) {
-            match target {
-                Target::Node(target) if self.pred == B::Const(true) => {
-                    found = self.node(Node::new(Kind::Call, Width::W64));
-                    self.step(StepKind::Look { target, found });
-                }
-                _ => self.raise_unless_canonical(n),
-            }
+            self.raise_unless_canonical(n);
         }
-        self.work.jumps.push(Jump { pred: self.pred, target, found });
+        self.work.jumps.push(Jump { pred: self.pred, target });
     }
 
     /// Only an indirect jump can go far; a direct one out of the page must start near the edge of the canonical addresses.
@@ -429,34 +429,17 @@ impl Lower<'_> {
             self.block.push(op);
         } else {
             let pc = self.push_pc(off);
-            self.push_goto_value(pc, Val::NONE);
+            self.push_goto_value(pc);
         }
     }
 
-    /// Emits a jump to a node's value.
-    pub(super) fn push_goto_node(&mut self, target: u16, found: u16) {
-        let pc = self.emit(target);
-        let found = if found == NO { Val::NONE } else { self.emit(found) };
-        self.push_goto_value(pc, found);
-    }
-
-    /// Emits a look for a jump's target.
-    pub(super) fn push_look(&mut self, target: u16, found: u16) {
-        let mut op = Op::new(Code::Look, Width::W64);
-        op.a = self.emit(target);
-        op.imm = vector::GP | HAS_ERROR_CODE;
-        op.d = self.block.temp(Width::W64);
-        self.block.push(op);
-        self.set_value(found, op.d);
-    }
-
-    /// Emits a jump to an instruction pointer; `found`: what `Look` found.
-    fn push_goto_value(&mut self, pc: Val, found: Val) {
+    /// Emits a jump to an instruction pointer.
+    pub(super) fn push_goto_value(&mut self, pc: Val) {
         if self.place.is_single_step() {
             return self.push_exit(exit::RESYNC, pc);
         }
         let mut op = Op::new(Code::GotoPtr, self.ip_width());
-        (op.a, op.b) = (pc, found);
+        op.a = pc;
         self.block.push(op);
     }
 
@@ -515,6 +498,11 @@ impl Lower<'_> {
         self.cold(ColdKind::Resync { next })
     }
 
+    /// Label of an out-of-line jump within the page.
+    pub(super) fn cold_side(&mut self, off: i64) -> u32 {
+        self.cold(ColdKind::Side { off })
+    }
+
     fn cold(&mut self, kind: ColdKind) -> u32 {
         let label = self.block.label();
         self.work.colds.push(Cold { label, at: self.at, len: self.insn.len, kind });
@@ -536,6 +524,7 @@ impl Lower<'_> {
                     op.a = code;
                     self.block.push(op);
                 }
+                ColdKind::Side { off } => self.push_goto_page(SIDE_SLOT, off, false),
                 ColdKind::Resync { next } => {
                     let pc = self.push_pc(next);
                     self.push_exit(exit::RESYNC, pc);

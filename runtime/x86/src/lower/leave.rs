@@ -8,6 +8,9 @@ use crate::state::CpuState;
 use ir::{Code, Cond, Op, Val, Width, exit};
 use std::mem::offset_of;
 
+/// Most branches in the middle of a block.
+const MOST_SIDES: u8 = 4;
+
 impl Lower<'_> {
     pub(super) fn leave(&mut self) -> Flow {
         let is_plain = self.marks & !(mark::STORE | mark::LATE | mark::STATE) == 0
@@ -67,20 +70,40 @@ impl Lower<'_> {
         self.block.push(op);
     }
 
+    /// A forward branch within the page that the block goes on behind, as execution mostly does.
+    fn side(&mut self) -> Option<Flow> {
+        let &[Jump { pred, target: Target::Page(off) }] = self.work.jumps.as_slice() else {
+            return None;
+        };
+        let next = u32::try_from(self.next()).ok()?;
+        let is_forward = off > i64::from(self.at) && !self.place.is_single_step();
+        let has_room = self.sides < MOST_SIDES;
+        if !is_forward || !has_room || pred == B::Const(true) || !(self.goes_on?.0)(next) {
+            return None;
+        }
+        self.sides += 1;
+        let label = self.cold_side(off);
+        self.branch_if(pred, label, true);
+        Some(Flow::Next)
+    }
+
     fn jump(&mut self) -> Flow {
+        if let Some(flow) = self.side() {
+            return flow;
+        }
         let mut taken = [None; 2];
         let mut falls_through = true;
         for n in 0..self.work.jumps.len() {
             let jump = self.work.jumps[n];
             if jump.pred == B::Const(true) {
-                self.push_goto(&jump);
+                self.push_goto(jump.target);
                 falls_through = false;
                 break;
             }
             let label = self.block.label();
             self.branch_if(jump.pred, label, true);
             match taken.get_mut(n) {
-                Some(slot) => *slot = Some((label, jump)),
+                Some(slot) => *slot = Some((label, jump.target)),
                 None => self.mismatches += 1, // more jumps than a block has ends
             }
         }
@@ -88,17 +111,20 @@ impl Lower<'_> {
             let next = self.next();
             self.push_goto_page(1, next, false);
         }
-        for (label, jump) in taken.into_iter().flatten() {
+        for (label, target) in taken.into_iter().flatten() {
             self.push_label(label);
-            self.push_goto(&jump);
+            self.push_goto(target);
         }
         Flow::End
     }
 
-    fn push_goto(&mut self, jump: &Jump) {
-        match jump.target {
+    fn push_goto(&mut self, target: Target) {
+        match target {
             Target::Page(off) => self.push_goto_page(0, off, off <= i64::from(self.at)),
-            Target::Node(n) => self.push_goto_node(n, jump.found),
+            Target::Node(n) => {
+                let pc = self.emit(n);
+                self.push_goto_value(pc);
+            }
         }
     }
 }

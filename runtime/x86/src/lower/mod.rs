@@ -285,6 +285,16 @@ impl Staged {
     }
 }
 
+/// Says of the page offset of what follows a branch whether the block goes on there.
+#[derive(Clone, Copy)]
+pub struct Along<'a>(pub &'a dyn Fn(u32) -> bool);
+
+impl std::fmt::Debug for Along<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Along")
+    }
+}
+
 /// The lowering context of a block.
 #[derive(Debug)]
 pub struct Lower<'a> {
@@ -320,6 +330,9 @@ pub struct Lower<'a> {
     live_imm: Option<u64>,
     /// It has been used.
     reads_live_imm: bool,
+    goes_on: Option<Along<'a>>,
+    /// Branches that the block goes on behind.
+    sides: u8,
     mismatches: u32,
 }
 
@@ -370,6 +383,8 @@ impl<'a> Lower<'a> {
             is_counted: false,
             live_imm: None,
             reads_live_imm: false,
+            goes_on: None,
+            sides: 0,
             mismatches: 0,
         }
     }
@@ -377,6 +392,11 @@ impl<'a> Lower<'a> {
     /// For counted runs: flags that an insn leaves undefined are the same on every engine, also where processors leave them alone.
     pub fn counted(self, is_counted: bool) -> Self {
         Self { is_counted, ..self }
+    }
+
+    /// Goes on behind a forward branch if `goes_on` says so of the page offset of what follows it.
+    pub fn along(self, goes_on: Option<Along<'a>>) -> Self {
+        Self { goes_on, ..self }
     }
 
     /// Lowers one insn that stands at page offset `at`.

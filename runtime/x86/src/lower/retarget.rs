@@ -147,11 +147,11 @@ impl Lower<'_> {
         let colds = &self.work.colds;
         let ops = &mut self.block.ops[self.first_op..];
         let may_fault = ops.iter().any(|op| {
-            let is_cold_branch =
-                op.code.is_branch() && colds.iter().any(|cold| cold.label == op.imm);
+            let is_cold_branch = op.code.is_branch()
+                && colds.iter().any(|cold| cold.label == op.imm && !cold.is_side());
             is_cold_branch
                 || matches!(op.code, Code::Ld | Code::St | Code::Ptr | Code::Call | Code::Raise)
-                || matches!(op.code, Code::SimdEnter | Code::Look)
+                || op.code == Code::SimdEnter
                 || op.code == Code::Native && op.exposes_state()
         });
         if let Some(start) = ops.first_mut() {
