@@ -222,6 +222,11 @@ impl Bench {
         bytes
     }
 
+    /// A handle by which other threads stop a run.
+    pub fn kicker(&self) -> Kicker {
+        self.vcpu.kicker()
+    }
+
     /// Runs until a HLT.
     pub fn run(&mut self) -> Ending {
         let watch = self.watch.get_or_insert_with(|| Watchdog::new(self.vcpu.kicker()));

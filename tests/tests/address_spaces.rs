@@ -152,3 +152,28 @@ fn code_that_comes_to_cross_into_an_absent_page_faults() {
         assert_eq!(bench.cpu().state.cr2, LAST + 1, "{engine:?}");
     }
 }
+
+/// Loops of nothing but an indirect jump, to each kind of place a jump table has: a kick gets through.
+#[test]
+fn endless_jumps_can_be_stopped() {
+    for engine in [Engine::Compact, Engine::Mixed, Engine::HotOptimised] {
+        for at in [CALLED, CALLED + 1, CALLED + 0xFFD] {
+            let mut bench = Bench::new(engine);
+            bench.clear();
+            setup::long(&mut bench, 0);
+            setup::long_paging(&mut bench, |page| page | RW);
+            bench.poke(at, &[0xFF, 0xE0]); // jmp rax
+            let s = &mut bench.cpu_mut().state;
+            (s.pc, s.gpr[0]) = (at, at);
+            bench.settle();
+            let kicker = bench.kicker();
+            let other = std::thread::spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(30));
+                kicker.kick();
+            });
+            assert_eq!(bench.run(), Ending::Endless, "{engine:?} {at:#x}");
+            other.join().expect("kicks");
+            assert_eq!(bench.cpu().state.pc, at, "{engine:?}");
+        }
+    }
+}

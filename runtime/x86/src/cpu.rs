@@ -105,6 +105,13 @@ pub(crate) struct Context {
     space: u64,
 }
 
+impl Context {
+    /// Is it that of a program?
+    pub(crate) const fn is_user(&self) -> bool {
+        self.space != 0
+    }
+}
+
 #[cfg(test)]
 impl Context {
     /// Some context of an address space.
@@ -492,13 +499,13 @@ impl Cpu {
 
     /// Forgets one page and the jumps to it.
     pub fn flush_page(&mut self, lin: Lin) {
-        self.jumps.flush_page(lin, self.tlb.shift_of(lin));
+        self.jumps.flush_page(lin, self.tlb.shifts_of(lin));
         self.tlb.flush_page(lin);
     }
 
     /// Forgets one page of the address space `pcid`.
     pub(crate) fn flush_page_of(&mut self, pcid: u16, lin: Lin) {
-        self.jumps.flush_page(lin, self.tlb.shift_of(lin));
+        self.jumps.flush_page(lin, self.tlb.shifts_of(lin));
         self.tlb.flush_page_of(pcid, lin);
     }
 

@@ -259,11 +259,12 @@ impl Tlb {
         self.spaces.iter().any(|space| space.id == id)
     }
 
-    /// log2 of the size of what INVLPG of `lin` concerns.
-    pub(crate) fn shift_of(&self, lin: Lin) -> u32 {
-        let spaces = self.spaces.iter().flat_map(|space| [&space.user, &space.with_ac]);
-        let mut views = spaces.chain([&self.supervisor]);
-        if views.any(|view| view.may_be_large(lin)) { self.largest.into() } else { 12 }
+    /// log2 of the sizes of what INVLPG of `lin` concerns of the system's code and of programs' code.
+    pub(crate) fn shifts_of(&self, lin: Lin) -> (u32, u32) {
+        let shift = |is_large| if is_large { self.largest.into() } else { 12 };
+        let system = self.supervisor.may_be_large(lin)
+            || self.spaces.iter().any(|space| space.with_ac.may_be_large(lin));
+        (shift(system), shift(self.spaces.iter().any(|space| space.user.may_be_large(lin))))
     }
 
     /// Forgets one page in all views; all of it, if it may be a large one.

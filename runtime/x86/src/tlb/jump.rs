@@ -74,6 +74,8 @@ pub struct Jumps {
     /// Never empty.
     tables: Vec<Table>,
     current: usize,
+    /// The one before: programs and the system take turns.
+    previous: usize,
     /// Host code for misses.
     miss: u64,
     /// Contexts entered so far.
@@ -82,7 +84,7 @@ pub struct Jumps {
 
 impl Default for Jumps {
     fn default() -> Self {
-        Self { tables: vec![Table::new(0)], current: 0, miss: 0, time: 0 }
+        Self { tables: vec![Table::new(0)], current: 0, previous: 0, miss: 0, time: 0 }
     }
 }
 
@@ -109,7 +111,12 @@ impl Jumps {
     /// Goes to the table of `context`. `is_live` tells whether a context can still be entered.
     pub(crate) fn enter(&mut self, context: Context, is_live: impl Fn(Context) -> bool) {
         self.time += 1;
-        let known = self.tables.iter().position(|table| table.context == Some(context));
+        let is_it = |table: &Table| table.context == Some(context);
+        let known = match is_it(&self.tables[self.previous]) {
+            true => Some(self.previous),
+            false => self.tables.iter().position(is_it),
+        };
+        self.previous = self.current;
         self.current = known.unwrap_or_else(|| self.make_room(context, is_live));
         self.tables[self.current].entered = self.time;
     }
@@ -179,9 +186,12 @@ impl Jumps {
         Table::empty(slots, pc as usize % JUMPS, self.miss);
     }
 
-    /// Empties the entries of all tables that lead to `lin`'s surroundings of 2^`shift` bytes, or end in them.
-    pub(crate) fn flush_page(&mut self, lin: Lin, shift: u32) {
+    /// Empties the entries of all tables that lead to `lin`'s surroundings, or end in them: of 2^`system` bytes in the tables of
+    /// the system, of 2^`user` bytes in those of programs.
+    pub(crate) fn flush_page(&mut self, lin: Lin, (system, user): (u32, u32)) {
         for table in &mut self.tables {
+            let Some(context) = table.context else { continue };
+            let shift = if context.is_user() { user } else { system };
             let slots = &mut table.slots;
             table.targets.take(lin, shift, |i| Table::empty(slots, i, self.miss));
         }
@@ -193,6 +203,13 @@ impl Jumps {
 struct Targets {
     pages: HashMap<u64, Vec<u16>, BuildHasherDefault<NumberHasher>>,
     noted: usize,
+    /// Where these pages lie: a bit for each 2 MiB, modulo 64.
+    regions: u64,
+}
+
+/// The bit of a page's region.
+const fn region(page: u64) -> u64 {
+    1 << (page >> 9 & 63)
 }
 
 /// Notes that are kept: entries that were overwritten leave theirs behind.
@@ -205,13 +222,20 @@ impl Targets {
             return false;
         }
         self.noted += 1;
+        self.regions |= region(lin.0 >> 12);
         self.pages.entry(lin.0 >> 12).or_default().push(i as u16);
         true
     }
 
     /// Forgets the entries that lead to the pages of `lin`'s surroundings of 2^`shift` bytes, or end in them; tells which.
     fn take(&mut self, lin: Lin, shift: u32, mut each: impl FnMut(usize)) {
-        if self.pages.is_empty() {
+        let first = lin.0 >> shift << shift >> 12;
+        let around = match shift {
+            12..=21 => region(first),
+            22 => region(first) | region(first + 512),
+            _ => u64::MAX,
+        };
+        if self.regions & (region(first.wrapping_sub(1)) | around) == 0 {
             return;
         }
         let (pages, noted) = (&mut self.pages, &mut self.noted);
@@ -238,6 +262,7 @@ impl Targets {
             list.into_iter().for_each(|i| each(i.into()));
         }
         self.noted = 0;
+        self.regions = 0;
     }
 }
 
@@ -294,7 +319,7 @@ mod tests {
         jumps.enter(Context::of_space(0), |_| true);
         assert_eq!(jumps.known(0x1234), Some(100));
         assert_eq!(jumps.known(0x2234), None);
-        jumps.flush_page(Lin(0x1000), 12);
+        jumps.flush_page(Lin(0x1000), (12, 12));
         assert_eq!(jumps.known(0x1234), None);
         jumps.enter(Context::of_space(1), |_| true);
         assert_eq!(jumps.known(0x1234), None);
