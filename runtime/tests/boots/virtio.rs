@@ -81,7 +81,7 @@ fn a_disk_gives_back_what_is_discarded() {
     guest.expect("the-serial");
     assert_eq!(guest.exit_code(), 0, "{}", guest.output());
     let blocks = std::fs::metadata(&image).expect("the image is there").blocks();
-    let mib = blocks * 512 >> 20;
+    let mib = (blocks * 512) >> 20;
     match mib {
         16 => skip("a temporary folder on a file system with holes"),
         _ => assert_eq!(mib, 8, "MiB left of 16"),

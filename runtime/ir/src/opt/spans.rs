@@ -382,7 +382,7 @@ impl Work {
                 return None;
             }
         } else if a.align > 0 {
-            let rest = self.distance(span.min, a.at.off) - from & unit(a.align);
+            let rest = (self.distance(span.min, a.at.off) - from) & unit(a.align);
             let moved = if rest == 0 { 0 } else { unit(a.align) + 1 - rest };
             if (from - moved) & unit(span.align) != 0 {
                 return None;
