@@ -93,6 +93,7 @@ pub const BUILTINS: &[Builtin] = &[
     b("arith_flags", 0, false, Gives::Bits(32)),
     b("alone", 0, false, Gives::Bool),
     b("is_cpl0", 0, false, Gives::Bool),
+    b("virtual_if", 0, false, Gives::Bool),
     b("push", 1, false, Gives::Nothing),
     b("port_out", 2, false, Gives::Nothing),
 ];

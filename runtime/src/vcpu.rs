@@ -194,6 +194,7 @@ impl Vcpu {
                 return exit;
             }
             match self.config.accel {
+                _ if self.core.cpu.has_ferr() => self.evaluate_one(),
                 Accel::Jit => self.enter_generated(),
                 Accel::Interp => self.evaluate_run(),
             }

@@ -37,10 +37,12 @@ const CASES: &[Cases] = &[
     cases("paging", true, false),
     cases("canonical", true, false),
     cases("debug", true, true),
+    cases("frames", false, true),
     cases("control", true, false),
     cases("reserved", false, false),
     cases("syscall", true, false),
     cases("tasks", true, true),
+    cases("vme", true, true),
 ];
 
 fn folder() -> PathBuf {

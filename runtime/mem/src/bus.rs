@@ -101,8 +101,12 @@ pub trait Bus {
     }
     /// Arms the local APIC's timer for a value of [`tsc`](Self::tsc), or disarms it.
     fn set_tsc_deadline(&mut self, _at: Option<u64>) {}
-    /// The processor's FERR# pin: an x87 exception with CR0.NE clear.
-    fn ferr(&mut self) {}
+    /// The processor's FERR# pin: an x87 exception waits with CR0.NE clear, or no longer does.
+    fn set_ferr(&mut self, _is_on: bool) {}
+    /// The processor's IGNNE# pin: x87 exceptions are to be ignored while CR0.NE is clear.
+    fn ignne(&self) -> bool {
+        false
+    }
     /// Time stamp counter value for RDTSC.
     fn tsc(&mut self) -> u64;
     /// Instruction-counted time: it is `now` at the insn that reaches the bus next.

@@ -437,9 +437,13 @@ impl Bus for Board {
         self.settle_all();
     }
 
-    fn ferr(&mut self) {
-        self.chips.fpu_error.raise();
+    fn set_ferr(&mut self, is_on: bool) {
+        self.chips.fpu_error.set_ferr(is_on);
         self.settle();
+    }
+
+    fn ignne(&self) -> bool {
+        self.chips.fpu_error.ignne()
     }
 
     fn tsc(&mut self) -> u64 {

@@ -141,8 +141,12 @@ impl Bus for SharedBoard {
         self.notice(&board);
     }
 
-    fn ferr(&mut self) {
-        self.board.borrow_mut().ferr();
+    fn set_ferr(&mut self, is_on: bool) {
+        self.board.borrow_mut().set_ferr(is_on);
+    }
+
+    fn ignne(&self) -> bool {
+        self.board.borrow().ignne()
     }
 
     fn tsc(&mut self) -> u64 {

@@ -113,7 +113,10 @@ impl Vcpu {
             if let Some(exit) = self.between_blocks() {
                 break Some(exit);
             }
-            if self.config.accel == Accel::Interp || self.core.counter.is_tail {
+            if self.config.accel == Accel::Interp
+                || self.core.counter.is_tail
+                || self.core.cpu.has_ferr()
+            {
                 self.evaluate_one();
             } else {
                 self.enter_generated();

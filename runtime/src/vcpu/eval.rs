@@ -11,6 +11,7 @@ impl Vcpu {
     pub(super) fn evaluate_one(&mut self) {
         let mode = self.core.cpu.mode();
         self.evaluate_insn();
+        self.core.cpu.settle_ferr();
         self.core.counter.spend(1);
         self.after_step(mode);
     }

@@ -44,9 +44,9 @@ pub mod cr0 {
 
 /// CR4 bits.
 pub mod cr4 {
-    /// Virtual-8086 mode extensions. Not offered.
+    /// Virtual-8086 mode extensions.
     pub const VME: u64 = 1;
-    /// Protected-mode virtual interrupts. Not offered.
+    /// Protected-mode virtual interrupts.
     pub const PVI: u64 = 1 << 1;
     /// RDTSC is privileged.
     pub const TSD: u64 = 1 << 2;
@@ -92,7 +92,8 @@ pub mod efer {
     pub const NXE: u64 = 1 << 11;
 }
 
-/// IA32_MISC_ENABLE after RESET: fast strings on, branch traces and event sampling unavailable.
+/// IA32_MISC_ENABLE after RESET: fast strings on (without, systems take ERMS for absent, but not FSRM), branch trace store and
+/// event sampling unavailable.
 const MISC_ENABLE_RESET: u64 = 0x1801;
 
 /// A translation context: what a jump table belongs to.
@@ -155,6 +156,8 @@ pub struct Cpu {
     pub(crate) insn_pc: u64,
     /// DR6 bits of a #DB due when the current insn is done.
     pub(crate) pending_db: u64,
+    /// FERR# is asserted: an x87 exception waits with CR0.NE clear.
+    pub(crate) ferr: bool,
     /// Breakpoints that DR7 arms.
     pub(crate) armed: crate::debug::Armed,
     /// What the processor model means for the rules here.
@@ -197,6 +200,7 @@ impl Cpu {
             nmi_blocked: false,
             inhibit_step: false,
             keep_rf: false,
+            ferr: false,
             insn_pc: 0,
             pending_db: 0,
             armed: crate::debug::Armed::default(),
@@ -239,13 +243,12 @@ impl Cpu {
         s.pat = 0x0007_0406_0007_0406;
         s.apic_base = if self.caps.has_apic { crate::msr::APIC_BASE_RESET } else { 0 };
         s.misc_enable = MISC_ENABLE_RESET;
-        // Fast string operations on: systems take ERMS for absent without, but not FSRM.
-        s.misc_enable = 1;
         self.shutdown = false;
         self.nmi_blocked = false;
         self.inhibit_step = false;
         self.keep_rf = false;
         self.pending_db = 0;
+        self.ferr = false;
         self.armed = crate::debug::Armed::default();
         self.shadow_is_sti = false;
         self.pdpte = [0; 4];
@@ -371,6 +374,7 @@ impl Cpu {
             (s.eflags & flags::TF != 0, Mode::TF),
             (s.shadow != 0, Mode::SHADOW),
             (self.breaks_on_code(), Mode::BREAK),
+            (self.has_virtual_if(), Mode::VIRTUAL),
         ];
         let common = common.iter().fold(0, |m, &(on, bit)| if on { m | bit } else { m });
         let common = common | (s.cpl & 3) << Mode::CPL_SHIFT;

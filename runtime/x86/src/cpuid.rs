@@ -206,6 +206,7 @@ impl Model {
             list.iter().filter(|(name, _)| has(name)).fold(0, |bits, (_, bit)| bits | bit)
         };
         let cr4 = set(&[
+            ("VME", cr4::VME | cr4::PVI),
             ("TSC", cr4::TSD),
             ("DE", cr4::DE),
             ("PSE", cr4::PSE),
@@ -498,7 +499,7 @@ mod tests {
         model.set("fma", true, None).unwrap();
         assert!(model.has("avx") && model.has("pni") && !model.has("avx2"));
         assert_eq!(model.set("sse9", true, None), Err(FeatureError::Unknown));
-        assert_eq!(model.set("vme", true, None), Err(FeatureError::NotOffered));
+        model.set("vme", true, None).unwrap();
         model.set("tsc-deadline", true, None).unwrap();
         assert!(model.has("apic") && !model.has("x2apic"));
         assert_eq!(model.set("avx", true, Some(no_host)), Err(FeatureError::NotOffered));

@@ -144,6 +144,7 @@ static FIELDS: &[Field] = &[
     field!(leave: u32),
     field!(pc: u64),
     field!(shadow: u32),
+    field!(repeating: u64),
     field!(eflags: u32),
     field!(gpr[16]),
     field!(cc: u32),

@@ -44,6 +44,9 @@ impl Helpers for Cpu {
     }
     fn soft_int(&mut self, vector: u64, next: u64, kind: u64) -> Result<(), Fault> {
         if kind == 0 {
+            if self.redirect_interrupt(vector as u8, next)? {
+                return Ok(());
+            }
             self.check_vm86_iopl()?;
         }
         let source = if kind == 3 { Source::Icebp } else { Source::Software };
@@ -174,6 +177,12 @@ impl Helpers for Cpu {
     // Flags, identification, counters, ports.
     fn popf(&mut self, v: u64, osz: u64) -> Result<(), Fault> {
         self.pop_flags(v as u32, osz as u32)
+    }
+    fn set_vif(&mut self, on: u64) -> Result<(), Fault> {
+        self.set_virtual_if(on != 0)
+    }
+    fn virtual_flags(&mut self, osz: u64) -> Result<u64, Fault> {
+        Cpu::virtual_flags(self, osz as u32).map(u64::from)
     }
     fn sti(&mut self, next: u64) {
         self.state.pc = next;

@@ -59,6 +59,10 @@ impl Cpu {
             return true;
         }
         let took = self.state.shadow == 0 && self.take_interrupt();
+        if self.has_virtual_interrupt() {
+            self.deliver_fault(Fault::gp(0));
+            return true;
+        }
         took | self.take_code_breakpoint()
     }
 
@@ -94,9 +98,8 @@ impl Cpu {
     /// follow from it: double fault, shutdown.
     pub fn deliver_fault(&mut self, fault: Fault) {
         if fault.vector == vector::MF && self.state.cr0 & cr0::NE == 0 {
-            // FERR: the board turns it into an interrupt; the insn is tried again until that comes.
-            self.bus.ferr();
-            return;
+            // The board turns it into an interrupt; the insn is tried again until that comes.
+            return self.drive_ferr(true);
         }
         let mut current = fault;
         self.state.halted = 0;
@@ -151,8 +154,11 @@ impl Cpu {
         Ok(())
     }
 
+    /// Between two iterations of a repeated string insn RF is pushed as 1, so that a breakpoint at the insn is not met again
+    /// (SDM Vol. 3B, "Instruction-Breakpoint Exception Condition").
     fn event(&self, vector: u8, source: Source, ip: u64) -> Event {
-        Event { vector, source, ip, flags: self.state.eflags() }
+        let resume = if self.state.repeating != 0 { flags::RF } else { 0 };
+        Event { vector, source, ip, flags: self.state.eflags() | resume }
     }
 
     fn deliver(&mut self, event: Event) -> Result<(), Fault> {
@@ -163,6 +169,7 @@ impl Cpu {
         };
         done.map_err(|f| f.with_ext(event.source.is_ext()))?;
         self.state.shadow = 0;
+        self.state.repeating = 0;
         self.sync_mode();
         Ok(())
     }
@@ -375,7 +382,8 @@ impl Cpu {
     pub(crate) fn interrupt_return(&mut self, osz: u32, next: u64) -> Result<(), Fault> {
         let bytes = osz / 8;
         if self.is_vm86() && self.state.iopl() != 3 {
-            return Err(Fault::gp(0));
+            let is_virtual = self.has_virtual_if();
+            return if is_virtual { self.return_virtual(osz) } else { Err(Fault::gp(0)) };
         }
         if self.is_protected() && self.state.eflags & flags::NT != 0 {
             if self.is_long() {
@@ -398,7 +406,7 @@ impl Cpu {
         } else {
             self.return_protected(bytes, ip, selector, image)?;
         }
-        if std::mem::take(&mut self.nmi_blocked) {
+        if std::mem::take(&mut self.nmi_blocked) || self.has_virtual_interrupt() {
             // Another may wait.
             self.ask_to_leave();
         }

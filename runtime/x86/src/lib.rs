@@ -31,6 +31,7 @@ mod syscall;
 pub mod system;
 pub mod task;
 pub mod tlb;
+mod vme;
 
 #[cfg(test)]
 mod testing;

@@ -42,6 +42,9 @@ impl Mode {
     /// A translation without spans (`ir::opt::spans`). Not a property of the processor's state either: another way to run the same code.
     pub const PLAIN: u32 = 1 << 16;
 
+    /// VIF stands for IF (CR4.VME, CR4.PVI; IOPL is less than 3).
+    pub const VIRTUAL: u32 = 1 << 17;
+
     /// The mode of a block at instruction pointer `pc`.
     #[must_use]
     pub const fn at(self, pc: u64) -> Self {

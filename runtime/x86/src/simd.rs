@@ -90,13 +90,14 @@ impl Cpu {
 
     /// Runs a native instruction on the state, for the evaluator.
     pub(crate) fn run_native(&mut self, native: &Native, io: &mut NativeIo) -> Result<(), Fault> {
-        if native.uses & X87 != 0 {
+        let is_x87 = native.uses & X87 != 0;
+        if is_x87 {
             self.park_fpu();
         }
         let size = io.size.min(64);
         let mut operand = [0; 64];
         // An x87 store that an unmasked exception stops leaves memory alone: what goes back is then what was there.
-        let is_read = io.kind != AccessKind::W || native.uses & X87 != 0;
+        let is_read = io.kind != AccessKind::W || is_x87;
         if let Some(handle) = io.mem.filter(|_| is_read) {
             self.each_piece(size, |cpu, at, bytes| {
                 let value = cpu.read_handle(handle, at as i32, bytes).to_le_bytes();
@@ -105,18 +106,12 @@ impl Cpu {
                 }
             });
         }
-        let state = &mut self.state;
-        let parts = NativeState {
-            gpr: &mut state.gpr,
-            ymm: &mut state.ymm,
-            mxcsr: &mut state.mxcsr,
-            fpu: &mut state.fpu.0,
-            operand: &mut operand,
-        };
-        let done = match self.native.as_mut() {
-            Some(runner) => runner.run(native, io, parts),
-            None => Err(NativeTrap::Undefined),
-        };
+        let mut done = self.run_on_host(native, io, &mut operand);
+        if is_x87 && matches!(done, Err(NativeTrap::X87)) && self.ignores_x87_errors() {
+            let held = self.hold_x87_errors();
+            done = self.run_on_host(native, io, &mut operand);
+            self.restore_x87_errors(held);
+        }
         done.map_err(|trap| self.native_fault(trap))?;
         if let Some(handle) = io.mem.filter(|_| io.kind != AccessKind::R) {
             self.each_piece(size, |cpu, at, bytes| {
@@ -127,6 +122,26 @@ impl Cpu {
             });
         }
         Ok(())
+    }
+
+    fn run_on_host(
+        &mut self,
+        native: &Native,
+        io: &mut NativeIo,
+        operand: &mut [u8; 64],
+    ) -> Result<(), NativeTrap> {
+        let state = &mut self.state;
+        let parts = NativeState {
+            gpr: &mut state.gpr,
+            ymm: &mut state.ymm,
+            mxcsr: &mut state.mxcsr,
+            fpu: &mut state.fpu.0,
+            operand,
+        };
+        match self.native.as_mut() {
+            Some(runner) => runner.run(native, io, parts),
+            None => Err(NativeTrap::Undefined),
+        }
     }
 
     /// #GP(0) if the operand's linear address is not a multiple of its size. That comes before what else is wrong with the

@@ -15,7 +15,7 @@ use crate::debug::{debug_control, debug_status};
 use crate::flags;
 use crate::state::{CpuState, Segment, TableReg, XsaveArea};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Bytes of x87 control, status and tag word.
 const WORDS: usize = 6;
 /// Bytes of ST0 to ST7.
@@ -42,7 +42,7 @@ fields!(TableReg: base limit; pad);
 // `cc`, `df` and `eflags` are saved as EFLAGS; `fpu` without what XSAVE leaves to others.
 fields!(
     CpuState:
-    gpr pc cpl seg ldtr tr gdtr idtr cr0 cr2 cr3 cr4 dr efer shadow halted mxcsr xcr0
+    gpr pc cpl seg ldtr tr gdtr idtr cr0 cr2 cr3 cr4 dr efer shadow halted repeating mxcsr xcr0
     fpu_ip fpu_dp fpu_op fpu_cs fpu_ds star lstar cstar sfmask kernel_gs_base
     sysenter_cs sysenter_esp sysenter_eip tsc_aux pat apic_base misc_enable ymm;
     cc df eflags jump_mask watched mode to_system to_user views pc_base jump_base tlb_mask leave scratch
@@ -63,6 +63,7 @@ impl Cpu {
             shadow_is_sti,
             pdpte,
             msr,
+            ferr,
             // What follows from these, from the machine around, or is over between instructions.
             state: _,
             ram: _,
@@ -84,7 +85,7 @@ impl Cpu {
             jumps: _,
             has_local_code: _,
         } = self;
-        for flag in [shutdown, nmi_blocked, inhibit_step, keep_rf, shadow_is_sti] {
+        for flag in [shutdown, nmi_blocked, inhibit_step, keep_rf, shadow_is_sti, ferr] {
             flag.put(out);
         }
         insn_pc.put(out);
@@ -100,6 +101,7 @@ impl Cpu {
             &mut self.inhibit_step,
             &mut self.keep_rf,
             &mut self.shadow_is_sti,
+            &mut self.ferr,
         ] {
             flag.take(input)?;
         }
@@ -115,7 +117,10 @@ impl Cpu {
         let is_long = has(s.efer, efer::LMA);
         let is_vm86 = s.eflags & flags::VM != 0;
         let code64 = is_long && s.seg[1].attr & crate::segment::attr::L != 0;
-        ensure(s.cpl < 4 && s.shadow < 2 && s.halted < 2, "the processor's state")?;
+        ensure(
+            s.cpl < 4 && s.shadow < 2 && s.halted < 2 && s.repeating < 2,
+            "the processor's state",
+        )?;
         ensure(!has(s.cr0, cr0::PG) || has(s.cr0, cr0::PE), "CR0")?;
         ensure(s.cr0 >> 32 == 0, "CR0")?;
         ensure(s.cr4 & !self.caps.cr4 == 0, "CR4")?;

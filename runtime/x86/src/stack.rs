@@ -121,9 +121,11 @@ impl Cpu {
         Ok((frame.segment, frame.sp))
     }
 
-    /// Checks and translates the slots of a frame in the order of the pushes.
+    /// Checks and translates the slots of a frame in the order of the pushes. Data breakpoints that they hit are noted: a fault that the
+    /// caller finds later forgets them.
     pub(crate) fn check_frame(&mut self, frame: &Frame) -> Result<[Span; MAX_SLOTS], Fault> {
         let slots = &frame.slots[..frame.len];
+        let mut hits = 0;
         let is_segmented = !frame.is_64 && !frame.is_new && self.is_protected();
         if is_segmented && !writable(&frame.segment) {
             return Err(Fault::ss(0));
@@ -143,7 +145,11 @@ impl Cpu {
                 return Err(Fault::ac());
             }
             *span = self.span(Lin(lin), slot.bytes, Access::Write, view)?;
+            if self.watches_data() {
+                hits |= self.watch_hits(Lin(lin), slot.bytes, Access::Write);
+            }
         }
+        self.note_debug(hits);
         Ok(spans)
     }
 

@@ -168,6 +168,8 @@ pub struct CpuState {
     pub shadow: u32,
     /// Halted (HLT).
     pub halted: u32,
+    /// Nonzero between two iterations of a repeated string insn.
+    pub repeating: u64,
     /// MXCSR.
     pub mxcsr: u32,
     /// What SYSCALL in 64-bit code puts in force.

@@ -4,7 +4,7 @@
 //! SYSENTER and SYSEXIT not in IA-32e mode. The segments are made, not read from the tables.
 //! Source: SDM Vol. 2 and AMD APM Vol. 3, each "SYSCALL", "SYSRET", "SYSENTER", "SYSEXIT".
 
-use crate::cpu::{Cpu, cr0, efer, is_canonical};
+use crate::cpu::{Cpu, cr0, cr4, efer, is_canonical};
 use crate::fault::Fault;
 use crate::flags;
 use crate::mode::Mode;
@@ -57,7 +57,8 @@ impl Cpu {
     /// one between 64-bit code, for generated code to do it.
     pub(crate) fn note_transfer(&mut self) {
         let s = &mut self.state;
-        if s.mode & !(3 << Mode::CPL_SHIFT) != Mode::ALWAYS_64 || self.caps.is_amd {
+        let has_pvi = s.cr4 & cr4::PVI != 0; // then the mode hangs on IOPL, too
+        if s.mode & !(3 << Mode::CPL_SHIFT) != Mode::ALWAYS_64 || self.caps.is_amd || has_pvi {
             return;
         }
         let (transfer, cs, ss, view) = match s.cpl {

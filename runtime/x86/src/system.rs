@@ -162,6 +162,9 @@ impl Cpu {
         if changed & CR4_PAGING != 0 {
             self.flush_tlb();
         }
+        if changed & cr4::PVI != 0 {
+            self.forget_transfers();
+        }
         if changed & cr4::DE != 0 {
             self.arm_breakpoints(false);
         }
@@ -251,6 +254,9 @@ impl Cpu {
 
     /// POPF.
     pub(crate) fn pop_flags(&mut self, v: u32, osz: u32) -> Result<(), Fault> {
+        if self.is_vm86() && self.has_virtual_if() {
+            return self.pop_virtual_flags(v, osz);
+        }
         self.check_vm86_iopl()?;
         let s = &self.state;
         let mut mask = self.always_popped(osz / 8);

@@ -19,6 +19,7 @@ pub(crate) struct Log {
     pub(crate) a20_off: bool,
     pub(crate) port_value: u64,
     pub(crate) ferr: bool,
+    pub(crate) ignne: bool,
     pub(crate) task_priority: u8,
     pub(crate) apic_base: u64,
     pub(crate) tsc_deadline: Option<u64>,
@@ -74,8 +75,11 @@ impl Bus for TestBus {
     fn set_tsc_deadline(&mut self, at: Option<u64>) {
         self.0.borrow_mut().tsc_deadline = at;
     }
-    fn ferr(&mut self) {
-        self.0.borrow_mut().ferr = true;
+    fn set_ferr(&mut self, is_on: bool) {
+        self.0.borrow_mut().ferr = is_on;
+    }
+    fn ignne(&self) -> bool {
+        self.0.borrow().ignne
     }
     fn tsc(&mut self) -> u64 {
         1000

@@ -54,9 +54,9 @@ impl Guest {
         self.engine
     }
 
-    /// Ends a run that makes no progress for seconds.
+    /// Ends a run that makes no progress for longer than a busy host keeps a thread waiting.
     fn watch(&self) {
-        const PATIENCE: Duration = Duration::from_secs(3);
+        const PATIENCE: Duration = Duration::from_secs(20);
         let (kicker, progress) = (self.vcpu.kicker(), Arc::downgrade(&self.progress));
         thread::spawn(move || {
             let mut last = 0;

@@ -23,7 +23,7 @@ const FCW_INIT: u16 = 0x37F;
 const FCW_MASK: u16 = 0x1F3F;
 const FCW_ONE: u16 = 0x40;
 /// FSW: exception flags; the summary bits ES and B.
-const FSW_EXCEPTIONS: u16 = 0x3F;
+pub(super) const FSW_EXCEPTIONS: u16 = 0x3F;
 const FSW_SUMMARY: u16 = 0x8080;
 
 /// Instruction and operand pointers as the environment has them.
@@ -76,10 +76,14 @@ impl Cpu {
         (self.fsw() >> 11 & 7) as u8
     }
 
+    /// Is an unmasked exception pending?
+    pub(super) fn has_x87_error(&self) -> bool {
+        self.fsw() & !self.fcw() & FSW_EXCEPTIONS != 0
+    }
+
     /// #MF if an unmasked exception is pending: for waiting instructions that the host does not run.
     pub(super) fn check_pending_x87(&self) -> Result<(), Fault> {
-        let pending = self.fsw() & !self.fcw() & FSW_EXCEPTIONS;
-        if pending != 0 { Err(Fault::mf()) } else { Ok(()) }
+        if self.has_x87_error() && !self.ignores_x87_errors() { Err(Fault::mf()) } else { Ok(()) }
     }
 
     /// FNINIT. `clear`: the registers too, as XRSTOR's initial state has them.

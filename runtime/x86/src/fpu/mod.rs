@@ -10,6 +10,7 @@ mod area;
 mod environment;
 mod fxsave;
 mod masked;
+mod pins;
 mod xsave;
 
 #[cfg(test)]

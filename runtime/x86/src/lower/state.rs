@@ -5,7 +5,7 @@
 
 use super::boolean::B;
 use super::node::V;
-use super::{Dest, Lower, Write, mark};
+use super::{Dest, Lower, Write, mark, row};
 use crate::mode::Mode;
 use ir::Width;
 
@@ -47,6 +47,12 @@ impl Lower<'_> {
     pub(super) fn is_cpl0(&mut self) -> B {
         let mode = self.place.mode;
         B::Const(mode.cpl() == 0 && !mode.has(Mode::VM86))
+    }
+
+    /// `virtual_if()`: does VIF stand for IF, in rows that IOPL guards?
+    pub(super) fn virtual_if(&mut self) -> B {
+        let mode = self.place.mode;
+        B::Const(mode.has(Mode::VIRTUAL) && (mode.has(Mode::VM86) || self.has_attr(row::IOPL)))
     }
 
     /// `next!()`.

@@ -113,6 +113,12 @@ impl Lower<'_> {
         self.staged.put(Write { dest: Dest::Reg(Val::gpr(reg)), w, node });
     }
 
+    /// What comes between two iterations pushes RF = 1.
+    fn push_repeating(&mut self, value: u64) {
+        let value = self.block.constant(value);
+        self.push_st_env(offset_of!(CpuState, repeating), Width::W64, value);
+    }
+
     /// After the body's commits: stop on ZF, else do this insn again.
     pub(super) fn end_repeat(&mut self, skip: u32) {
         if self.has_attr(row::REPCC) {
@@ -122,9 +128,11 @@ impl Lower<'_> {
             op.imm = skip;
             self.block.push(op);
         }
+        self.push_repeating(1);
         let at = i64::from(self.at);
         self.push_goto_page(0, at, true);
         self.push_label(skip);
+        self.push_repeating(0);
         let next = self.next();
         self.push_goto_page(1, next, false);
     }

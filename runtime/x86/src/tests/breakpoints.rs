@@ -80,3 +80,32 @@ fn a_step_and_a_breakpoint_are_one_trap() {
     assert_eq!(cpu.state.dr[6], 0xFFFF_4FF1);
     assert!(!cpu.service());
 }
+
+#[test]
+fn pushed_frames_are_watched() {
+    // Write, four bytes: CS in the frame of the interrupt below.
+    let mut cpu = armed(0x8FF8, 2 | 0xD << 16);
+    set_gate(&cpu, 0x30, gate(sel::CODE, 0x7100, 0x8E, 0));
+    cpu.soft_int(0x30, 0x4002, 0).unwrap();
+    assert_eq!(cpu.state.pc, 0x7100);
+    assert!(cpu.service());
+    assert_eq!((cpu.state.pc, cpu.state.dr[6] & 0xF), (0x7000, 1));
+    assert_eq!(crate::testing::peek4(&cpu, cpu.state.gpr[4]), 0x7100);
+    let mut cpu = armed(0x8FF8, 2 | 0xD << 16);
+    cpu.pusha(32).unwrap();
+    assert!(cpu.service());
+}
+
+#[test]
+fn resume_flag_between_iterations() {
+    let mut cpu = armed(0x4000, 0);
+    set_gate(&cpu, 0x30, gate(sel::CODE, 0x7100, 0x8E, 0));
+    cpu.state.repeating = 1;
+    cpu.interrupt(0x30);
+    let image = cpu.state.gpr[4] + 8;
+    assert_eq!(crate::testing::peek4(&cpu, image), u64::from(flags::RF | 2));
+    assert_eq!(cpu.state.repeating, 0);
+    cpu.interrupt(0x30);
+    let image = cpu.state.gpr[4] + 8;
+    assert_eq!(crate::testing::peek4(&cpu, image), 2);
+}

@@ -28,9 +28,9 @@ fn cr0_checks() {
 fn cr4_reserved_bits() {
     let mut cpu = cpu();
     assert_eq!(cpu.write_cr(4, 1 << 12), Err(Fault::gp(0)));
-    assert_eq!(cpu.write_cr(4, 1), Err(Fault::gp(0)));
-    cpu.write_cr(4, 0xB4).unwrap();
-    assert_eq!(cpu.read_cr(4), Ok(0xB4));
+    assert_eq!(cpu.write_cr(4, 1 << 22), Err(Fault::gp(0)));
+    cpu.write_cr(4, 0xB7).unwrap();
+    assert_eq!(cpu.read_cr(4), Ok(0xB7));
 }
 
 #[test]

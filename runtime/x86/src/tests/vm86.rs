@@ -2,11 +2,12 @@
 
 use mem::Size;
 
+use crate::cpu::Cpu;
 use crate::fault::Fault;
 use crate::flags;
 use crate::lower::helpers::Helpers;
 use crate::mode::Mode;
-use crate::testing::{enter_vm86, gate, peek4, place, poke, protected, sel, set_gate};
+use crate::testing::{at, enter_vm86, gate, peek4, place, poke, protected, sel, set_gate};
 
 #[test]
 fn mode_and_windows() {
@@ -103,4 +104,67 @@ fn iret_at_level_3_cannot_enter() {
     cpu.iret(32, 0).unwrap();
     assert_eq!(place(&cpu), (sel::USER_CODE, 0x10, 3));
     assert!(!cpu.mode().has(Mode::VM86));
+}
+
+/// A virtual-8086 program under CR4.VME with IOPL 0; the bitmap is at 68h of the TSS.
+fn with_vme() -> Cpu {
+    let (mut cpu, _) = protected();
+    cpu.write_cr(4, 1).unwrap();
+    enter_vm86(&mut cpu, 0);
+    cpu.state.tr.limit = 0x87;
+    poke(&cpu, at::TSS + 0x66, Size::B2, 0x88);
+    for word in 0..8 {
+        poke(&cpu, at::TSS + 0x68 + 4 * word, Size::B4, 0);
+    }
+    cpu.sync_mode();
+    assert!(cpu.mode().has(Mode::VIRTUAL));
+    cpu
+}
+
+#[test]
+fn vif_stands_for_if() {
+    let mut cpu = with_vme();
+    cpu.state.eflags |= flags::IF;
+    assert_eq!(cpu.virtual_flags(16), Ok(0x3002));
+    cpu.set_vif(1).unwrap();
+    assert_eq!(cpu.virtual_flags(16), Ok(0x3202));
+    assert_eq!(cpu.virtual_flags(32), Err(Fault::gp(0)));
+    cpu.popf(0x41, 16).unwrap();
+    assert_eq!(cpu.state.eflags(), flags::VM | flags::IF | 0x43);
+    assert_eq!(cpu.popf(0x100, 16), Err(Fault::gp(0)));
+    assert_eq!(cpu.popf(0, 32), Err(Fault::gp(0)));
+    cpu.state.eflags |= flags::VIP;
+    assert_eq!(cpu.set_vif(1), Err(Fault::gp(0)));
+    assert_eq!(cpu.popf(0x200, 16), Err(Fault::gp(0)));
+    cpu.popf(0, 16).unwrap();
+    cpu.set_vif(0).unwrap();
+    assert_eq!(cpu.state.eflags(), flags::VM | flags::VIP | flags::IF | 2);
+    assert!(!cpu.service());
+    set_gate(&cpu, 13, gate(sel::CODE, 0x7100, 0x8E, 0));
+    cpu.state.eflags |= flags::VIF;
+    assert!(cpu.service());
+    assert_eq!(place(&cpu), (0x08, 0x7100, 0));
+}
+
+#[test]
+fn interrupts_are_redirected() {
+    let mut cpu = with_vme();
+    set_gate(&cpu, 0x80, gate(sel::CODE, 0x7000, 0xEE, 0));
+    poke(&cpu, 4 * 0x80, Size::B4, 0x2000_0055);
+    cpu.state.eflags |= flags::VIF | flags::IF;
+    cpu.soft_int(0x80, 0x22, 0).unwrap();
+    assert_eq!(place(&cpu), (0x2000, 0x55, 3));
+    assert_eq!(cpu.state.eflags(), flags::VM | flags::IF | 2);
+    let sp = cpu.state.gpr[4];
+    let pushed: Vec<u64> = (0..3).map(|i| peek4(&cpu, 0x9000 + sp + 2 * i) & 0xFFFF).collect();
+    assert_eq!(pushed, [0x22, 0x1000, 0x3202]);
+    cpu.iret(16, 0).unwrap();
+    assert_eq!(place(&cpu), (0x1000, 0x22, 3));
+    assert_eq!(cpu.state.eflags(), flags::VM | flags::VIF | flags::IF | 2);
+    // The bitmap sends it to the IDT, which IOPL guards.
+    poke(&cpu, at::TSS + 0x68 + 0x10, Size::B1, 1);
+    assert_eq!(cpu.soft_int(0x80, 0x22, 0), Err(Fault::gp(0)));
+    cpu.state.eflags |= flags::IOPL;
+    cpu.soft_int(0x80, 0x22, 0).unwrap();
+    assert_eq!(place(&cpu), (0x08, 0x7000, 0));
 }
