@@ -153,6 +153,7 @@ impl Machine {
     pub fn run(&mut self) -> Exit {
         loop {
             if let Some(exit) = self.turn() {
+                self.announce_end(exit);
                 return exit;
             }
         }
@@ -254,6 +255,7 @@ impl Machine {
             BoardEvent::Reset if self.no_reboot => Some(Exit::Reset),
             BoardEvent::Reset => {
                 self.reset();
+                self.notify("RESET", serde_json::json!({ "guest": true, "reason": "guest-reset" }));
                 None
             }
         }

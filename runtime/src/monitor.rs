@@ -14,8 +14,11 @@ mod input;
 mod media;
 mod memory;
 mod paging;
+mod qmp;
 mod snapshots;
 mod table;
+
+pub use qmp::{Event, Qmp};
 
 use devices::chardev::CharBackend;
 

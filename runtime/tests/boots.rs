@@ -4,6 +4,8 @@
 //! Guests are fetched with apt into `target/guests` (see the crate `guests`) and shared by all tests; without them the
 //! tests skip loudly. The emulator is the real command in a process of its own.
 
+#[path = "boots/chips.rs"]
+mod chips;
 #[path = "boots/disk.rs"]
 mod disk;
 #[path = "boots/kernel.rs"]

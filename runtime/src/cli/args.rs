@@ -130,7 +130,10 @@ pub struct Args {
     /// the monitor: as -serial, or vc (behind Ctrl-a c)
     #[arg(long, value_name = "DEV", help_heading = "Console", action = ArgAction::Append)]
     pub monitor: Vec<String>,
-    /// chardev=ID: a monitor on a -chardev
+    /// the monitor for programs (JSON): as -serial
+    #[arg(long, value_name = "DEV", help_heading = "Console", action = ArgAction::Append)]
+    pub qmp: Vec<String>,
+    /// chardev=ID[,mode=control]: a monitor on a -chardev
     #[arg(long, value_name = "OPTS", help_heading = "Console", action = ArgAction::Append)]
     pub mon: Vec<String>,
     /// BACKEND,id=ID[,mux=on]: stdio, file, socket, pty, pipe, null

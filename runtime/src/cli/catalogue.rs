@@ -8,7 +8,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("vnc", ""),
     ("spice", ""),
     ("object", ""),
-    ("qmp", ""),
     ("readconfig", ""),
     ("incoming", ""),
     ("daemonize", ""),

@@ -62,12 +62,26 @@ impl Chars {
             let mut kv = KeyVals::parse("-mon", "chardev", text);
             let id =
                 kv.take("chardev").ok_or_else(|| CliError::usage("-mon: chardev=ID is missing"))?;
-            if kv.take("mode").is_some_and(|mode| mode != "readline") {
-                return Err(CliError::usage("-mon: mode=control (QMP) is not supported yet"));
-            }
+            let mode = kv.take("mode").unwrap_or_else(|| "readline".into());
+            kv.take("pretty");
             kv.finish(&["chardev", "mode"])?;
             let target = self.named("-mon", &id)?;
-            config.monitors.push(target);
+            match mode.as_str() {
+                "readline" => config.monitors.push(target),
+                "control" => config.controls.push(target),
+                _ => {
+                    return Err(CliError::usage(format!(
+                        "-mon: mode={mode} is no mode (readline, control)"
+                    )));
+                }
+            }
+        }
+        for text in &args.qmp {
+            let label = format!("qmp{}", config.controls.len());
+            match self.target("-qmp", text, &label, config)? {
+                CharTarget::None | CharTarget::Null => {}
+                target => config.controls.push(target),
+            }
         }
         if let Some(text) = &args.debugcon {
             let target = self.target("-debugcon", text, "debugcon", config)?;
@@ -154,7 +168,8 @@ impl Chars {
         }
         let devices = config.serial.iter().chain(config.debugcon.iter().map(|(_, target)| target));
         let direct = devices.filter(|target| matches!(target, CharTarget::Stdio)).count();
-        let monitor = config.monitors.iter().filter(|t| matches!(t, CharTarget::Stdio)).count();
+        let monitors = config.monitors.iter().chain(&config.controls);
+        let monitor = monitors.filter(|t| matches!(t, CharTarget::Stdio)).count();
         let is_stdio = |known: &&CharConfig| matches!(known.target, CharTarget::Stdio);
         let shared = self.named.iter().filter(is_stdio).count();
         if direct + monitor + shared > 1 {
@@ -204,7 +219,13 @@ pub(super) fn has_vc_monitor(args: &Args) -> bool {
 /// Does anything use stdin and stdout?
 pub(super) fn uses_stdio(config: &MachineConfig) -> bool {
     let debug = config.debugcon.iter().map(|(_, target)| target);
-    config.serial.iter().chain(debug).chain(&config.monitors).any(|target| config.is_stdio(target))
+    config
+        .serial
+        .iter()
+        .chain(debug)
+        .chain(&config.monitors)
+        .chain(&config.controls)
+        .any(|target| config.is_stdio(target))
 }
 
 fn plain_target(option: &str, text: &str) -> Result<CharTarget, CliError> {

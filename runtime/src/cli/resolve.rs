@@ -205,6 +205,7 @@ fn is_bare(args: &Args) -> bool {
         display: None,
         serial: Vec::new(),
         monitor: Vec::new(),
+        qmp: Vec::new(),
         chardev: Vec::new(),
         echr: None,
         stopped: false,

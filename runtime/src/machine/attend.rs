@@ -6,12 +6,17 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 use super::{Exit, Machine};
 use crate::board::{Board, Change};
 use crate::console::{self, Line, Received, Stroke};
 use crate::disk::{self, DriveBus, DriveConfig, DriveSource, Format, Media};
 use crate::log::Log;
-use crate::monitor::Monitor;
+use crate::monitor::{Event, Monitor, Qmp};
+
+/// Most events kept for controls that are just serving a command.
+const EVENTS_MAX: usize = 64;
 
 /// Is the machine running?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +36,9 @@ pub(super) struct Attended {
     pub(super) ending: Option<Exit>,
     pub(super) hosts: Vec<console::Host>,
     pub(super) monitors: Vec<Monitor>,
+    pub(super) controls: Vec<Qmp>,
+    /// What the controls have not been told of.
+    events: Vec<Event>,
     /// Keys to be released.
     releases: Vec<(Instant, Vec<u16>)>,
     mouse_buttons: u8,
@@ -50,12 +58,19 @@ pub(super) struct About {
 }
 
 impl Attended {
-    pub(super) fn new(hosts: Vec<console::Host>, monitors: Vec<Monitor>, about: About) -> Self {
+    pub(super) fn new(
+        hosts: Vec<console::Host>,
+        monitors: Vec<Monitor>,
+        controls: Vec<Qmp>,
+        about: About,
+    ) -> Self {
         Self {
             standing: Standing::Running,
             ending: None,
             hosts,
             monitors,
+            controls,
+            events: Vec::new(),
             releases: Vec::new(),
             mouse_buttons: 0,
             over_display: None,
@@ -121,6 +136,7 @@ impl Machine {
         if self.user.standing == Standing::Running {
             self.user.standing = Standing::Paused;
             self.board.borrow_mut().pause();
+            self.notify("STOP", Value::Null);
         }
     }
 
@@ -134,6 +150,7 @@ impl Machine {
             Standing::Paused => {
                 self.user.standing = Standing::Running;
                 self.board.borrow_mut().resume();
+                self.notify("RESUME", Value::Null);
             }
             Standing::Off => return Err("the machine is off: system_reset switches it on".into()),
         }
@@ -157,10 +174,22 @@ impl Machine {
     /// The reset button. A machine that was off goes on.
     pub(crate) fn press_reset(&mut self) {
         self.reset();
+        self.notify("RESET", json!({ "guest": false, "reason": "host-qmp-system-reset" }));
         if self.user.standing == Standing::Off {
             self.user.standing = Standing::Running;
             self.board.borrow_mut().resume();
         }
+    }
+
+    /// The power button.
+    pub(crate) fn press_power(&mut self) {
+        self.board.borrow_mut().press_power_button();
+        self.notify("POWERDOWN", Value::Null);
+    }
+
+    /// The drives.
+    pub(crate) fn drives(&self) -> &[DriveConfig] {
+        &self.user.about.drives
     }
 
     /// A non-maskable interrupt.
@@ -251,6 +280,38 @@ impl Machine {
         let mut monitors = std::mem::take(&mut self.user.monitors);
         monitors.iter_mut().for_each(|monitor| monitor.poll(self));
         self.user.monitors = monitors;
+        let mut controls = std::mem::take(&mut self.user.controls);
+        controls.iter_mut().for_each(|control| control.poll(self));
+        self.user.controls = controls;
+        self.tell_events();
+    }
+
+    /// Programs that control the machine are told of this.
+    pub(super) fn notify(&mut self, name: &'static str, data: Value) {
+        if !self.user.controls.is_empty() || self.user.events.len() < EVENTS_MAX {
+            self.user.events.push(Event::new(name, data));
+        }
+    }
+
+    fn tell_events(&mut self) {
+        let events = std::mem::take(&mut self.user.events);
+        for control in &mut self.user.controls {
+            events.iter().for_each(|event| control.tell(event));
+        }
+    }
+
+    /// The run is over.
+    pub(super) fn announce_end(&mut self, exit: Exit) {
+        let (guest, reason) = match exit {
+            Exit::PowerOff => (true, "guest-shutdown"),
+            Exit::Reset => (true, "guest-reset"),
+            Exit::TripleFault => (true, "guest-panic"),
+            Exit::DebugExit(_) => (true, "guest-shutdown"),
+            Exit::Quit => (false, "host-qmp-quit"),
+            Exit::Signal(_) => (false, "host-signal"),
+        };
+        self.notify("SHUTDOWN", json!({ "guest": guest, "reason": reason }));
+        self.tell_events();
     }
 
     /// Says something to the user where the console is.

@@ -39,6 +39,7 @@ impl Machine {
         let mut lines = Lines::new(config);
         let (board_config, firmware) = board_config(config, &mut lines)?;
         let monitors = lines.monitors(config)?;
+        let controls = lines.controls(config)?;
         let board = Board::new(board_config)?;
         let (ram, map) = (board.ram().clone(), board.map().clone());
         let board = Rc::new(RefCell::new(board));
@@ -94,7 +95,7 @@ impl Machine {
             inputs,
             sender,
             keys: VecDeque::new(),
-            user: Attended::new(lines.into_hosts(), monitors, about),
+            user: Attended::new(lines.into_hosts(), monitors, controls, about),
             screen: None,
             redraw_at: Instant::now(),
             no_reboot: config.no_reboot,

@@ -55,6 +55,8 @@ pub struct MachineConfig {
     pub chardevs: Vec<CharConfig>,
     /// Monitors.
     pub monitors: Vec<CharTarget>,
+    /// Monitors for programs (QMP).
+    pub controls: Vec<CharTarget>,
     /// The escape character of multiplexed lines and of the display.
     pub escape: u8,
     /// Keys that send signals keep doing so while stdin is the machine's.
@@ -123,6 +125,7 @@ impl Default for MachineConfig {
             serial: Vec::new(),
             chardevs: Vec::new(),
             monitors: Vec::new(),
+            controls: Vec::new(),
             escape: CTRL_A,
             stdio_signals: false,
             display_monitor: false,

@@ -8,7 +8,7 @@ use devices::virtio::{NetBackend, NoNet};
 use super::net::SocketCable;
 use super::{CharTarget, MachineConfig, MachineError, SocketTarget};
 use crate::console::{CharConfig, Host};
-use crate::monitor::Monitor;
+use crate::monitor::{Monitor, Qmp};
 
 /// Far ends opened so far.
 pub(super) struct Lines {
@@ -86,6 +86,19 @@ impl Lines {
             }
         }
         Ok(monitors)
+    }
+
+    /// All monitors for programs.
+    pub(super) fn controls(&mut self, config: &MachineConfig) -> Result<Vec<Qmp>, MachineError> {
+        let mut controls = Vec::new();
+        for (n, target) in config.controls.iter().enumerate() {
+            let host = match target {
+                CharTarget::Chardev(id) => self.named(id)?,
+                target => self.open(target, &format!("qmp{n}"), false)?,
+            };
+            controls.extend(host.map(|host| Qmp::new(host.line().front(true))));
+        }
+        Ok(controls)
     }
 
     /// The named far end, opened when first used; `None` if it is no far end of the host's.

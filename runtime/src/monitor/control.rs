@@ -28,7 +28,7 @@ pub(super) fn system_reset(call: &mut Call<'_>) -> Answer {
 }
 
 pub(super) fn system_powerdown(call: &mut Call<'_>) -> Answer {
-    call.machine.board_mut().press_power_button();
+    call.machine.press_power();
     NOTHING
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::time::Duration;
 
 use guests::{Arch, INIT_MARKER, find_program};
 
@@ -52,6 +53,32 @@ fn normalise(line: &str) -> String {
 #[test]
 fn messages_are_normalised() {
     assert_eq!(normalise("<4>[    1.5] at 0xfee0 is 12 MHz"), "at #xfee# is # MHz");
+}
+
+/// The same on the evaluator, which takes minutes: only when `STELE_LONG` asks for it.
+#[track_caller]
+fn check_evaluator(arch: Arch, flavour: &str) {
+    if std::env::var_os("STELE_LONG").is_none() {
+        eprintln!("SKIPPED: minutes on the evaluator; STELE_LONG=1 runs it (in a release build)");
+        return;
+    }
+    let Some(linux) = linux(arch, flavour) else { return };
+    let words = kernel_options(&linux, "quiet action=\"echo 6 x 7 is $((6 * 7))\"");
+    let mut guest = Guest::stele(words.iter().map(String::as_str).chain(["-accel", "interp"]))
+        .patience(Duration::from_secs(1800));
+    guest.expect(INIT_MARKER);
+    guest.expect("6 x 7 is 42");
+    assert_eq!(guest.exit_code(), 0, "{}", guest.output());
+}
+
+#[test]
+fn cloud_amd64_on_the_evaluator() {
+    check_evaluator(Arch::Amd64, "cloud-amd64");
+}
+
+#[test]
+fn i686_on_the_evaluator() {
+    check_evaluator(Arch::I386, "686");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::support::{Guest, or_skip, store};
 
 /// A file of a package.
 #[track_caller]
-fn file(arch: Arch, package: &str, path: &str) -> Option<String> {
+pub(crate) fn file(arch: Arch, package: &str, path: &str) -> Option<String> {
     let root = or_skip(store().package(arch, package))?;
     let path = root.join(path);
     assert!(path.is_file(), "{package} has {}", path.display());
@@ -16,11 +16,12 @@ fn file(arch: Arch, package: &str, path: &str) -> Option<String> {
 }
 
 #[track_caller]
-fn check_grub(option: &str, image: &str) {
+fn check_grub(option: &str, image: &str, accel: &str) {
     let path = format!("usr/lib/grub-rescue/{image}");
     let Some(path) = file(Arch::Amd64, "grub-rescue-pc", &path) else { return };
     let order = if option == "-cdrom" { "d" } else { "a" };
-    let words = ["-m", "64", "-nographic", "-snapshot", "-boot", order, option, &path];
+    let words =
+        ["-m", "64", "-nographic", "-snapshot", "-boot", order, option, &path, "-accel", accel];
     let mut guest = Guest::stele(words);
     // The CD has a menu first; its key for a prompt is c.
     if guest.expect_any(&["grub> ", "for a command-line"]).0 == 1 {
@@ -35,12 +36,17 @@ fn check_grub(option: &str, image: &str) {
 
 #[test]
 fn grub_rescue_cd_to_its_prompt() {
-    check_grub("-cdrom", "grub-rescue-cdrom.iso");
+    check_grub("-cdrom", "grub-rescue-cdrom.iso", "jit");
+}
+
+#[test]
+fn grub_rescue_cd_on_the_evaluator() {
+    check_grub("-cdrom", "grub-rescue-cdrom.iso", "interp");
 }
 
 #[test]
 fn grub_rescue_floppy_to_its_prompt() {
-    check_grub("-fda", "grub-rescue-floppy.img");
+    check_grub("-fda", "grub-rescue-floppy.img", "jit");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
-use std::path::Path;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread;
@@ -147,6 +148,62 @@ impl Guest {
         let output = self.output();
         let start = output.len().saturating_sub(4000);
         output.chars().skip(start).collect()
+    }
+}
+
+/// A monitor on a socket: its greeting and prompts are swallowed.
+pub(crate) struct Monitor {
+    socket: UnixStream,
+    path: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Monitor {
+    /// The options that put a monitor there, and the way to it once the process runs.
+    pub(crate) fn options() -> (Vec<String>, impl FnOnce() -> Self) {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = dir.path().join("monitor");
+        let place = format!("unix:{},server,nowait", path.display());
+        let connect = move || {
+            let deadline = Instant::now() + PATIENCE;
+            let socket = loop {
+                match UnixStream::connect(&path) {
+                    Ok(socket) => break socket,
+                    Err(error) => assert!(Instant::now() < deadline, "no monitor: {error}"),
+                }
+                thread::sleep(Duration::from_millis(20));
+            };
+            socket.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+            let mut monitor = Self { socket, path, _dir: dir };
+            monitor.answer();
+            monitor
+        };
+        (vec!["-monitor".to_owned(), place], connect)
+    }
+
+    /// Gives a command; returns its answer.
+    #[track_caller]
+    pub(crate) fn command(&mut self, line: &str) -> String {
+        let sent = self.socket.write_all(format!("{line}\n").as_bytes());
+        sent.unwrap_or_else(|error| panic!("{}: {error}", self.path.display()));
+        let answer = self.answer();
+        // Some lines echo what is typed.
+        answer.trim_start_matches(line).trim().to_owned()
+    }
+
+    /// Everything up to the next prompt.
+    fn answer(&mut self) -> String {
+        let (mut text, mut byte) = (Vec::new(), [0]);
+        while !text.ends_with(b"(stele) ") {
+            match self.socket.read(&mut byte) {
+                Ok(1) => text.push(byte[0]),
+                other => panic!("{other:?} after {}", String::from_utf8_lossy(&text)),
+            }
+        }
+        text.truncate(text.len() - b"(stele) ".len());
+        let mut filter = Plain::default();
+        text.retain(|&byte| filter.is_text(byte));
+        String::from_utf8_lossy(&text).replace('\r', "")
     }
 }
 
