@@ -215,6 +215,9 @@ const fn region(page: u64) -> u64 {
 /// Notes that are kept: entries that were overwritten leave theirs behind.
 const MOST: usize = 4 * JUMPS;
 
+/// Empty lists that are kept for the next targets: the same pages mostly come again.
+const LISTS: usize = 128;
+
 impl Targets {
     /// Notes that entry `i` leads to `lin`. False if there are too many notes: the whole cache must be emptied first.
     fn note(&mut self, lin: Lin, i: usize) -> bool {
@@ -258,8 +261,11 @@ impl Targets {
 
     /// Forgets all; tells which entries there were.
     fn take_all(&mut self, mut each: impl FnMut(usize)) {
-        for (_, list) in self.pages.drain() {
-            list.into_iter().for_each(|i| each(i.into()));
+        for list in self.pages.values_mut() {
+            list.drain(..).for_each(|i| each(i.into()));
+        }
+        if self.pages.len() > LISTS {
+            self.pages.clear();
         }
         self.noted = 0;
         self.regions = 0;
