@@ -36,7 +36,7 @@ fn usage_errors_are_one_line_and_exit_2() {
         (&["-m", "1T"], "out of range"),
         (&["-cpu", "z80"], "no model z80"),
         (&["-cpu", "max,+avx9"], "no feature avx9, did you mean avx?"),
-        (&["-cpu", "qemu64,+pku"], "pku cannot be had"),
+        (&["-cpu", "qemu64,+cr8-legacy"], "cannot be had"),
         (&["-smp", "2"], "one CPU only"),
         (&["-d", "in_asmm"], "did you mean in_asm?"),
         (&["-dfilter", "5..1"], "5..1 is no range"),

@@ -169,7 +169,7 @@ fn hours_of_twelve_in_both_codes() {
         [(0, 0x12, 12), (1, 1, 1), (11, 0x11, 11), (12, 0x92, 0x8c), (23, 0x91, 0x8b)]
     {
         write(&mut rtc, 0x0b, 2);
-        write(&mut rtc, 4, hour / 10 << 4 | hour % 10);
+        write(&mut rtc, 4, ((hour / 10) << 4) | (hour % 10));
         write(&mut rtc, 0x0b, 0);
         assert_eq!(read(&mut rtc, 4), bcd, "{hour}");
         write(&mut rtc, 0x0b, 4);
