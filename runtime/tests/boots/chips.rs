@@ -74,7 +74,7 @@ fn a_cd_is_mounted_locked_changed_and_taken_out() {
     let answer = guest.shell("head -c 1 /dev/sr0 2>&1");
     assert!(answer.contains("No medium found"), "{answer}");
     assert_eq!(monitor.command(&format!("change ide1-cd0 {iso}")), "");
-    assert_eq!(guest.shell("mount -t iso9660 -o ro /dev/sr0 /mnt; ls /mnt"), "boot");
+    assert_eq!(guest.shell("mount -t iso9660 -o ro /dev/sr0 /mnt; ls -d /mnt/boot"), "/mnt/boot");
     guest.send("poweroff -f\n");
     assert_eq!(guest.exit_code(), 0, "{}", guest.output());
 }
