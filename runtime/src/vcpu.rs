@@ -23,7 +23,7 @@ use std::rc::Rc;
 
 use ir::opt::Passes;
 use ir::{SPAN_SLOT, Scratch, Width, exit};
-use jit::{CodeBufError, InsnMark, Jit, Runner, Tier};
+use jit::{CodeBufError, Far, InsnMark, Jit, Runner, Tier};
 use x86::cpu::Cpu;
 use x86::fault::Fault;
 use x86::front::BuildConfig;
@@ -90,6 +90,13 @@ pub enum VcpuExit {
 /// The bits of an instruction pointer.
 const fn pc_mask(mode: Mode) -> u64 {
     if mode.has(Mode::CODE64) { u64::MAX } else { 0xFFFF_FFFF }
+}
+
+/// How indirect jumps to `pc` enter its block.
+fn far_kind(cpu: &Cpu, pc: u64) -> Far {
+    let is_64 = cpu.mode().has(Mode::CODE64);
+    let pc_width = if is_64 { Width::W64 } else { Width::W32 };
+    Far { pc_width, polls: pc & u64::from(JUMP_MASK) == 0 }
 }
 
 /// One virtual CPU with its translator.
@@ -439,10 +446,8 @@ impl Vcpu {
     }
     /// Host address of a block's entry for indirect jumps, made when first wanted.
     fn far_entry(&mut self, block: BlockId, pc: u64) -> Option<u64> {
-        let cpu = &self.core.cpu;
-        let page_offset = cpu.lin_pc(pc).page_offset() as u32;
-        let is_64 = cpu.mode().has(Mode::CODE64);
-        let width = if is_64 { Width::W64 } else { Width::W32 };
+        let page_offset = self.core.cpu.lin_pc(pc).page_offset() as u32;
+        let kind = far_kind(&self.core.cpu, pc);
         let jit = self.translator.jit_mut()?;
         let far = match self.core.cache.far(block) {
             Some(far) => far,
@@ -450,9 +455,8 @@ impl Vcpu {
                 let entry = self.core.cache.entry(block)?;
                 let counts = self.config.hot_after.is_some() && self.core.cache.is_compact(block);
                 let counter = counts.then(|| Core::heat_offset(block));
-                let polls = pc & u64::from(JUMP_MASK) == 0;
-                let far = jit.far_entry(entry, page_offset, width, counter, polls).ok()?;
-                self.core.cache.set_far(block, far);
+                let far = jit.far_entry(entry, page_offset, kind, counter).ok()?;
+                self.core.cache.set_far(block, Some(far));
                 far
             }
         };

@@ -179,6 +179,13 @@ impl<G: Guest> Frame<'_, G> {
                 }
             }
             Code::Span => return self.span(op),
+            Code::Look => {
+                let target = self.read(op.a, op.w);
+                if !matches!(target.cast_signed() >> 47, 0 | -1) {
+                    return Step::End(End::Stop(self.g.raise(op.imm, 0)));
+                }
+                self.write(op.d, op.w, 0);
+            }
             Code::SimdEnter => {
                 if let Err(stop) = self.g.simd_enter(op.x) {
                     return Step::End(End::Stop(stop));

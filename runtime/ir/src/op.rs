@@ -246,13 +246,16 @@ pub enum Code {
     /// x bit 0: it reads and may write general registers by itself; x bit 1: d is read too; x bits 2..8: flags it reads. y bit 0: it may trap.
     Native,
     // ---- calls and ends
+    /// d(W64) = what `GotoPtr` wants to know of the target a, looked up before the insn commits: host code's own business. Raises guest
+    /// fault imm with error code 0 unless bits 47 to 63 of a are all equal.
+    Look,
     /// d = helper imm (a, b, c, e); arguments are W64 values (temps W32/W64 zero-extended by the caller), NONE = 0. May fault, may change any state.
     Call,
     /// raise guest fault imm (opaque to everyone but the guest crate), error code a; instruction pointer = this insn's start
     Raise,
     /// end: continue at page offset imm of this same page; x = slot 0/1; y = 1 if the jump goes backward (interrupt check)
     GotoTb,
-    /// end: continue at instruction pointer a (indirect; interrupt check)
+    /// end: continue at instruction pointer a (indirect; interrupt check); b = what `Look` found, if the block has one
     GotoPtr,
     /// end: leave to the run loop with code imm (see `exit`); instruction pointer = a if given, else already in the state
     ExitTb,

@@ -88,7 +88,9 @@ const fn shape_of(code: Code) -> Shape {
         Code::Bt => shape(No, W, W, No),
         Code::Bts | Code::Btr | Code::Btc | Code::Bsf | Code::Bsr => shape(Opt, W, W, No),
         Code::LdEnv | Code::ReadPc => shape(W, No, No, No),
-        Code::StEnv | Code::GotoPtr => shape(No, W, No, No),
+        Code::StEnv => shape(No, W, No, No),
+        Code::Look => shape(W, W, No, No),
+        Code::GotoPtr => shape(No, W, Opt, No),
         Code::Ld => shape(W, Addr, No, No),
         Code::St => shape(No, Addr, W, No),
         Code::Ptr | Code::Span => shape(PTR, Addr, No, No),
@@ -102,7 +104,7 @@ const fn shape_of(code: Code) -> Shape {
 
 impl Code {
     /// All codes in order.
-    pub const ALL: [Self; 65] = [
+    pub const ALL: [Self; 66] = [
         Self::InsnStart,
         Self::Label,
         Self::Br,
@@ -163,6 +165,7 @@ impl Code {
         Self::StH,
         Self::SimdEnter,
         Self::Native,
+        Self::Look,
         Self::Call,
         Self::Raise,
         Self::GotoTb,
@@ -171,8 +174,8 @@ impl Code {
     ];
 }
 
-const SHAPES: [Shape; 65] = {
-    let mut shapes = [shape(Role::No, Role::No, Role::No, Role::No); 65];
+const SHAPES: [Shape; 66] = {
+    let mut shapes = [shape(Role::No, Role::No, Role::No, Role::No); 66];
     let mut n = 0;
     while n < shapes.len() {
         assert!(Code::ALL[n] as usize == n, "Code::ALL is out of order");
@@ -210,6 +213,7 @@ impl Code {
                     | Self::Ptr
                     | Self::Span
                     | Self::Call
+                    | Self::Look
                     | Self::SimdEnter
                     | Self::Native
             )

@@ -162,6 +162,7 @@ const fn mnemonic(code: Code) -> &'static str {
         Code::SimdEnter => "simd_enter",
         Code::Native => "native",
         Code::Call => "call",
+        Code::Look => "look",
         Code::Raise => "raise",
         Code::GotoTb => "goto_tb",
         Code::GotoPtr => "goto_ptr",

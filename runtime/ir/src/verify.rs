@@ -96,6 +96,12 @@ impl Check<'_> {
                 self.fail("no comparison of integers");
             }
             Code::Bswap if op.w < Width::W16 => self.fail("bswap needs 16 bits or more"),
+            Code::Look if op.w != Width::W64 => self.fail("look needs 64 bits"),
+            Code::GotoPtr
+                if !op.b.is_none() && (op.w != Width::W64 || op.b.as_temp().is_none()) =>
+            {
+                self.fail("b is not what look found");
+            }
             Code::ReadPc if op.w < Width::W32 => self.fail("read_pc needs 32 or 64 bits"),
             Code::Bt | Code::Bts | Code::Btr | Code::Btc | Code::Bsf | Code::Bsr
                 if op.w == Width::W8 =>

@@ -442,6 +442,14 @@ impl<'a> Asm<'a> {
     pub(crate) fn jmp_m(&mut self, m: Mem) {
         self.enc(Width::W32, false, 0xFF, 4, Rm::M(m), 0);
     }
+    pub(crate) fn jmp_r(&mut self, r: u8) {
+        self.enc(Width::W32, false, 0xFF, 4, Rm::R(r), 0);
+    }
+    /// `lea r, [rip + rel32]` with a hole.
+    pub(crate) fn lea_rip(&mut self, r: u8) -> usize {
+        self.bytes(&[0x48 | r >> 3 << 2, 0x8D, (r & 7) << 3 | 5, 0, 0, 0, 0]);
+        self.pos() - 4
+    }
     pub(crate) fn lahf(&mut self) {
         self.byte(0x9F);
     }

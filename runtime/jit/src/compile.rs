@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use crate::abi;
 use crate::asm::{Alu, Asm, Mem, state};
+use crate::control::Lost;
 use crate::control::PollSite;
 use crate::flags::FlagFacts;
 use crate::homes::Pending;
@@ -54,6 +55,8 @@ pub struct Compiled {
     pub entry: usize,
     /// Cache offset of the end.
     pub end: usize,
+    /// Cache offset of the entry for indirect jumps, if one was asked for.
+    pub far: Option<usize>,
     /// Direct exits, in code order.
     pub exits: Vec<Exit>,
     /// Where the code of each guest insn begins, ascending; cold code is marked the same way.
@@ -94,6 +97,17 @@ pub struct Request<'a> {
     pub exit_flags: [FlagMask; 2],
     /// Takes its insns off the state's budget first, and leaves ([`Jit::BUDGET`]) if they are too many.
     pub counted: bool,
+    /// It is known to be jumped to indirectly: an entry for that stands before it.
+    pub far: Option<Far>,
+}
+
+/// How indirect jumps enter a block: they bring the instruction pointer in [`abi::PC`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Far {
+    /// Width of the instruction pointer, 32 or 64 bits; bits beyond that do not matter.
+    pub pc_width: Width,
+    /// Leaves as a miss when other threads ask for it: what entry 0 of a jump table leads to must.
+    pub polls: bool,
 }
 
 /// The compiler with its code cache and reusable scratch memory.
@@ -115,6 +129,7 @@ struct Lists {
     holes: Vec<Hole>,
     slow: Vec<SlowSite>,
     bails: Vec<Bail>,
+    lost: Vec<Lost>,
     starts: Vec<u16>,
     polls: Vec<PollSite>,
     private: Private,
@@ -127,6 +142,7 @@ impl Lists {
             holes: std::mem::take(&mut emit.holes),
             slow: std::mem::take(&mut emit.slow),
             bails: std::mem::take(&mut emit.bails),
+            lost: std::mem::take(&mut emit.lost),
             starts: std::mem::take(&mut emit.starts),
             polls: std::mem::take(&mut emit.polls),
             private: std::mem::take(&mut emit.private),
@@ -135,6 +151,7 @@ impl Lists {
         lists.holes.clear();
         lists.slow.clear();
         lists.bails.clear();
+        lists.lost.clear();
         lists.starts.clear();
         lists.polls.clear();
         lists
@@ -217,10 +234,8 @@ impl Jit {
     pub fn unlink(&mut self, site: usize) {
         self.buf.patch(site, 0xE8, self.thunks.exit_link);
     }
-    /// Emits an entry for indirect jumps to the block at cache offset `entry`, whose first insn is at `page_offset`: it expects the
-    /// instruction pointer, of `pc_width` (32 or 64 bits), in [`abi::PC`]; bits beyond that do not matter. With a `counter`, the offset of
-    /// a byte from the state, it counts down, and leaves as a miss when that gets to 0. With `polls`, which entry 0 of a jump table
-    /// needs, it leaves as a miss when other threads ask for it.
+    /// Emits an entry for indirect jumps to the block at cache offset `entry`, whose first insn is at `page_offset`. With a `counter`,
+    /// the offset of a byte from the state, it counts down, and leaves as a miss when that gets to 0.
     ///
     /// # Errors
     /// When the cache is full.
@@ -228,34 +243,45 @@ impl Jit {
         &mut self,
         entry: usize,
         page_offset: u32,
-        pc_width: Width,
+        far: Far,
         counter: Option<i32>,
-        polls: bool,
     ) -> Result<usize, CompileError> {
         if self.buf.capacity() - self.buf.used() < BLOCK_ROOM {
             return Err(CompileError::Full);
         }
+        Ok(self.far_head(page_offset, far, counter, Some(entry)))
+    }
+    /// The code of such an entry; without `entry` it leads to what is emitted next.
+    fn far_head(
+        &mut self,
+        page_offset: u32,
+        far: Far,
+        counter: Option<i32>,
+        entry: Option<usize>,
+    ) -> usize {
         let start = self.buf.used();
         let mut asm = Asm::new(self.buf.free_space());
         let leave_if = |asm: &mut Asm<'_>, cond| {
             let hole = asm.jcc(cond);
-            asm.fix_cache(hole, start, self.thunks.exit_miss(pc_width));
+            asm.fix_cache(hole, start, self.thunks.exit_miss(far.pc_width));
         };
         if let Some(at) = counter {
             asm.alu_mi(Alu::Sub, Width::W8, state(at), 1);
             leave_if(&mut asm, Cond::E);
         }
-        if polls {
+        if far.polls {
             asm.alu_mi(Alu::Cmp, Width::W32, state(self.layout.jump_mask), 0);
             leave_if(&mut asm, Cond::E);
         }
-        asm.lea(pc_width, abi::PC, Mem::base(abi::PC, (page_offset as i32).wrapping_neg()));
+        asm.lea(far.pc_width, abi::PC, Mem::base(abi::PC, (page_offset as i32).wrapping_neg()));
         asm.store(Width::W64, state(self.layout.pc_base), abi::PC);
-        let hole = asm.jmp();
-        asm.fix_cache(hole, start, entry);
+        if let Some(entry) = entry {
+            let hole = asm.jmp();
+            asm.fix_cache(hole, start, entry);
+        }
         let len = asm.pos();
         self.buf.advance(len);
-        Ok(start)
+        start
     }
     /// Makes the entry for indirect jumps at cache offset `far` leave to the run loop: its block is gone. Returns what undoes that.
     pub fn close_far_entry(&mut self, far: usize, pc_width: Width) -> [u8; 5] {
@@ -321,6 +347,7 @@ impl Jit {
         let hot = request.tier == Tier::Hot;
         let temps = if hot { abi::SCRATCH_MASK } else { abi::COMPACT_TEMPS };
         self.regs.prepare(request.block, temps);
+        out.far = request.far.map(|far| self.far_head(request.page_offset, far, None, None));
         let start = self.buf.used();
         let base = self.buf.address(start);
         out.entry = start;
@@ -346,6 +373,7 @@ impl Jit {
             holes: std::mem::take(&mut self.lists.holes),
             slow: std::mem::take(&mut self.lists.slow),
             bails: std::mem::take(&mut self.lists.bails),
+            lost: std::mem::take(&mut self.lists.lost),
             page_offset: request.page_offset as u16,
             counted: request.counted,
             first_offset: request.page_offset as u16,
@@ -353,6 +381,7 @@ impl Jit {
             polls: std::mem::take(&mut self.lists.polls),
             private: std::mem::take(&mut self.lists.private),
             recipe: None,
+            prepared: None,
             remakes,
             behind: 0,
             pending: [None; 2],
@@ -414,6 +443,8 @@ pub(crate) struct Emit<'a> {
     pub(crate) flags_host: bool,
     /// How the current flags can be made again.
     pub(crate) recipe: Option<Recipe>,
+    /// How those of the op under way can be, once it is done.
+    pub(crate) prepared: Option<Recipe>,
     /// Flags may be made again instead of kept.
     pub(crate) remakes: bool,
     pub(crate) out: &'a mut Compiled,
@@ -423,6 +454,7 @@ pub(crate) struct Emit<'a> {
     pub(crate) bails: Vec<Bail>,
     pub(crate) polls: Vec<PollSite>,
     pub(crate) private: Private,
+    pub(crate) lost: Vec<Lost>,
     pub(crate) page_offset: u16,
     pub(crate) counted: bool,
     /// Page offset of the block's first insn.
@@ -527,7 +559,7 @@ impl Emit<'_> {
     fn op(&mut self, op: &Op) -> Result<(), CompileError> {
         match op.code {
             Code::Label | Code::Br | Code::Brcond | Code::Jccf => self.branch(op),
-            Code::GotoTb | Code::GotoPtr | Code::ExitTb | Code::Raise | Code::Call => {
+            Code::GotoTb | Code::GotoPtr | Code::ExitTb | Code::Raise | Code::Call | Code::Look => {
                 self.control(op)
             }
             Code::Ld | Code::St | Code::Ptr | Code::Span | Code::LdH | Code::StH => self.memory(op),

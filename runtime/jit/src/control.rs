@@ -3,10 +3,21 @@
 use ir::{Code, Cond, FlagMask, Op, Val, Width, exit};
 
 use crate::abi;
-use crate::asm::{Alu, Rm, state};
+use crate::asm::{Alu, Mem, Rm, state};
 use crate::compile::{CompileError, Emit, Exit, Hole, Src};
 use crate::recipe::Redo;
-use crate::thunks::Wish;
+use crate::thunks::{Wish, look_up};
+
+/// The way out of a look that missed.
+pub(crate) struct Lost {
+    hole: usize,
+    back: usize,
+    target: u8,
+    d: u8,
+    what: u32,
+    /// Page offset of its insn, and how many come behind.
+    insn: (u16, u16),
+}
 
 /// Cold code to be emitted for the interrupt check of a backward exit.
 pub(crate) struct PollSite {
@@ -90,6 +101,7 @@ impl Emit<'_> {
         }
         match op.code {
             Code::GotoTb => self.goto_tb(op)?,
+            Code::Look => self.look(op)?,
             Code::GotoPtr => self.goto_ptr(op)?,
             Code::ExitTb => self.exit_tb(op)?,
             Code::Raise => self.raise(op)?,
@@ -147,7 +159,53 @@ impl Emit<'_> {
         self.base + self.asm.pos() as u64
     }
 
+    /// A jump's target is looked up before the insn commits, so that it can still fault if it is none; a miss finds the way out.
+    fn look(&mut self, op: &Op) -> Result<(), CompileError> {
+        let target = self.src_reg(op.a, Width::W64)?;
+        if !self.hot {
+            self.asm.store(Width::W64, state(self.layout.scratch), target);
+            let hole = self.asm.call();
+            self.thunks.want(Wish::Target(op.imm), self.start + hole);
+            return Ok(());
+        }
+        let table = self.take()?;
+        let d = self.dst(op.d)?;
+        let hole = look_up(&mut self.asm, self.layout, target, d, table);
+        self.asm.load(Width::W64, d, Mem::index(table, d, 3, abi::JUMP_HOST));
+        let (back, insn) = (self.asm.pos(), (self.page_offset, self.behind));
+        self.lost.push(Lost { hole, back, target, d, what: op.imm, insn });
+        Ok(())
+    }
+    /// What follows looks that missed.
+    pub(crate) fn lost_looks(&mut self) {
+        let lost = std::mem::take(&mut self.lost);
+        for &Lost { hole, back, target, d, what, insn } in &lost {
+            self.mark(insn.0, insn.1);
+            let here = self.asm.pos();
+            self.asm.fix32(hole, here);
+            self.asm.store(Width::W64, state(self.layout.scratch), target);
+            let hole = self.asm.call();
+            self.thunks.want(Wish::Target(what), self.start + hole);
+            let hole = self.asm.lea_rip(d);
+            self.asm.fix_cache(hole, self.start, self.thunks.exit_miss(Width::W64));
+            self.asm.jmp_back(back);
+        }
+        self.lost = lost;
+        self.lost.clear();
+    }
+
     fn goto_ptr(&mut self, op: &Op) -> Result<(), CompileError> {
+        if self.hot && !op.b.is_none() {
+            let mut found = self.src_reg(op.b, Width::W64)?;
+            let target = self.src(op.a, op.w)?;
+            if found == abi::PC && target != Src::Reg(abi::PC) {
+                found = self.take()?;
+                self.asm.mov_rr(Width::W64, found, abi::PC);
+            }
+            self.move_to(abi::PC, target, op.w);
+            self.asm.jmp_r(found);
+            return Ok(());
+        }
         let target = self.src(op.a, op.w)?;
         self.move_to(abi::PC, target, op.w);
         match op.w {

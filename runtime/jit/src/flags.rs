@@ -244,10 +244,7 @@ impl Emit<'_> {
         if self.facts.after[self.at].1 == 0 {
             return Ok(());
         }
-        match self.recipe_of(self.at) {
-            Some(recipe) if self.lend(self.at, &recipe) => self.recipe = Some(recipe),
-            _ => self.save_flags()?,
-        }
-        Ok(())
+        self.recipe = self.make_recipe(self.at)?;
+        if self.recipe.is_none() { self.save_flags() } else { Ok(()) }
     }
 }

@@ -15,9 +15,9 @@ use crate::memory::Fused;
 #[derive(Clone, Copy)]
 pub(crate) struct Pending {
     /// Guest register.
-    n: u8,
+    pub(crate) n: u8,
     /// Where it is computed.
-    r: u8,
+    pub(crate) r: u8,
     /// All of `r` was the guest register's value before the op.
     whole: bool,
 }

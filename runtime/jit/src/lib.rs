@@ -27,7 +27,7 @@ mod thunks;
 mod trampoline;
 
 pub use code_buf::{CodeBuf, CodeBufError};
-pub use compile::{CompileError, Compiled, Exit, InsnMark, Jit, Request, Tier};
+pub use compile::{CompileError, Compiled, Exit, Far, InsnMark, Jit, Request, Tier};
 pub use layout::{Calls, SegPolicy, StateLayout, WindowLayout};
 pub use memory::{SlowKind, meta_is_aligned, meta_kind, meta_seg, meta_size};
 pub use runner::Runner;

@@ -508,6 +508,7 @@ impl Emit<'_> {
             self.asm.jmp_back(site.back);
         }
         self.slow = sites;
+        self.lost_looks();
         self.thunks.emit_wanted(&mut self.asm, self.start, self.layout);
     }
 }

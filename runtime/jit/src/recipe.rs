@@ -3,13 +3,14 @@
 //! Saving the flags home costs more than most instructions that make them, and mostly nobody looks. Where the operands of a producer
 //! are still there wherever its flags may be looked at, hot code keeps nothing: the cold path that lets somebody look (a slow
 //! memory access, an interrupt check) does the operation once more and saves the flags then. A producer whose result took
-//! an operand's place is undone and done again: `add a, b` by `sub a, b; add a, b`.
+//! an operand's place is undone and done again: `add a, b` by `sub a, b; add a, b`. Operands that do not stay are put aside in the
+//! frame: a plain store or two, still cheaper than the flags.
 
 use ir::{Code, Op, Val, Width};
 
 use crate::abi::{self, reg};
 use crate::asm::{Alu, Asm, Mem, Rm};
-use crate::compile::{CompileError, Emit};
+use crate::compile::{CompileError, Emit, Src};
 use crate::regs::{Loc, slot_mem};
 
 /// What is done once more.
@@ -27,6 +28,17 @@ enum How {
     Neg,
     /// The result was zero by form: `xor a, a`.
     Zero,
+    /// `a` was shifted in this way (a group of `shift_ri`) by this many bits.
+    Shift(u8, u8),
+}
+
+/// An operand of a recipe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Operand {
+    /// As it is.
+    Val(Val),
+    /// Put aside in a frame slot.
+    Slot(u8),
 }
 
 /// How the flags of a producer are made again.
@@ -34,8 +46,27 @@ enum How {
 pub(crate) struct Recipe {
     how: How,
     w: Width,
+    a: Operand,
+    b: Operand,
+}
+
+/// A producer's way to be done again.
+#[derive(Clone, Copy)]
+struct Candidate {
+    how: How,
+    w: Width,
     a: Val,
     b: Val,
+}
+
+/// What becomes of a producer's flags.
+enum Fate {
+    /// The operands stay as long as the flags live: up to this op; and is a label before it?
+    Stay(usize, bool),
+    /// An operand changes while they live.
+    Lost,
+    /// They are surely looked at.
+    Seen,
 }
 
 /// Where an operand is.
@@ -115,58 +146,134 @@ struct Life {
     until: usize,
     /// Labels it goes on at.
     labels: Vec<u32>,
+    /// An operand changes on the way.
+    lost: bool,
+    /// They are looked at on a path that is not cold.
+    seen: bool,
 }
 
 impl Emit<'_> {
-    /// How the flags of op `n` can be made again wherever they may be looked at; `None` if they are better saved at once.
-    pub(crate) fn recipe_of(&self, n: usize) -> Option<Recipe> {
-        if !self.remakes {
+    /// How the flags of op `n` can be made again by operands that stay wherever they may be looked at.
+    fn staying(&self, n: usize) -> Option<Candidate> {
+        let op = &self.block.ops[n];
+        if !self.is_remakable(n) {
             return None;
         }
+        let stays = |c: &Candidate| self.can_redo(c) && matches!(self.fate(c, n), Fate::Stay(..));
+        candidates(op).into_iter().flatten().find(stays)
+    }
+    /// May the flags of op `n` be made again at all? Only whole sets are.
+    fn is_remakable(&self, n: usize) -> bool {
         let op = &self.block.ops[n];
         let need = self.facts.after[n].0;
-        if need == 0
-            || need & !(op.fdef.0 & op.can_define().0) != 0
-            || !op.flags_kept(&self.block.pool).is_empty()
-        {
-            return None;
+        self.remakes
+            && need != 0
+            && need & !(op.fdef.0 & op.can_define().0) == 0
+            && op.flags_kept(&self.block.pool).is_empty()
+    }
+    /// Behind producer `n`, the current op: how its flags can be made again; `None` if they are better saved at once. Its operands are kept
+    /// for that.
+    pub(crate) fn make_recipe(&mut self, n: usize) -> Result<Option<Recipe>, CompileError> {
+        if let Some(recipe) = self.prepared.take() {
+            return Ok(Some(recipe));
         }
-        candidates(op)
-            .into_iter()
-            .flatten()
-            .find(|r| self.can_redo(r) && self.survives(r, n).is_some())
+        if !self.is_remakable(n) {
+            return Ok(None);
+        }
+        let op = self.block.ops[n];
+        if let Some(c) = self.staying(n)
+            && self.lend(n, &c)
+        {
+            let (a, b) = (Operand::Val(c.a), Operand::Val(c.b));
+            return Ok(Some(Recipe { how: c.how, w: c.w, a, b }));
+        }
+        let lost = |c: &Candidate| self.can_redo(c) && !matches!(self.fate(c, n), Fate::Seen);
+        let Some(c) = candidates(&op).into_iter().flatten().find(lost) else { return Ok(None) };
+        let Some(a) = self.put_aside(&op, c.a, c.w)? else { return Ok(None) };
+        let b = if c.b == c.a { Some(a) } else { self.put_aside(&op, c.b, c.w)? };
+        Ok(b.map(|b| Recipe { how: c.how, w: c.w, a, b }))
+    }
+    /// Before a shift of `a` by `count` bits: puts `a` aside if its flags are better made again.
+    pub(crate) fn prepare_shift(
+        &mut self,
+        op: &Op,
+        group: u8,
+        count: u8,
+        a: Src,
+    ) -> Result<(), CompileError> {
+        let is_plain = matches!(op.code, Code::Shl | Code::Shr | Code::Sar);
+        if !is_plain
+            || count == 0
+            || self.facts.after[self.at].1 == 0
+            || !self.is_remakable(self.at)
+        {
+            return Ok(());
+        }
+        let c = Candidate { how: How::Shift(group, count), w: op.w, a: Val::NONE, b: Val::NONE };
+        let Src::Reg(r @ 0..16) = a else { return Ok(()) };
+        if matches!(self.fate(&c, self.at), Fate::Seen) {
+            return Ok(());
+        }
+        let Ok(slot) = self.regs.new_slot() else { return Ok(()) };
+        self.asm.store(Width::W64, slot_mem(slot), r);
+        let (a, b) = (Operand::Slot(slot), Operand::Val(Val::NONE));
+        self.prepared = Some(Recipe { how: c.how, w: c.w, a, b });
+        Ok(())
+    }
+    /// Operand `v` of the current op, which is done, in a frame slot; constants stay what they are.
+    fn put_aside(&mut self, op: &Op, v: Val, w: Width) -> Result<Option<Operand>, CompileError> {
+        if v.is_none() || self.block.const_of(v).is_some() {
+            return Ok(Some(Operand::Val(v)));
+        }
+        let result = self.pending.iter().flatten().find(|p| v.as_gpr() == Some(p.n) && v == op.d);
+        let r = match result {
+            Some(p) => p.r,
+            None => match self.src(v, w)? {
+                Src::Reg(r @ 0..16) => r,
+                _ => return Ok(None),
+            },
+        };
+        let Ok(slot) = self.regs.new_slot() else { return Ok(None) };
+        self.asm.store(Width::W64, slot_mem(slot), r);
+        Ok(Some(Operand::Slot(slot)))
     }
     /// Are its operands of a form that can be used in place?
-    fn can_redo(&self, r: &Recipe) -> bool {
+    fn can_redo(&self, c: &Candidate) -> bool {
         let is_constant = |v: Val| self.block.const_of(v).is_some();
         let fits = |v: Val| {
-            let bits = 64 - r.w.bits();
+            let bits = 64 - c.w.bits();
             let value = self.block.const_of(v).map(|n| (n << bits).cast_signed() >> bits);
             value.is_none_or(|n| i32::try_from(n).is_ok())
         };
-        r.how == How::Zero
-            || !(r.a.as_high().is_some() || r.b.as_high().is_some() || is_constant(r.a))
-                && fits(r.b)
+        c.how == How::Zero
+            || !(c.a.as_high().is_some() || c.b.as_high().is_some() || is_constant(c.a))
+                && fits(c.b)
     }
-    /// The op up to which the operands of recipe `r` for op `n` must stay where they are, and whether a label comes before it; `None`
-    /// if one does not stay, or if the flags are surely saved home anyway.
-    fn survives(&self, r: &Recipe, n: usize) -> Option<(usize, bool)> {
-        let mut life = Life { until: n, labels: Vec::new() };
-        self.follow(r, n + 1, self.facts.after[n].0, true, &mut life)?;
+    /// What becomes of the flags of op `n` if they are made again in this way.
+    fn fate(&self, c: &Candidate, n: usize) -> Fate {
+        let mut life = Life { until: n, labels: Vec::new(), lost: false, seen: false };
+        let mut go_on = self.follow(c, n + 1, self.facts.after[n].0, true, &mut life);
         let mut next = 0;
-        while let Some(&label) = life.labels.get(next) {
-            let at =
-                self.block.ops.iter().position(|op| op.code == Code::Label && op.imm == label)?;
+        while let (Some(()), Some(&label)) = (go_on, life.labels.get(next)) {
+            let is_it = |op: &Op| op.code == Code::Label && op.imm == label;
+            let at = self.block.ops.iter().position(is_it).unwrap_or(n);
             life.until = life.until.max(at);
-            self.follow(r, at + 1, self.facts.label.get(label as usize)?.0, false, &mut life)?;
+            let live = self.facts.label.get(label as usize).map_or(63, |facts| facts.0);
+            go_on = self.follow(c, at + 1, live, false, &mut life);
             next += 1;
         }
-        Some((life.until, !life.labels.is_empty()))
+        match go_on {
+            None => Fate::Seen,
+            // To save them at once is cheaper than to put operands aside and then do it all the same.
+            Some(()) if life.seen && (life.lost || matches!(c.how, How::Shift(..))) => Fate::Seen,
+            Some(()) if life.lost => Fate::Lost,
+            Some(()) => Fate::Stay(life.until, !life.labels.is_empty()),
+        }
     }
     /// One straight stretch from op `from` on, with the flags `need` alive; `is_sure` if execution surely gets there.
     fn follow(
         &self,
-        r: &Recipe,
+        r: &Candidate,
         from: usize,
         mut need: u8,
         mut is_sure: bool,
@@ -190,6 +297,7 @@ impl Emit<'_> {
                         life.labels.push(op.imm);
                     }
                     let saves = !is_private && self.facts.label.get(op.imm as usize)?.0 & need != 0;
+                    life.seen |= saves;
                     if saves && is_sure {
                         return None;
                     }
@@ -201,19 +309,20 @@ impl Emit<'_> {
                 Code::Native => op.exposes_state() || op.x & 1 != 0,
                 _ => op.exposes_state(),
             };
+            life.seen |= looked_at;
             if looked_at || op.code.is_end() {
                 return (!(looked_at && is_sure)).then_some(());
             }
             need &= !(op.flags_asked().minus(op.flags_kept(&self.block.pool)).0);
             if need != 0 && [op.d, op.e].iter().any(|&d| touches(d, r.a) || touches(d, r.b)) {
-                return None;
+                life.lost = true;
             }
         }
         Some(())
     }
     /// Behind producer `n`, whose flags `recipe` makes again: its temporaries are kept for that. False if they cannot be.
-    pub(crate) fn lend(&mut self, n: usize, recipe: &Recipe) -> bool {
-        let Some((until, has_labels)) = self.survives(recipe, n) else { return false };
+    fn lend(&mut self, n: usize, recipe: &Candidate) -> bool {
+        let Fate::Stay(until, has_labels) = self.fate(recipe, n) else { return false };
         for t in [recipe.a, recipe.b].into_iter().filter_map(Val::as_temp) {
             if has_labels && !matches!(self.regs.loc(t), Loc::Reg(_)) {
                 return false;
@@ -236,7 +345,12 @@ impl Emit<'_> {
 
     /// Do the flags of op `n` have a recipe with operand `v`?
     pub(crate) fn needs_again(&self, n: usize, v: Val) -> bool {
-        self.recipe_of(n).is_some_and(|r| r.a == v || r.b == v)
+        self.is_remakable(n)
+            && candidates(&self.block.ops[n]).into_iter().flatten().any(|c| {
+                (c.a == v || c.b == v)
+                    && self.can_redo(&c)
+                    && !matches!(self.fate(&c, n), Fate::Seen)
+            })
     }
     /// Before code that destroys EFLAGS and may, in a cold path, let somebody look at the flags: what the cold path does first.
     pub(crate) fn before_look(&mut self) -> Result<Option<Redo>, CompileError> {
@@ -247,7 +361,11 @@ impl Emit<'_> {
         self.redo()
     }
 
-    fn place(&self, v: Val, w: Width) -> Option<Place> {
+    fn place(&self, operand: Operand, w: Width) -> Option<Place> {
+        let v = match operand {
+            Operand::Val(v) => v,
+            Operand::Slot(slot) => return Some(Place::Mem(slot_mem(slot))),
+        };
         if let Some(n) = v.as_gpr() {
             let pinned = abi::PINNED.get(usize::from(n));
             return Some(pinned.map_or(Place::Mem(self.gpr_home(n)), |&r| Place::Reg(r)));
@@ -271,7 +389,8 @@ impl Emit<'_> {
         }
         let lost = CompileError::Form(self.at);
         let a = self.place(r.a, r.w).ok_or(lost)?;
-        let b = if r.b.is_none() { a } else { self.place(r.b, r.w).ok_or(lost)? };
+        let b =
+            if r.b == Operand::Val(Val::NONE) { a } else { self.place(r.b, r.w).ok_or(lost)? };
         Ok(Some(Redo { how: r.how, w: r.w, a, b }))
     }
     /// The state's copy of the flags becomes current, wherever they are now.
@@ -315,8 +434,8 @@ impl Emit<'_> {
 }
 
 /// The ways to make the flags of `op` again, best first.
-fn candidates(op: &Op) -> [Option<Recipe>; 2] {
-    let recipe = |how, a, b| Some(Recipe { how, w: op.w, a, b });
+fn candidates(op: &Op) -> [Option<Candidate>; 2] {
+    let recipe = |how, a, b| Some(Candidate { how, w: op.w, a, b });
     let test = || recipe(How::Test, op.d, op.d);
     let in_place = |how, b| if touches(op.d, b) { None } else { recipe(how, op.d, b) };
     match op.code {
@@ -336,13 +455,19 @@ impl Redo {
     /// EFLAGS = the flags, everything else as it was.
     pub(crate) fn emit(&self, asm: &mut Asm<'_>) {
         match (self.how, self.a, self.b) {
-            (_, Place::Mem(m), Place::Mem(_)) | (How::Test, Place::Mem(m), _) => {
-                // Two places in memory: one is borrowed a register.
-                let free = [reg::R8, reg::R9].into_iter().find(|&r| !self.b.is(r));
-                let r = free.unwrap_or(reg::R10);
+            (How::Shift(..), Place::Mem(m), _)
+            | (How::Test, Place::Mem(m), _)
+            | (How::Compare | How::Add | How::Sub, Place::Mem(m), Place::Mem(_)) => {
+                // Two places in memory, or one that must not change: a register is borrowed.
+                let r = if self.b.is(reg::R8) { reg::R9 } else { reg::R8 };
                 asm.push_reg(r);
                 asm.load(self.w, r, pushed(m));
-                Self { a: Place::Reg(r), b: self.b.pushed(), ..*self }.emit(asm);
+                let b = if self.how == How::Test && same(self.a, self.b) {
+                    Place::Reg(r)
+                } else {
+                    self.b.pushed()
+                };
+                Self { a: Place::Reg(r), b, ..*self }.emit(asm);
                 asm.pop_reg(r);
             }
             (How::Compare, a, b) => alu(asm, Alu::Cmp, self.w, a, b),
@@ -366,7 +491,11 @@ impl Redo {
                 asm.group3(3, self.w, rm);
                 asm.group3(3, self.w, rm);
             }
-            (How::Zero, ..) | (How::Test, Place::Imm(_), _) => {}
+            // On a copy: where it was, the result is.
+            (How::Shift(group, count), Place::Reg(r), _) => {
+                asm.shift_ri(group, self.w, Rm::R(r), count)
+            }
+            (How::Zero, ..) | (How::Test | How::Shift(..), Place::Imm(_), _) => {}
         }
     }
 }
@@ -382,6 +511,10 @@ impl Place {
             place => place,
         }
     }
+}
+
+fn same(a: Place, b: Place) -> bool {
+    matches!((a, b), (Place::Mem(a), Place::Mem(b)) if a.base == b.base && a.disp == b.disp)
 }
 
 fn pushed(m: Mem) -> Mem {

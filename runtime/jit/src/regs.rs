@@ -141,7 +141,8 @@ impl Regs {
         }
         Err(CompileError::Registers)
     }
-    fn new_slot(&mut self) -> Result<u8, CompileError> {
+    /// A frame slot that is used for nothing else in this block.
+    pub(crate) fn new_slot(&mut self) -> Result<u8, CompileError> {
         if self.slots as usize >= abi::SLOTS {
             return Err(CompileError::Registers);
         }

@@ -47,6 +47,9 @@ impl Emit<'_> {
         if double {
             self.asm.double_shift(op.code == Code::Shld, op.w, target, filler, count);
         } else {
+            if let Some(n) = count {
+                self.prepare_shift(op, group(op.code), n, Src::Reg(target))?;
+            }
             match count {
                 Some(n) => self.asm.shift_ri(group(op.code), op.w, Rm::R(target), n),
                 None => self.asm.shift_cl(group(op.code), op.w, Rm::R(target)),

@@ -25,6 +25,8 @@ pub(crate) enum Wish {
     Memory(ThunkKey),
     /// A call of the helper with this number.
     Helper(u32),
+    /// A check of a jump's target, which raises this fault.
+    Target(u32),
 }
 
 impl Hash for Wish {
@@ -32,6 +34,7 @@ impl Hash for Wish {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(match self {
             Self::Helper(id) => u64::from(*id) << 8 | 0xFF,
+            Self::Target(what) => u64::from(*what) << 8 | 0xFE,
             Self::Memory(key) => key.number(),
         });
     }
@@ -243,6 +246,7 @@ impl Thunks {
                     let at = start + asm.pos();
                     match wish {
                         Wish::Memory(key) => key.emit(asm, start, layout, self.common_memory),
+                        Wish::Target(what) => self.target_check(asm, start, layout, what),
                         Wish::Helper(id) => {
                             asm.store_i(Width::W32, state(layout.meta), id as i32);
                             let hole = asm.jmp();
@@ -270,6 +274,21 @@ impl Thunks {
         self.wanted.clear();
         self.fresh.clear();
         self.known.clear();
+    }
+
+    /// Is the jump target in `scratch[0]` one, its bits 47 to 63 all equal? If not, leaves with the fault `what`, error code 0.
+    fn target_check(&self, asm: &mut Asm<'_>, start: usize, layout: &StateLayout, what: u32) {
+        dynasm!(asm ; .arch x64 ; push rax);
+        asm.load(Width::W64, reg::RAX, state(layout.scratch));
+        dynasm!(asm ; .arch x64 ; sar rax, 47 ; inc rax ; cmp rax, 1 ; pop rax);
+        let bad = asm.jcc8(Cond::A);
+        asm.byte(0xC3);
+        let here = asm.pos();
+        asm.fix8(bad, here);
+        asm.store_i(Width::W32, state(layout.fault), what as i32);
+        asm.store_i(Width::W32, state(layout.fault_code), 0);
+        let hole = asm.jmp();
+        asm.fix_cache(hole, start, self.exit_raise);
     }
 
     /// Flags home and back, called from compact code.
@@ -314,13 +333,25 @@ impl Thunks {
     /// itself ([`Jit::far_entry`]).
     pub(crate) fn jump_table(&self, asm: &mut Asm<'_>, layout: &StateLayout, start: usize) {
         let (index, table) = (reg::R9, reg::R10);
-        asm.pext_m(Width::W32, index, abi::PC, state(layout.jump_mask));
-        asm.load(Width::W64, table, state(layout.jump_base));
-        asm.alu_mr(Alu::Cmp, Width::W64, Mem::index(table, index, 3, 0), abi::PC);
-        let hole = asm.jcc(Cond::Ne);
+        let hole = look_up(asm, layout, abi::PC, index, table);
         asm.fix_cache(hole, start, self.exit_miss[1]);
         asm.jmp_m(Mem::index(table, index, 3, abi::JUMP_HOST));
     }
+}
+
+/// Compares the entry of the jump table for `target` with it, by way of two other registers; returns the hole of the branch to be
+/// taken if it is another's.
+pub(crate) fn look_up(
+    asm: &mut Asm<'_>,
+    layout: &StateLayout,
+    target: u8,
+    index: u8,
+    table: u8,
+) -> usize {
+    asm.pext_m(Width::W32, index, target, state(layout.jump_mask));
+    asm.load(Width::W64, table, state(layout.jump_base));
+    asm.alu_mr(Alu::Cmp, Width::W64, Mem::index(table, index, 3, 0), target);
+    asm.jcc(Cond::Ne)
 }
 
 /// Guest registers home.

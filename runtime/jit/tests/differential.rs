@@ -109,6 +109,7 @@ fn one(
         tier,
         exit_flags: [FlagMask::ALL; 2],
         counted: false,
+        far: None,
     };
     jit.compile(&request, &mut compiled)?;
     let mut got = State::new(seed);

@@ -22,6 +22,7 @@ fn enter(jit: &mut Jit, block: &Block, tier: Tier, s: &mut State) -> u32 {
         tier,
         exit_flags: [FlagMask::ALL; 2],
         counted: false,
+        far: None,
     };
     jit.compile(&request, &mut compiled).expect("compiles");
     let tlb = tlb_for(s);

@@ -1,11 +1,11 @@
 //! Virtual time: the one place that reads the host's clock, and the chips' alarms.
 //!
-//! Chips see a time that stands still during one access. With [`ClockKind::Host`] it is refreshed
-//! from the host's monotonic clock at every entry into the board; with [`ClockKind::Icount`] it
+//! Chips see a time that stands still during one access. With [`ClockKind::Host`] it is read
+//! from the host's monotonic clock when it is first looked at after an entry into the board, which most accesses never do; with [`ClockKind::Icount`] it
 //! moves only by [`Board::advance_to`](super::Board::advance_to), the same in every run.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use devices::Alarm;
@@ -26,7 +26,8 @@ const SECOND: u128 = 1_000_000_000;
 
 /// The time-stamp counter at virtual time `ns`.
 pub(super) fn tsc_at(ns: Ns) -> u64 {
-    (u128::from(ns) * u128::from(TSC_HZ) / SECOND) as u64
+    const SECOND: u64 = 1_000_000_000;
+    (ns / SECOND).wrapping_mul(TSC_HZ).wrapping_add(ns % SECOND * TSC_HZ / SECOND)
 }
 
 /// When the time-stamp counter reaches `tsc`.
@@ -38,37 +39,61 @@ pub(super) fn ns_of_tsc(tsc: u64) -> Ns {
 #[derive(Debug)]
 pub(super) struct Clock {
     now: AtomicU64,
+    /// The host's clock is to be read before `now` is looked at.
+    is_stale: AtomicBool,
+    /// Where host time is counted from.
+    origin: Instant,
+    /// Virtual time at `origin`, wrapping.
+    base: AtomicU64,
 }
 
-/// How the host's clock maps to virtual time; `None` while it stands.
+/// Whether the host's clock drives virtual time now.
 #[derive(Debug)]
 pub(super) struct Source {
     kind: ClockKind,
-    /// Host time at which virtual time was `Ns`.
-    running: Option<(Instant, Ns)>,
+    is_running: bool,
 }
 
 impl Clock {
+    fn new() -> Self {
+        let (now, base) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { now, is_stale: AtomicBool::new(false), origin: Instant::now(), base }
+    }
+
     pub(super) fn now(&self) -> Ns {
+        if self.is_stale.load(Relaxed) {
+            self.is_stale.store(false, Relaxed);
+            self.set(self.base.load(Relaxed).wrapping_add(self.host_ns()));
+        }
         self.now.load(Relaxed)
+    }
+
+    /// Host time in nanoseconds.
+    fn host_ns(&self) -> Ns {
+        let elapsed = self.origin.elapsed();
+        elapsed.as_secs().wrapping_mul(1_000_000_000) + u64::from(elapsed.subsec_nanos())
+    }
+
+    /// Host time now is virtual time `now`.
+    fn anchor(&self, now: Ns) {
+        self.base.store(now.wrapping_sub(self.host_ns()), Relaxed);
     }
 
     fn set(&self, now: Ns) {
         // Time never runs backwards.
-        self.now.store(now.max(self.now()), Relaxed);
+        self.now.store(now.max(self.now.load(Relaxed)), Relaxed);
     }
 }
 
 impl Source {
     pub(super) fn new(kind: ClockKind) -> Self {
-        let running = (kind == ClockKind::Host).then(|| (Instant::now(), 0));
-        Self { kind, running }
+        Self { kind, is_running: kind == ClockKind::Host }
     }
 
-    /// Brings `clock` up to the host's time.
+    /// Brings `clock` up to the host's time, when it is next looked at.
     pub(super) fn refresh(&self, clock: &Clock) {
-        if let Some((since, at)) = self.running {
-            clock.set(at.saturating_add(since.elapsed().as_nanos() as Ns));
+        if self.is_running {
+            clock.is_stale.store(true, Relaxed);
         }
     }
 
@@ -82,22 +107,23 @@ impl Source {
     /// Stops a host clock.
     pub(super) fn pause(&mut self, clock: &Clock) {
         self.refresh(clock);
-        self.running = None;
+        clock.now();
+        self.is_running = false;
     }
 
     /// Lets a host clock run on from where virtual time stands.
     pub(super) fn resume(&mut self, clock: &Clock) {
-        if self.kind == ClockKind::Host && self.running.is_none() {
-            self.running = Some((Instant::now(), clock.now()));
+        if self.kind == ClockKind::Host && !self.is_running {
+            self.is_running = true;
+            clock.anchor(clock.now());
         }
     }
 
     /// Sets virtual time, also backwards: for loading a saved machine.
     pub(super) fn restore(&mut self, clock: &Clock, now: Ns) {
+        clock.is_stale.store(false, Relaxed);
         clock.now.store(now, Relaxed);
-        if self.running.is_some() {
-            self.running = Some((Instant::now(), now));
-        }
+        clock.anchor(now);
     }
 }
 
@@ -145,7 +171,7 @@ pub(super) struct Alarms {
 
 impl Alarms {
     pub(super) fn new() -> Arc<Self> {
-        let clock = Arc::new(Clock { now: AtomicU64::new(0) });
+        let clock = Arc::new(Clock::new());
         let deadlines = std::array::from_fn(|_| AtomicU64::new(DISARMED));
         Arc::new(Self { clock, deadlines, first: AtomicU64::new(DISARMED) })
     }

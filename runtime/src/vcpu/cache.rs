@@ -311,8 +311,8 @@ impl Cache {
     pub(super) fn far(&self, id: BlockId) -> Option<usize> {
         self.get(id).far.map(NonZeroUsize::get)
     }
-    pub(super) fn set_far(&mut self, id: BlockId, far: usize) {
-        self.blocks[id as usize].far = NonZeroUsize::new(far);
+    pub(super) fn set_far(&mut self, id: BlockId, far: Option<usize>) {
+        self.blocks[id as usize].far = far.and_then(NonZeroUsize::new);
     }
     /// Indirect jumps may come again.
     pub(super) fn open_far(&mut self, id: BlockId, jit: &mut Jit) {

@@ -13,10 +13,10 @@ use x86::lower::{Along, Place};
 use x86::mode::Mode;
 use x86::state::seg;
 
-use super::Vcpu;
 use super::cache::{BlockId, Key, New, Second, lines};
 use super::dormant::Past;
 use super::pages::Peeked;
+use super::{Vcpu, far_kind};
 
 /// Most bytes a block is made from.
 pub(super) const FETCH: usize = 192;
@@ -228,7 +228,12 @@ impl Vcpu {
             ir::opt::spans(&mut t.block, &mut t.opt, passes, exit_flags, flat)
         };
         let counted = t.config.counted;
-        let mut request = Request { block: &t.block, seg, page_offset, tier, exit_flags, counted };
+        // Hot code is entered like the code it replaces.
+        let old = if quick { None } else { self.core.cache.find(&key) };
+        let is_far = old.is_some_and(|id| self.core.cache.far(id).is_some());
+        let far = is_far.then(|| far_kind(cpu, pc));
+        let mut request =
+            Request { block: &t.block, seg, page_offset, tier, exit_flags, counted, far };
         let out = &mut t.compiled;
         let mut compiled = t.jit.as_mut().map(|jit| jit.compile(&request, out));
         if let (Some(Err(CompileError::Registers)), Some(jit)) = (&compiled, t.jit.as_mut()) {
@@ -257,6 +262,9 @@ impl Vcpu {
         let (bytes, live) = ([own, first, other], t.info.live.as_slice());
         let new = New { host, insns, len, second, peeked, live, bytes, past, is_hot };
         let id = self.core.cache.insert(key, new, t.jit.as_mut());
+        if let (Some(host), Some(_)) = (host, far) {
+            self.core.cache.set_far(id, host.far);
+        }
         *self.core.heat_mut(id) = self.config.hot_after.unwrap_or(0);
         self.stats.host_bytes += host.map_or(0, |host| (host.end - host.entry) as u64);
         self.stats.insns += u64::from(insns);

@@ -293,8 +293,17 @@ impl Cpu {
 
     /// Recomputes windows, mode and jump context from the state; true if the mode changed.
     pub fn sync_mode(&mut self) -> bool {
-        for n in 0..seg::COUNT {
-            self.state.window[n] = self.window_of(n);
+        if self.is_code64() {
+            let s = &mut self.state;
+            for (window, segment) in s.window.iter_mut().zip(&s.seg).skip(usize::from(seg::FS)) {
+                *window = Window { base: segment.base, read_end: u64::MAX, write_end: u64::MAX };
+            }
+            let flat = Window { base: 0, read_end: u64::MAX, write_end: u64::MAX };
+            s.window[..usize::from(seg::FS)].fill(flat);
+        } else {
+            for n in 0..seg::COUNT {
+                self.state.window[n] = self.window_of(n);
+            }
         }
         self.sync_derived()
     }
@@ -363,6 +372,15 @@ impl Cpu {
 
     fn compute_mode(&self) -> Mode {
         let s = &self.state;
+        let bit = |is_set: bool, bit: u32| if is_set { bit } else { 0 };
+        let common = bit(s.eflags & flags::TF != 0, Mode::TF)
+            | bit(s.shadow != 0, Mode::SHADOW)
+            | bit(self.breaks_on_code(), Mode::BREAK)
+            | bit(self.has_virtual_if(), Mode::VIRTUAL)
+            | (s.cpl & 3) << Mode::CPL_SHIFT;
+        if self.is_code64() {
+            return Mode(common | Mode::ALWAYS_64);
+        }
         let cs = &s.seg[usize::from(seg::CS)];
         let ss = &s.seg[usize::from(seg::SS)];
         let is_flat = |n: u8| {
@@ -370,30 +388,18 @@ impl Cpu {
             w.base == 0 && w.read_end == 1 << 32 && w.write_end == 1 << 32
         };
         let is_64k = s.window.iter().all(|w| w.read_end == 0x1_0000 && w.write_end == 0x1_0000);
-        let common = [
-            (s.eflags & flags::TF != 0, Mode::TF),
-            (s.shadow != 0, Mode::SHADOW),
-            (self.breaks_on_code(), Mode::BREAK),
-            (self.has_virtual_if(), Mode::VIRTUAL),
-        ];
-        let common = common.iter().fold(0, |m, &(on, bit)| if on { m | bit } else { m });
-        let common = common | (s.cpl & 3) << Mode::CPL_SHIFT;
-        if self.is_code64() {
-            return Mode(common | Mode::ALWAYS_64);
-        }
-        let bits = [
-            (cs.attr & attr::DB != 0, Mode::CODE32),
-            (ss.attr & attr::DB != 0, Mode::STACK32),
-            (s.cr0 & cr0::PE != 0, Mode::PE),
-            (self.is_vm86(), Mode::VM86),
-            (cs.base == 0 && cs.limit == u32::MAX, Mode::FLAT_CS),
-            (is_flat(seg::SS), Mode::FLAT_SS),
-            (is_flat(seg::DS), Mode::FLAT_DS),
-            (is_flat(seg::ES), Mode::FLAT_ES),
-            (is_64k, Mode::ALL_64K),
-        ];
-        let set = bits.iter().fold(0, |m, &(on, bit)| if on { m | bit } else { m });
-        Mode(set | common)
+        Mode(
+            common
+                | bit(cs.attr & attr::DB != 0, Mode::CODE32)
+                | bit(ss.attr & attr::DB != 0, Mode::STACK32)
+                | bit(s.cr0 & cr0::PE != 0, Mode::PE)
+                | bit(self.is_vm86(), Mode::VM86)
+                | bit(cs.base == 0 && cs.limit == u32::MAX, Mode::FLAT_CS)
+                | bit(is_flat(seg::SS), Mode::FLAT_SS)
+                | bit(is_flat(seg::DS), Mode::FLAT_DS)
+                | bit(is_flat(seg::ES), Mode::FLAT_ES)
+                | bit(is_64k, Mode::ALL_64K),
+        )
     }
 
     /// The fast-path window of a segment. 64-bit code uses only the base.

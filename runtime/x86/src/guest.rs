@@ -176,9 +176,19 @@ static FIELDS: &[Field] = &[
     field!(window[6].Window.read_end: u64),
     field!(window[6].Window.write_end: u64),
     field!(cpl: u32),
-    field!(seg[6].Segment.selector: u16),
-    field!(seg[6].Segment.attr: u16),
-    field!(seg[6].Segment.limit: u32),
+    // Selector, attributes and limit: bodies write them as one word.
+    Field {
+        at: offset_of!(CpuState, seg),
+        size: 8,
+        stride: size_of::<Segment>(),
+        count: 6,
+        read: |s, i| s.seg[i].word(),
+        write: |s, i, v| {
+            let segment = &mut s.seg[i];
+            (segment.selector, segment.attr, segment.limit) =
+                (v as u16, (v >> 16) as u16, (v >> 32) as u32);
+        },
+    },
     field!(seg[6].Segment.base: u64),
     field!(ldtr.Segment.selector: u16),
     field!(tr.Segment.selector: u16),

@@ -118,6 +118,16 @@ impl Parser<'_> {
                 op.imm = number_or(text.next()?, |n| self.names.fault_named(n))?;
                 op.a = self.val(op, text.next()?, shape.a)?;
             }
+            Code::Look => {
+                self.in_order(op, text)?;
+                op.imm = number_or(text.next()?, |n| self.names.fault_named(n))?;
+            }
+            Code::GotoPtr => {
+                op.a = self.val(op, text.next()?, shape.a)?;
+                if !text.rest.is_empty() {
+                    op.b = self.val(op, text.next()?, shape.b)?;
+                }
+            }
             Code::ExitTb => {
                 op.imm = u32_of(text.next()?)?;
                 if !text.rest.is_empty() {

@@ -126,6 +126,17 @@ impl OpText<'_> {
                 out.push(fault.unwrap_or_else(|| hex(op.imm.into())));
                 out.push(self.val(op.a, shape.a));
             }
+            Code::Look => {
+                self.in_order(&mut out);
+                let fault = self.names.fault(op.imm).map(str::to_owned);
+                out.push(fault.unwrap_or_else(|| hex(op.imm.into())));
+            }
+            Code::GotoPtr => {
+                out.push(self.val(op.a, shape.a));
+                if !op.b.is_none() {
+                    out.push(self.val(op.b, shape.b));
+                }
+            }
             Code::ExitTb => {
                 out.push(hex(op.imm.into()));
                 if !op.a.is_none() {

@@ -581,6 +581,11 @@ impl Builder {
                 imm,
                 ..Op::new(Code::GotoTb, w)
             },
+            2 if kind & 64 != 0 && w == Width::W64 => {
+                let d = self.new_temp(w);
+                self.op(Op { d, a, imm: imm & 31, ..Op::new(Code::Look, w) });
+                Op { a, b: d, ..Op::new(Code::GotoPtr, w) }
+            }
             2 => Op { a, ..Op::new(Code::GotoPtr, w) },
             3 => Op { a, imm: imm & 7, ..Op::new(Code::ExitTb, w) },
             _ => Op { a, imm: imm & 31, ..Op::new(Code::Raise, w) },

@@ -33,6 +33,8 @@ pub(super) enum StepKind {
     Probe { operand: u8 },
     /// Leave; the helper has set the instruction pointer.
     Exit,
+    /// A look for where a jump goes, which faults if it can go nowhere.
+    Look { target: u16, found: u16 },
 }
 
 impl Lower<'_> {
@@ -94,6 +96,7 @@ impl Lower<'_> {
                 self.push_ptr(seg, aw, off, w, AccessKind::W);
             }
             StepKind::Exit => self.push_exit(exit::RESYNC, Val::NONE),
+            StepKind::Look { target, found } => self.push_look(target, found),
             StepKind::Raise { .. } | StepKind::Store { .. } => {}
         }
     }

@@ -59,6 +59,8 @@ pub(super) enum Target {
 pub(super) struct Jump {
     pub(super) pred: B,
     pub(super) target: Target,
+    /// The node of what [`Code::Look`] found, or `NO`.
+    pub(super) found: u16,
 }
 
 /// An out-of-line part, emitted at the end of the block.
@@ -315,10 +317,20 @@ impl Lower<'_> {
                 self.raise_gp_if(beyond);
             }
         }
+        let mut found = NO;
         if self.is_code64() && self.may_leave_canonical(target) {
-            self.raise_unless_canonical(n);
+            match target {
+                // A transfer to another level finds its target in another table.
+                Target::Node(target)
+                    if self.pred == B::Const(true) && self.marks & mark::STATE == 0 =>
+                {
+                    found = self.node(Node::new(Kind::Call, Width::W64));
+                    self.step(StepKind::Look { target, found });
+                }
+                _ => self.raise_unless_canonical(n),
+            }
         }
-        self.work.jumps.push(Jump { pred: self.pred, target });
+        self.work.jumps.push(Jump { pred: self.pred, target, found });
     }
 
     /// Only an indirect jump can go far; a direct one out of the page must start near the edge of the canonical addresses.
@@ -429,17 +441,34 @@ impl Lower<'_> {
             self.block.push(op);
         } else {
             let pc = self.push_pc(off);
-            self.push_goto_value(pc);
+            self.push_goto_value(pc, Val::NONE);
         }
     }
 
-    /// Emits a jump to an instruction pointer.
-    pub(super) fn push_goto_value(&mut self, pc: Val) {
+    /// Emits a jump to a node's value.
+    pub(super) fn push_goto_node(&mut self, target: u16, found: u16) {
+        let pc = self.emit(target);
+        let found = if found == NO { Val::NONE } else { self.emit(found) };
+        self.push_goto_value(pc, found);
+    }
+
+    /// Emits a look for a jump's target.
+    pub(super) fn push_look(&mut self, target: u16, found: u16) {
+        let mut op = Op::new(Code::Look, Width::W64);
+        op.a = self.emit(target);
+        op.imm = vector::GP | HAS_ERROR_CODE;
+        op.d = self.block.temp(Width::W64);
+        self.block.push(op);
+        self.set_value(found, op.d);
+    }
+
+    /// Emits a jump to an instruction pointer; `found`: what `Look` found.
+    fn push_goto_value(&mut self, pc: Val, found: Val) {
         if self.place.is_single_step() {
             return self.push_exit(exit::RESYNC, pc);
         }
         let mut op = Op::new(Code::GotoPtr, self.ip_width());
-        op.a = pc;
+        (op.a, op.b) = (pc, found);
         self.block.push(op);
     }
 

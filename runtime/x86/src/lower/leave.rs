@@ -72,7 +72,7 @@ impl Lower<'_> {
 
     /// A forward branch within the page that the block goes on behind, as execution mostly does.
     fn side(&mut self) -> Option<Flow> {
-        let &[Jump { pred, target: Target::Page(off) }] = self.work.jumps.as_slice() else {
+        let &[Jump { pred, target: Target::Page(off), .. }] = self.work.jumps.as_slice() else {
             return None;
         };
         let next = u32::try_from(self.next()).ok()?;
@@ -96,14 +96,14 @@ impl Lower<'_> {
         for n in 0..self.work.jumps.len() {
             let jump = self.work.jumps[n];
             if jump.pred == B::Const(true) {
-                self.push_goto(jump.target);
+                self.push_goto(&jump);
                 falls_through = false;
                 break;
             }
             let label = self.block.label();
             self.branch_if(jump.pred, label, true);
             match taken.get_mut(n) {
-                Some(slot) => *slot = Some((label, jump.target)),
+                Some(slot) => *slot = Some((label, jump)),
                 None => self.mismatches += 1, // more jumps than a block has ends
             }
         }
@@ -111,20 +111,17 @@ impl Lower<'_> {
             let next = self.next();
             self.push_goto_page(1, next, false);
         }
-        for (label, target) in taken.into_iter().flatten() {
+        for (label, jump) in taken.into_iter().flatten() {
             self.push_label(label);
-            self.push_goto(target);
+            self.push_goto(&jump);
         }
         Flow::End
     }
 
-    fn push_goto(&mut self, target: Target) {
-        match target {
+    fn push_goto(&mut self, jump: &Jump) {
+        match jump.target {
             Target::Page(off) => self.push_goto_page(0, off, off <= i64::from(self.at)),
-            Target::Node(n) => {
-                let pc = self.emit(n);
-                self.push_goto_value(pc);
-            }
+            Target::Node(n) => self.push_goto_node(n, jump.found),
         }
     }
 }

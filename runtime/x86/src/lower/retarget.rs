@@ -151,7 +151,7 @@ impl Lower<'_> {
                 && colds.iter().any(|cold| cold.label == op.imm && !cold.is_side());
             is_cold_branch
                 || matches!(op.code, Code::Ld | Code::St | Code::Ptr | Code::Call | Code::Raise)
-                || op.code == Code::SimdEnter
+                || matches!(op.code, Code::SimdEnter | Code::Look)
                 || op.code == Code::Native && op.exposes_state()
         });
         if let Some(start) = ops.first_mut() {

@@ -2,9 +2,12 @@
 
 use mem::Size;
 
-use crate::cpu::efer;
+use crate::cpu::{Cpu, efer};
+use crate::decode::Features;
 use crate::fault::{Fault, pf};
 use crate::flags;
+use crate::front::{BlockInfo, BuildConfig, CodeBytes, Scratch, build};
+use crate::lower::Place;
 use crate::lower::helpers::Helpers;
 use crate::mode::Mode;
 use crate::testing::long::{self, long, peek8};
@@ -194,6 +197,62 @@ fn system_calls() {
     cpu.sysret(32).unwrap();
     assert_eq!((place(&cpu), cpu.mode().has(Mode::CODE64)), ((0xA3, 0, 3), false));
     assert_eq!(cpu.syscall(0), Err(Fault::ud()), "Intel has none in compatibility mode");
+}
+
+/// Runs one insn on the evaluator.
+fn evaluate(cpu: &mut Cpu, bytes: &[u8]) {
+    let (ip, at) = (cpu.state.pc, (cpu.state.pc & 0xFFF) as u32);
+    let place = Place { mode: cpu.mode(), ip, page_off: at, cs_limit: u32::MAX };
+    let config = BuildConfig { features: Features::ALL, max_insns: 1, counted: false };
+    let (mut block, mut info) = (ir::Block::default(), BlockInfo::default());
+    let code = CodeBytes { page: bytes, next: None };
+    build(&code, place, &config, &mut Scratch::default(), &mut block, &mut info).unwrap();
+    cpu.state.pc_base = ip - u64::from(at);
+    match ir::run(&block, cpu, &mut ir::Scratch::new()) {
+        ir::End::GotoPtr(pc) => cpu.state.pc = pc,
+        ir::End::GotoTb { page_off, .. } => cpu.state.pc = cpu.state.pc_base + u64::from(page_off),
+        ir::End::Exit { .. } => {}
+        ir::End::Stop(fault) => panic!("{fault:?}"),
+    }
+}
+
+#[test]
+fn fast_calls_inline_do_what_the_helpers_do() {
+    let (mut cpu, _) = long();
+    long::enter(&mut cpu, 3);
+    cpu.wrmsr(0xC000_0080, 0x501).unwrap();
+    cpu.wrmsr(0xC000_0081, 0x00A3_0008_0000_0000).unwrap();
+    cpu.wrmsr(0xC000_0082, HIGH).unwrap();
+    cpu.wrmsr(0xC000_0084, 0x4_0700).unwrap();
+    assert_eq!((cpu.state.to_system.ctx, cpu.state.to_user.ctx), (0, 0));
+    let registers = cpu.state.gpr;
+    let (mut helped, mut tables) = (Vec::new(), Vec::new());
+    for is_inline in [false, true] {
+        // The first round goes by the helpers, because nothing is known yet; the second by what they noted.
+        cpu.state.gpr = registers;
+        cpu.state.set_eflags(0x20_0603);
+        cpu.state.pc = 0x4000;
+        assert_eq!(cpu.state.to_system.ctx != 0, is_inline);
+        evaluate(&mut cpu, &[0x0F, 0x05]);
+        assert_eq!(place(&cpu), (8, HIGH, 0));
+        let called = (cpu.save_state(), cpu.state.jump_base, cpu.state.tlb_base);
+        assert!(!cpu.sync_mode(), "nothing is left to be derived");
+        assert_eq!((called.1, called.2), (cpu.state.jump_base, cpu.state.tlb_base));
+        evaluate(&mut cpu, &[0x48, 0x0F, 0x07]);
+        let returned = (cpu.save_state(), cpu.state.jump_base, cpu.state.tlb_base);
+        assert!(!cpu.sync_mode());
+        assert_eq!((returned.1, returned.2), (cpu.state.jump_base, cpu.state.tlb_base));
+        helped.push((called.0, returned.0));
+        tables.push((called.1, returned.1));
+    }
+    assert_eq!(helped[0], helped[1]);
+    assert_eq!(tables[0], tables[1]);
+    cpu.flush_tlb();
+    assert_eq!((cpu.state.to_system.ctx, cpu.state.to_user.ctx), (0, 0));
+    cpu.sync_mode();
+    assert_ne!(cpu.state.to_user.ctx, 0);
+    cpu.wrmsr(0xC000_0081, 0).unwrap();
+    assert_eq!(cpu.state.to_user.ctx, 0);
 }
 
 #[test]
