@@ -56,4 +56,4 @@ pub const TLB_READ_ADDEND: i32 = 0x2000;
 /// Byte offset of the write tags.
 pub const TLB_WRITE: i32 = 0x4000;
 /// Byte offset of the host addresses in a jump table; the tags, instruction pointers, come first.
-pub const JUMP_HOST: i32 = 0x8000;
+pub const JUMP_HOST: i32 = 0x1_0000;

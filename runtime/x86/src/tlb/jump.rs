@@ -15,10 +15,13 @@ use mem::{Lin, NumberHasher};
 
 use crate::cpu::Context;
 
-/// Entries of a table: one for each byte of a page, where targets of several pages meet.
-pub const JUMPS: usize = 4096;
+/// Entries of a table.
+pub const JUMPS: usize = 8192;
+/// Bits of an instruction pointer below those that select the entry. Functions begin at multiples of 16, so that with the
+/// lowest bits many would meet in few entries; hardly ever do two targets lie within 4 bytes.
+const JUMP_SHIFT: u32 = 2;
 /// The `pext` mask of `CpuState::jump_mask`: bits of an instruction pointer that select the entry.
-pub const JUMP_MASK: u32 = JUMPS as u32 - 1;
+pub const JUMP_MASK: u32 = (JUMPS as u32 - 1) << JUMP_SHIFT;
 /// Byte offset of the host addresses in a table; the tags come first.
 pub const JUMP_HOST: usize = 8 * JUMPS;
 
@@ -33,9 +36,14 @@ struct Slots {
 
 const _: () = assert!(std::mem::offset_of!(Slots, host) == JUMP_HOST);
 
+/// The entry for an instruction pointer.
+const fn entry_of(pc: u64) -> usize {
+    (pc >> JUMP_SHIFT) as usize % JUMPS
+}
+
 /// The tag of an empty entry: its index is another one.
 const fn no_target(i: usize) -> u64 {
-    i as u64 ^ 1
+    (i as u64 ^ 1) << JUMP_SHIFT
 }
 
 /// The table of one context.
@@ -164,13 +172,13 @@ impl Jumps {
 
     /// Where the current table leads from an instruction pointer, if it knows.
     pub(crate) fn known(&self, pc: u64) -> Option<u64> {
-        let (i, slots) = (pc as usize % JUMPS, &self.tables[self.current].slots);
+        let (i, slots) = (entry_of(pc), &self.tables[self.current].slots);
         (slots.tag[i] == pc).then_some(slots.host[i])
     }
 
     /// Enters a target, instruction pointer `pc` at `lin`, into the current table.
     pub(crate) fn note(&mut self, pc: u64, lin: Lin, host: u64) {
-        let (i, miss) = (pc as usize % JUMPS, self.miss);
+        let (i, miss) = (entry_of(pc), self.miss);
         let table = &mut self.tables[self.current];
         if !table.targets.note(lin, i) {
             table.clear(miss);
@@ -183,7 +191,7 @@ impl Jumps {
     /// Empties the current table's entry for an instruction pointer.
     pub(crate) fn forget_one(&mut self, pc: u64) {
         let slots = &mut self.tables[self.current].slots;
-        Table::empty(slots, pc as usize % JUMPS, self.miss);
+        Table::empty(slots, entry_of(pc), self.miss);
     }
 
     /// Empties the entries of all tables that lead to `lin`'s surroundings, or end in them: of 2^`system` bytes in the tables of
@@ -352,9 +360,9 @@ mod tests {
     #[test]
     fn empty_entries_match_no_target() {
         let mut jumps = Jumps::default();
-        assert!((0..2 * JUMPS as u64).all(|pc| jumps.known(pc).is_none()));
+        assert!((0..8 * JUMPS as u64).all(|pc| jumps.known(pc).is_none()));
         jumps.note(5, Lin(5), 1);
         jumps.forget_one(5);
-        assert!((0..2 * JUMPS as u64).all(|pc| jumps.known(pc).is_none()));
+        assert!((0..8 * JUMPS as u64).all(|pc| jumps.known(pc).is_none()));
     }
 }
