@@ -44,7 +44,7 @@ fn usage_errors_are_one_line_and_exit_2() {
         (&["-machine", "q35"], "only pc"),
         (&["-s"], "gdb server is not supported yet"),
         (&["-gdb", "tcp::1"], "gdb server is not supported yet"),
-        (&["-net", "user"], "no network yet"),
+        (&["-net", "user"], "-net: only none"),
         (&["-drive", "format=raw"], "file=FILE is missing"),
         (&["-drive", "file=a,formt=raw"], "did you mean format=?"),
         (&["-device", "e1000"], "-device e1000 is not supported yet"),
