@@ -34,6 +34,7 @@ use crate::log::{Items, Log};
 use crate::machine::Accel;
 use cache::BlockId;
 pub use counted::Stretch;
+use dormant::{Old, Past};
 pub use kick::Kicker;
 use perf_map::PerfMap;
 use shim::Core;
@@ -96,7 +97,8 @@ const fn pc_mask(mode: Mode) -> u64 {
 fn far_kind(cpu: &Cpu, pc: u64) -> Far {
     let is_64 = cpu.mode().has(Mode::CODE64);
     let pc_width = if is_64 { Width::W64 } else { Width::W32 };
-    Far { pc_width, polls: pc & u64::from(JUMP_MASK) == 0 }
+    // Wherever the page is mapped.
+    Far { pc_width, polls: pc & u64::from(JUMP_MASK) & 0xFFF == 0 }
 }
 
 /// One virtual CPU with its translator.
@@ -467,21 +469,24 @@ impl Vcpu {
     fn block_at(&mut self, pc: u64, is_plain: bool) -> Result<BlockId, Fault> {
         let mut key = self.translator.key(&mut self.core.cpu, pc)?;
         key.mode.0 |= if is_plain { Mode::PLAIN } else { 0 };
-        if let Some(id) = self.core.cache.find(&key)
+        let live = self.core.cache.find(&key);
+        if let Some(id) = live
             && self.core.cache.second_page_holds(id, &mut self.core.cpu, pc)
         {
             return Ok(id);
         }
-        if let Some(id) = self.revive(&key) {
+        let dormant = self.core.cache.dormant(&key);
+        if let Some(id) = dormant.and_then(|id| self.revive(id)) {
             return Ok(id);
         }
-        let past = self.core.cache.past(&key, &self.core.cpu.ram);
+        let cache = &self.core.cache;
+        let past = dormant.map_or(Past::default(), |id| cache.past_of(id, &self.core.cpu.ram));
         let tier = match self.config.hot_after {
             Some(0) => Tier::Hot,
             Some(_) if past.is_worth_speed() => Tier::Hot,
             _ => Tier::Compact,
         };
-        self.translate(pc, key, tier, past)
+        self.translate(pc, key, tier, Old { live, dormant, past })
     }
     /// The block at `pc`, if it may be jumped to directly. It gets warmer by `step`, and is made again when it is hot. A cache flush on the way
     /// makes the place the jump comes from invalid: then there is none.
@@ -497,7 +502,8 @@ impl Vcpu {
             if *heat == 0 {
                 let block = self.core.cache.get(id);
                 let (key, past) = (block.key, block.past());
-                id = self.translate(pc, key, Tier::Hot, past).ok()?;
+                let old = Old { live: Some(id), dormant: None, past };
+                id = self.translate(pc, key, Tier::Hot, old).ok()?;
             }
         }
         (self.stats.flushes == flushes).then_some(id)

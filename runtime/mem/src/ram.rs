@@ -1,11 +1,11 @@
-//! Guest RAM: one memfd mapped shared, reached by bounds-checked copies and never by a reference.
+//! Guest RAM: one anonymous mapping, reached by bounds-checked copies and never by a reference.
 //!
 //! The guest, generated code and devices all write these bytes at any moment, so a Rust slice of
 //! them would be a lie to the compiler. Every access here is a relaxed atomic of its natural size
 //! (an ordinary `mov` on the host) and every one is checked against the length. Generated code
 //! reaches the same bytes through [`GuestRam::page_ptr`], a number to this crate.
 //!
-//! The same file keeps the *code lines*: for each page one bit per 64-byte line that holds bytes
+//! `GuestRam` also keeps the *code lines*: for each page one bit per 64-byte line that holds bytes
 //! some translated block was made from. Writers other than generated code report here.
 //!
 //! One offset space covers everything that is memory: RAM first, then firmware, option ROMs and
@@ -18,11 +18,11 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use memmap2::{Advice, MmapOptions, MmapRaw};
-use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, SeekFrom};
+use memmap2::{MmapOptions, MmapRaw};
 use rustix::mm::{MapFlags, ProtFlags};
 use vm_memory::VolatileSlice;
 
@@ -40,15 +40,6 @@ pub enum RamError {
     /// The size is zero, not a whole number of pages, or absurd.
     #[error("guest memory size {0} is not between one page and 1 TiB in whole pages")]
     BadSize(u64),
-    /// The host refused the memory file.
-    #[error("cannot create the memory file for {bytes} bytes of guest memory")]
-    Create {
-        /// Size asked for.
-        bytes: u64,
-        /// The host's answer.
-        #[source]
-        source: std::io::Error,
-    },
     /// The host refused the mapping.
     #[error("cannot map {bytes} bytes of guest memory")]
     Map {
@@ -63,12 +54,13 @@ pub enum RamError {
 /// The guest's memory. Shared by CPU, board and DMA as `Arc<GuestRam>`.
 pub struct GuestRam {
     /// Invariant: `map` covers exactly `len` readable and writable bytes for the whole life of
-    /// `self`. The file is sealed against resizing, so no access inside can fault; a snapshot shown
+    /// `self`. It is private memory, so no access inside can fault; a snapshot shown
     /// instead is long enough when it is mapped.
     map: MmapRaw,
     len: u64,
-    file: File,
-    /// `map` shows a snapshot's file, not `file`.
+    /// The host's list of this process's pages, if it may be read.
+    pages: Option<File>,
+    /// `map` shows a snapshot's file.
     is_image: AtomicBool,
     code_lines: Box<[AtomicU64]>,
     /// Pages written over code since the last `take_dirty_code`, each once.
@@ -82,19 +74,15 @@ impl GuestRam {
         if len == 0 || len > MAX_BYTES || !len.is_multiple_of(PAGE_SIZE) {
             return Err(RamError::BadSize(len));
         }
-        let file = create_memfd(len).map_err(|source| RamError::Create { bytes: len, source })?;
         let bytes = usize::try_from(len).map_err(|_| RamError::BadSize(len))?;
-        let map = MmapOptions::new()
-            .len(bytes)
-            .map_raw(&file)
-            .map_err(|source| RamError::Map { bytes: len, source })?;
-        // A hint only: shared memory gets huge pages where the host allows it.
-        let _ = map.advise(Advice::HugePage);
+        let wrap = |source| RamError::Map { bytes: len, source };
+        let map = MmapOptions::new().len(bytes).no_reserve_swap().map_anon().map_err(wrap)?;
+        let map = MmapRaw::from(map);
         let pages = bytes / PAGE_SIZE as usize;
         Ok(Self {
             map,
             len,
-            file,
+            pages: File::open("/proc/self/pagemap").ok(),
             is_image: AtomicBool::new(false),
             code_lines: (0..pages).map(|_| AtomicU64::new(0)).collect(),
             dirty: Mutex::new(BTreeSet::new()),
@@ -119,17 +107,34 @@ impl GuestRam {
         if from >= self.len {
             return None;
         }
-        if self.is_image.load(Relaxed) {
-            return Some(from..self.len);
+        match &self.pages {
+            Some(pages) if !self.is_image.load(Relaxed) => self.next_present(pages, from),
+            _ => Some(from..self.len),
         }
-        let seek = |to| rustix::fs::seek(&self.file, to);
-        let start = match seek(SeekFrom::Data(from)) {
-            Ok(at) => at.max(from),
-            Err(rustix::io::Errno::NXIO) => return None,
-            Err(_) => return Some(from..self.len),
-        };
-        let end = seek(SeekFrom::Hole(start)).unwrap_or(self.len).min(self.len);
-        Some(start..end.max(start + 1))
+    }
+
+    /// The next pages that the host has given memory, in its list: 64 bits each, of which the upper two say *present* and *swapped*
+    /// (`Documentation/admin-guide/mm/pagemap.rst` of Linux).
+    fn next_present(&self, pages: &File, from: u64) -> Option<Range<u64>> {
+        let first = self.map.as_ptr().addr() as u64 / PAGE_SIZE;
+        let (mut page, count) = (from / PAGE_SIZE, self.len / PAGE_SIZE);
+        let (mut entries, mut start) = ([0; 8 * 512], None);
+        while page < count {
+            let n = (count - page).min(512);
+            let bytes = &mut entries[..8 * n as usize];
+            if pages.read_exact_at(bytes, 8 * (first + page)).is_err() {
+                return Some(start.unwrap_or(page * PAGE_SIZE).max(from)..self.len);
+            }
+            for (at, entry) in (page..).zip(bytes.chunks_exact(8)) {
+                match (entry[7] & 0xC0 != 0, start) {
+                    (true, None) => start = Some(at * PAGE_SIZE),
+                    (false, Some(start)) => return Some(start.max(from)..at * PAGE_SIZE),
+                    _ => {}
+                }
+            }
+            page += n;
+        }
+        start.map(|start| start.max(from)..self.len)
     }
 
     /// Shows `file`'s bytes from `offset` on in place of all memory, at the same host addresses. They are
@@ -151,9 +156,6 @@ impl GuestRam {
         // SAFETY: exactly the mapping that `self` owns is replaced, by one of equal extent and rights; all
         // accesses go by raw pointers and are atomic, so that nobody holds a reference.
         unsafe { rustix::mm::mmap(at, self.map.len(), read_write, private, file, offset)? };
-        // What was there is not seen any more: its memory goes back to the host.
-        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        let _ = rustix::fs::fallocate(&self.file, punch, 0, self.len);
         self.is_image.store(true, Relaxed);
         Ok(())
     }
@@ -371,15 +373,6 @@ fn metadata_len(file: &File) -> Option<u64> {
     file.metadata().ok().map(|about| about.len())
 }
 
-/// A memory file of `len` bytes whose size is sealed.
-fn create_memfd(len: u64) -> std::io::Result<File> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let file = File::from(rustix::fs::memfd_create("stele-guest-ram", flags)?);
-    file.set_len(len)?;
-    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW)?;
-    Ok(file)
-}
-
 /// Copies bytes out one by one; returns the pointer behind them.
 ///
 /// Callers pass a pointer from `GuestRam::at` to at least `buf.len()` bytes.
@@ -442,6 +435,13 @@ unsafe fn store(p: *mut u8, size: Size, value: u64) {
 mod tests {
     use super::*;
 
+    fn memory_file(len: u64) -> File {
+        let flags = rustix::fs::MemfdFlags::CLOEXEC;
+        let file = File::from(rustix::fs::memfd_create("ram-test", flags).unwrap());
+        file.set_len(len).unwrap();
+        file
+    }
+
     #[test]
     fn an_image_is_shown_and_never_written() {
         let ram = GuestRam::new(4 * PAGE_SIZE).unwrap();
@@ -449,7 +449,8 @@ mod tests {
         ram.write(PAGE_SIZE + 8, Size::B8, 7);
         let place = ram.page_ptr(PAGE_SIZE).unwrap();
         assert_eq!(ram.next_used(0), Some(PAGE_SIZE..2 * PAGE_SIZE));
-        let file = create_memfd(5 * PAGE_SIZE).unwrap();
+        assert_eq!(ram.next_used(2 * PAGE_SIZE), None);
+        let file = memory_file(5 * PAGE_SIZE);
         let write = |value: u8| rustix::io::pwrite(&file, &[value; 8], 2 * PAGE_SIZE).unwrap();
         write(9);
         assert!(ram.show_image(&file, 2 * PAGE_SIZE).is_err());

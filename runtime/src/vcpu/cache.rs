@@ -11,7 +11,7 @@ use mem::NumberHasher;
 use x86::cpu::Cpu;
 use x86::mode::Mode;
 
-use super::dormant::Past;
+use super::dormant::{Old, Past};
 use super::index::Index;
 use super::pages::{CodePage, Peeked, Stretch};
 
@@ -160,7 +160,7 @@ pub(super) struct New<'a> {
     pub(super) live: &'a [(u16, u8)],
     /// Its bytes, then those it peeked at.
     pub(super) bytes: [&'a [u8]; 3],
-    pub(super) past: Past,
+    pub(super) old: Old,
     pub(super) is_hot: bool,
 }
 
@@ -233,15 +233,18 @@ impl Cache {
     /// Adds a block; it replaces one of the same key.
     pub(super) fn insert(&mut self, key: Key, new: New<'_>, jit: Option<&mut Jit>) -> BlockId {
         let id = self.blocks.len() as BlockId;
-        self.forget_dormant(&key);
-        let incoming = match self.find(&key) {
+        if let Some(dormant) = new.old.dormant {
+            self.dormant.remove(key.hash(), dormant);
+        }
+        let incoming = match new.old.live {
             Some(old) => {
                 self.by_key.remove(key.hash(), old);
                 self.retire(old, &new, jit)
             }
             None => Vec::new(),
         };
-        let New { host, insns, len, second, peeked, live, bytes, past, is_hot } = new;
+        let New { host, insns, len, second, peeked, live, bytes, old, is_hot } = new;
+        let past = old.past;
         let body = match host {
             Some(code) => Body::Host(self.note_host(id, code)),
             None => Body::Evaluated { insns },

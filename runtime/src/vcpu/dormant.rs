@@ -23,6 +23,16 @@ pub(super) struct Past {
     pub(super) was_hot: bool,
 }
 
+/// Whose place a new block takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Old {
+    /// The block that has the key now.
+    pub(super) live: Option<BlockId>,
+    /// The one that sleeps there.
+    pub(super) dormant: Option<BlockId>,
+    pub(super) past: Past,
+}
+
 impl Past {
     /// The bytes that are to be taken as changing.
     pub(super) fn changing(&self, host: Option<u64>) -> Option<Changing> {
@@ -37,7 +47,7 @@ impl Past {
 
 impl Cache {
     /// The block that slept in at a key.
-    fn dormant(&self, key: &Key) -> Option<BlockId> {
+    pub(super) fn dormant(&self, key: &Key) -> Option<BlockId> {
         self.dormant.find(key.hash(), |id| self.get(id).key == *key)
     }
 
@@ -48,13 +58,6 @@ impl Cache {
         if is_fit && matches!(block.body, Body::Host(_)) {
             let hash = block.key.hash();
             self.dormant.insert(hash, id);
-        }
-    }
-
-    /// Another block takes the place of the one that sleeps at a key.
-    pub(super) fn forget_dormant(&mut self, key: &Key) {
-        if let Some(id) = self.dormant(key) {
-            self.dormant.remove(key.hash(), id);
         }
     }
 
@@ -93,9 +96,8 @@ impl Cache {
         })
     }
 
-    /// What the block that sleeps at a key tells of the next.
-    pub(super) fn past(&self, key: &Key, ram: &GuestRam) -> Past {
-        let Some(id) = self.dormant(key) else { return Past::default() };
+    /// What a block that sleeps tells of the next.
+    pub(super) fn past_of(&self, id: BlockId, ram: &GuestRam) -> Past {
         let block = self.get(id);
         let mut past = block.past();
         past.was_hot = self.is_hot(id);
@@ -121,17 +123,16 @@ impl Cache {
 }
 
 impl Vcpu {
-    /// The block that was dropped at a key, if its bytes are again what they were.
-    pub(super) fn revive(&mut self, key: &Key) -> Option<BlockId> {
+    /// Lets a block that sleeps live again, if its bytes are what they were.
+    pub(super) fn revive(&mut self, id: BlockId) -> Option<BlockId> {
         let (cpu, cache) = (&mut self.core.cpu, &mut self.core.cache);
-        let id = cache.dormant(key)?;
         let jit = self.translator.jit_mut()?;
         if !cache.still_holds(cache.get(id), &cpu.ram) {
             return None;
         }
         cache.wake(id, jit);
         let block = cache.get(id);
-        guard_all(cpu, key, block.len, None, &block.peeked);
+        guard_all(cpu, &block.key, block.len, None, &block.peeked);
         self.stats.revived += 1;
         Some(id)
     }

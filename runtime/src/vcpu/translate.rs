@@ -14,13 +14,15 @@ use x86::mode::Mode;
 use x86::state::seg;
 
 use super::cache::{BlockId, Key, New, Second, lines};
-use super::dormant::Past;
+use super::dormant::Old;
 use super::pages::Peeked;
 use super::{Vcpu, far_kind};
 
 /// Most bytes a block is made from.
 pub(super) const FETCH: usize = 192;
 const _: () = assert!(FETCH == Changing::REACH as usize);
+/// One block in so many is timed.
+const TIMED: u64 = 8;
 /// Bytes looked at to see which flags a successor kills.
 const PEEK: usize = 40;
 /// Bytes needed of the second page.
@@ -188,11 +190,12 @@ impl Vcpu {
         pc: u64,
         key: Key,
         tier: Tier,
-        past: Past,
+        old: Old,
     ) -> Result<BlockId, Fault> {
-        let start = Instant::now();
+        let is_timed = self.stats.blocks % TIMED == 0;
+        let start = is_timed.then(Instant::now);
         let cpu = &mut self.core.cpu;
-        let changing = past.changing(host_of(cpu, &key));
+        let changing = old.past.changing(host_of(cpu, &key));
         let cache = &self.core.cache;
         // What follows a branch and has run before is worth having along.
         let always = self.config.hot_after == Some(0);
@@ -229,8 +232,7 @@ impl Vcpu {
         };
         let counted = t.config.counted;
         // Hot code is entered like the code it replaces.
-        let old = if quick { None } else { self.core.cache.find(&key) };
-        let is_far = old.is_some_and(|id| self.core.cache.far(id).is_some());
+        let is_far = !quick && old.live.is_some_and(|id| self.core.cache.far(id).is_some());
         let far = is_far.then(|| far_kind(cpu, pc));
         let mut request =
             Request { block: &t.block, seg, page_offset, tier, exit_flags, counted, far };
@@ -245,24 +247,45 @@ impl Vcpu {
             && matches!(compiled, Some(Err(CompileError::Registers | CompileError::Form(_))))
         {
             let passes = std::mem::replace(&mut t.passes, passes.without(Passes::SPANS));
-            let made = self.translate(pc, key, tier, past);
+            let made = self.translate(pc, key, tier, old);
             self.translator.passes = passes;
             return made;
         }
         if compiled == Some(Err(CompileError::Full)) {
             self.flush_cache();
-            return self.translate(pc, key, tier, past);
+            return self.translate(pc, key, tier, Old { past: old.past, ..Old::default() });
         }
         let is_hot = request.tier == Tier::Hot;
-        let host = (compiled == Some(Ok(()))).then_some(&t.compiled);
+        let is_host = compiled == Some(Ok(()));
+        let id = self.publish(key, second, peeked, old, is_host, is_hot);
+        // Reading the clock takes time, too.
+        let spent = start.map_or(0, |start| start.elapsed().as_nanos() as u64);
+        self.stats.translate_ns += TIMED * spent;
+        self.trace_translated(pc, id);
+        self.map_block(pc, id);
+        Ok(id)
+    }
+
+    /// Enters the block just made into the cache, with its host code if there is any, and counts it.
+    fn publish(
+        &mut self,
+        key: Key,
+        second: Option<Second>,
+        peeked: [Peeked; 2],
+        old: Old,
+        is_host: bool,
+        is_hot: bool,
+    ) -> BlockId {
+        let t = &mut self.translator;
+        let host = is_host.then_some(&t.compiled);
         let (len, insns) = (t.info.bytes, t.info.insns.len() as u32);
         guard_all(&mut self.core.cpu, &key, len, second, &peeked);
         let [first, other] = [0, 1].map(|n| &t.behind[n][..peeked[n].reach()]);
         let own = &t.bytes[..(len as usize).min(FETCH)];
         let (bytes, live) = ([own, first, other], t.info.live.as_slice());
-        let new = New { host, insns, len, second, peeked, live, bytes, past, is_hot };
+        let new = New { host, insns, len, second, peeked, live, bytes, old, is_hot };
         let id = self.core.cache.insert(key, new, t.jit.as_mut());
-        if let (Some(host), Some(_)) = (host, far) {
+        if let Some(host) = host.filter(|host| host.far.is_some()) {
             self.core.cache.set_far(id, host.far);
         }
         *self.core.heat_mut(id) = self.config.hot_after.unwrap_or(0);
@@ -274,10 +297,7 @@ impl Vcpu {
             self.stats.hot_insns += u64::from(insns);
         }
         self.stats.guest_bytes += u64::from(len);
-        self.stats.translate_ns += start.elapsed().as_nanos() as u64;
-        self.trace_translated(pc, id);
-        self.map_block(pc, id);
-        Ok(id)
+        id
     }
 }
 

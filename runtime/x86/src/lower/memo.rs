@@ -9,7 +9,7 @@ use crate::mode::Mode;
 use ir::{Block, Code, Op, Val, Width};
 
 /// Places of the table; a power of two.
-const ENTRIES: usize = 1024;
+const ENTRIES: usize = 2048;
 /// Ops behind `InsnStart`.
 const OPS: usize = 4;
 /// Temporaries.
@@ -48,23 +48,26 @@ const FREE: Entry = Entry {
 #[derive(Debug)]
 pub(super) struct Memo {
     entries: Box<[Entry]>,
+    /// Part of a hash of each entry's insn, so that those which are not wanted need not be looked at.
+    tags: Box<[u16]>,
 }
 
 impl Default for Memo {
     fn default() -> Self {
-        Self { entries: vec![FREE; ENTRIES].into() }
+        Self { entries: vec![FREE; ENTRIES].into(), tags: vec![0; ENTRIES].into() }
     }
 }
 
 impl Memo {
-    fn place(insn: &Insn, mode: Mode) -> usize {
+    /// Its place, and its tag.
+    fn place(insn: &Insn, mode: Mode) -> (usize, u16) {
         let Insn { row, opcode, modrm, sib, rex, prefixes, disp, imm, .. } = *insn;
         let bytes = u64::from(u32::from_le_bytes([opcode, modrm, sib, rex]));
         let bytes = bytes << 32 | u64::from(row) << 16 | u64::from(prefixes);
         let wide = imm ^ u64::from(disp.cast_unsigned()).rotate_left(20) ^ u64::from(mode.0) << 40;
         let mixed = bytes.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32) ^ wide;
         let mixed = mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        (mixed >> 32) as usize & (ENTRIES - 1)
+        ((mixed >> 32) as usize & (ENTRIES - 1), (mixed >> 48) as u16)
     }
 }
 
@@ -84,7 +87,11 @@ impl Lower<'_> {
     /// Emits the ops of an insn that was lowered in this mode before; false if it is not known.
     pub(super) fn recall(&mut self, insn: &Insn, at: u32) -> bool {
         let mode = self.place.mode;
-        let known = &self.work.memo.entries[Memo::place(insn, mode)];
+        let (place, tag) = Memo::place(insn, mode);
+        if self.work.memo.tags[place] != tag {
+            return false;
+        }
+        let known = &self.work.memo.entries[place];
         if known.insn != *insn || known.mode != mode {
             return false;
         }
@@ -141,7 +148,9 @@ impl Lower<'_> {
                 }
             }
         }
-        self.work.memo.entries[Memo::place(&self.insn, self.place.mode)] = entry;
+        let (place, tag) = Memo::place(&self.insn, self.place.mode);
+        self.work.memo.entries[place] = entry;
+        self.work.memo.tags[place] = tag;
     }
 }
 
@@ -189,7 +198,7 @@ mod tests {
                     let Some(insn) = sample(row, info, code_size(mode), modrm) else { continue };
                     let mut work = Work::default();
                     text(&[insn], place(0x10), &mut work);
-                    let is_known = work.memo.entries[Memo::place(&insn, mode)].insn == insn;
+                    let is_known = work.memo.entries[Memo::place(&insn, mode).0].insn == insn;
                     recalled += usize::from(is_known);
                     let list = [before.unwrap_or(insn), insn];
                     let fresh = text(&list, place(0x123), &mut Work::default());

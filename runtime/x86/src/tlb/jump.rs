@@ -180,7 +180,8 @@ impl Jumps {
     pub(crate) fn note(&mut self, pc: u64, lin: Lin, host: u64) {
         let (i, miss) = (entry_of(pc), self.miss);
         let table = &mut self.tables[self.current];
-        if !table.targets.note(lin, i) {
+        // The entry that this jump has already is noted.
+        if table.slots.tag[i] != pc && !table.targets.note(lin, i) {
             table.clear(miss);
             table.targets.note(lin, i);
         }
