@@ -58,7 +58,7 @@ pub struct VcpuConfig {
     pub counted: bool,
     /// Times a block is entered before it is translated again for speed: 0 = at once, `None` = never.
     pub hot_after: Option<u8>,
-    /// Tells `perf` of each block ([`PerfMap`]).
+    /// Tells `perf` of each block (a file in `/tmp`).
     pub perf_map: bool,
 }
 

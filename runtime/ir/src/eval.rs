@@ -161,7 +161,7 @@ impl<G: Guest> Frame<'_, G> {
                 self.page_off = op.imm;
                 self.g.insn_start(op.imm, op.x);
             }
-            Code::Label => {}
+            Code::Label | Code::Bulk => {}
             Code::Br => return self.jump(op),
             Code::Brcond => {
                 if compare(op.cond(), op.w, self.read(op.a, op.w), self.read(op.b, op.w)) {
@@ -327,6 +327,7 @@ impl<G: Guest> Frame<'_, G> {
         let d = match op.code {
             Code::Mov | Code::Extu => a,
             Code::Exts => alu::sign_extend(Width::from_code(op.x), a),
+            Code::Lea => op.address(a, b),
             Code::Setcond => u64::from(compare(op.cond(), op.w, a, b)),
             Code::Movcond => {
                 if compare(op.cond(), op.w, a, b) {

@@ -125,7 +125,8 @@ pub enum AccessKind {
 ///   (`Scratch::flags_after`): a plain `add` between `cmp` and `jccf` keeps the flags, as LEA does.
 /// - `Putf` sets exactly the flags in `x`; `fdef` repeats them after liveness, which narrows both.
 /// - Unspecified flags: a multiply's SF ZF AF PF and a bit test's others are left as they were by the
-///   evaluator and by AMD hosts, so liveness keeps earlier producers of these alive (`Op::flags_kept`).
+///   evaluator and by AMD hosts, so liveness keeps earlier producers of these alive (`Op::flags_kept`);
+///   `y` = 1 says that nobody cares.
 /// - `Bt` reads `b` at the op's width; bit tests and `Bsf`/`Bsr`, double shifts and `Imul` exist from 16 bits up.
 /// - `Ld`/`St`/`Ptr`/`Span` read `a` at 32 bits unless `y` says 64 (a 16-bit `y` only tells the address size).
 /// - `Call` arguments and `d`: temporaries at their own width zero-extended, registers and constants
@@ -154,6 +155,8 @@ pub enum Code {
     Exts,
     /// d = byte-swapped a, from 16 bits up
     Bswap,
+    /// d = a + (b << x) + imm, no flags; from 32 bits up, x below 4; a may be absent: an address
+    Lea,
     /// d(W8) = a `cond x` b ? 1 : 0, comparing at width w
     Setcond,
     /// d = (a `cond x` b) ? c : e; all at width w
@@ -245,6 +248,10 @@ pub enum Code {
     /// The native instruction imm of the block; a = pointer of its memory operand, b, c = general registers it reads, d = the one it writes.
     /// x bit 0: it reads and may write general registers by itself; x bit 1: d is read too; x bits 2..8: flags it reads. y bit 0: it may trap.
     Native,
+    /// Moves (from rSI in segment x) or fills (x = 255) at rDI in segment 0, rCX elements of 1 << y bytes each, addresses and count being w
+    /// wide, and steps the registers; upwards only, so not unless the state's word at imm is 1. May as well do nothing: what the guest
+    /// sees must be as if by the ops behind. Never faults. Destroys no guest flags.
+    Bulk,
     // ---- calls and ends
     /// d(W64) = what `GotoPtr` wants to know of the target a, looked up before the insn commits: host code's own business. Raises guest
     /// fault imm with error code 0 unless bits 47 to 63 of a are all equal.
@@ -331,6 +338,11 @@ impl Op {
             c: Val::NONE,
             imm: 0,
         }
+    }
+    /// What `Lea` makes of its sources, before it is cut to the width.
+    pub const fn address(&self, a: u64, b: u64) -> u64 {
+        let far = self.imm.cast_signed() as i64;
+        a.wrapping_add(b << (self.x & 3)).wrapping_add(far.cast_unsigned())
     }
     /// The condition in `x`.
     pub const fn cond(&self) -> Cond {

@@ -56,14 +56,19 @@ const fn shape_of(code: Code) -> Shape {
     const PTR: Role = At(Width::W64);
     const BYTE: Role = At(Width::W8);
     match code {
-        Code::InsnStart | Code::Label | Code::Br | Code::Jccf | Code::GotoTb | Code::SimdEnter => {
-            shape(No, No, No, No)
-        }
+        Code::InsnStart
+        | Code::Label
+        | Code::Br
+        | Code::Jccf
+        | Code::GotoTb
+        | Code::SimdEnter
+        | Code::Bulk => shape(No, No, No, No),
         Code::Brcond => shape(No, W, W, No),
         Code::Mov | Code::Bswap | Code::Not | Code::Clz | Code::Ctz | Code::Popcnt => {
             shape(W, W, No, No)
         }
         Code::Extu | Code::Exts => shape(W, X, No, No),
+        Code::Lea => shape(W, Opt, W, No),
         Code::Setcond => shape(BYTE, W, W, No),
         Code::Movcond => Shape { d: W, e: W, e_is_result: false, a: W, b: W, c: W },
         Code::Setccf => shape(BYTE, No, No, No),
@@ -104,7 +109,7 @@ const fn shape_of(code: Code) -> Shape {
 
 impl Code {
     /// All codes in order.
-    pub const ALL: [Self; 66] = [
+    pub const ALL: [Self; 68] = [
         Self::InsnStart,
         Self::Label,
         Self::Br,
@@ -114,6 +119,7 @@ impl Code {
         Self::Extu,
         Self::Exts,
         Self::Bswap,
+        Self::Lea,
         Self::Setcond,
         Self::Movcond,
         Self::Setccf,
@@ -165,6 +171,7 @@ impl Code {
         Self::StH,
         Self::SimdEnter,
         Self::Native,
+        Self::Bulk,
         Self::Look,
         Self::Call,
         Self::Raise,
@@ -174,8 +181,8 @@ impl Code {
     ];
 }
 
-const SHAPES: [Shape; 66] = {
-    let mut shapes = [shape(Role::No, Role::No, Role::No, Role::No); 66];
+const SHAPES: [Shape; 68] = {
+    let mut shapes = [shape(Role::No, Role::No, Role::No, Role::No); 68];
     let mut n = 0;
     while n < shapes.len() {
         assert!(Code::ALL[n] as usize == n, "Code::ALL is out of order");
@@ -200,6 +207,14 @@ impl Code {
     #[inline]
     pub const fn is_branch(self) -> bool {
         matches!(self, Self::Br | Self::Brcond | Self::Jccf)
+    }
+    /// Does it leave flags unspecified whatever its operands are?
+    #[inline]
+    pub const fn has_unspecified(self) -> bool {
+        matches!(
+            self,
+            Self::Imul | Self::Mulu2 | Self::Muls2 | Self::Bt | Self::Bts | Self::Btr | Self::Btc
+        )
     }
     /// May the guest's state be observed here (fault, helper, end of the block)? Then every guest
     /// register and flag must be exact. (A `Native` that cannot trap does not: `Op::exposes_state`.)
@@ -226,7 +241,13 @@ impl Code {
             && !self.exposes_state()
             && !matches!(
                 self,
-                Self::InsnStart | Self::Label | Self::StEnv | Self::LdH | Self::StH | Self::Putf
+                Self::InsnStart
+                    | Self::Label
+                    | Self::StEnv
+                    | Self::LdH
+                    | Self::StH
+                    | Self::Putf
+                    | Self::Bulk
             )
     }
 }
@@ -335,7 +356,12 @@ impl Op {
     /// Does it read general registers it does not name, and perhaps write them?
     #[inline]
     pub const fn is_implicit(&self) -> bool {
-        matches!(self.code, Code::Native) && self.x & 1 != 0
+        matches!(self.code, Code::Native) && self.x & 1 != 0 || matches!(self.code, Code::Bulk)
+    }
+    /// May the flags it is asked for but leaves unspecified become anything? (Multiplications and bit tests, by `y`.)
+    #[inline]
+    pub const fn is_loose(&self) -> bool {
+        self.y == 1 && self.code.has_unspecified()
     }
     /// Is the result `d` a source as well?
     #[inline]
@@ -377,6 +403,9 @@ impl Op {
     /// An earlier producer of such a flag is not dead.
     #[inline]
     pub fn flags_kept(&self, pool: &[u64]) -> FlagMask {
+        if self.is_loose() {
+            return FlagMask::NONE;
+        }
         let count = match self.code {
             Code::Shl | Code::Shr | Code::Sar | Code::Rol | Code::Ror | Code::Rcl | Code::Rcr => {
                 self.b

@@ -95,6 +95,7 @@ impl Check<'_> {
             Code::Brcond | Code::Setcond | Code::Movcond if !is_comparison(op.cond()) => {
                 self.fail("no comparison of integers");
             }
+            Code::Lea if op.w < Width::W32 || op.x > 3 => self.fail("lea has no such form"),
             Code::Bswap if op.w < Width::W16 => self.fail("bswap needs 16 bits or more"),
             Code::Look if op.w != Width::W64 => self.fail("look needs 64 bits"),
             Code::GotoPtr
@@ -133,6 +134,7 @@ impl Check<'_> {
             }
             Code::Ptr if op.access_bytes() > 64 => self.fail("covers more than 64 bytes"),
             Code::SimdEnter if op.x == 0 || op.x >= 32 => self.fail("no part of the state"),
+            Code::Bulk if op.w < Width::W32 || op.y > 3 => self.fail("bulk has no such form"),
             Code::Native => self.native(op),
             Code::Putf if op.x & !FlagMask::ALL.0 != 0 || op.fdef.0 & !op.x != 0 => {
                 self.fail("flag mask has other bits");

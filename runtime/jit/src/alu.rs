@@ -37,6 +37,15 @@ impl Emit<'_> {
             Code::Mov => self.mov(op),
             Code::Extu | Code::Exts => self.extend(op),
             Code::Bswap => {
+                if op.w >= Width::W32 {
+                    let a = self.src(op.a, op.w)?;
+                    let d = self.dst(op.d)?;
+                    if a != Src::Reg(d) {
+                        self.move_to(d, a, op.w);
+                    }
+                    self.asm.bswap(op.w, d);
+                    return Ok(());
+                }
                 let t = self.copy_of(op.a, op.w)?;
                 self.asm.bswap(wide(op.w), t);
                 if op.w == Width::W16 {
@@ -44,6 +53,7 @@ impl Emit<'_> {
                 }
                 self.write_back(op.d, op.w, t)
             }
+            Code::Lea => self.address(op),
             Code::Not | Code::Neg | Code::Inc | Code::Dec => self.unary(op),
             Code::Imul => self.imul(op),
             Code::Bt | Code::Bts | Code::Btr | Code::Btc => self.bit_test(op),
@@ -224,6 +234,20 @@ impl Emit<'_> {
         Ok(true)
     }
 
+    /// Base, scaled index and displacement in one instruction.
+    fn address(&mut self, op: &Op) -> Result<(), CompileError> {
+        let disp = op.imm.cast_signed();
+        let mem = if op.a.is_none() {
+            Mem::scaled(self.src_reg(op.b, op.w)?, op.x & 3, disp)
+        } else {
+            let base = self.src_reg(op.a, op.w)?;
+            Mem::index(base, self.src_reg(op.b, op.w)?, op.x & 3, disp)
+        };
+        let d = self.dst(op.d)?;
+        self.asm.lea(op.w, d, mem);
+        Ok(())
+    }
+
     fn unary(&mut self, op: &Op) -> Result<(), CompileError> {
         let a = self.src(op.a, op.w)?;
         let flags = op.code != Code::Not;
@@ -278,6 +302,9 @@ impl Emit<'_> {
     fn extend(&mut self, op: &Op) -> Result<(), CompileError> {
         let from = Width::from_bits(8 << (op.x & 3));
         let signed = op.code == Code::Exts;
+        if let Some(f) = self.fused.take() {
+            return self.extend_fused(op, from, signed, f);
+        }
         let merges = op.d.as_temp().is_none() && op.w < Width::W32;
         if !merges && let Some(mem) = self.home_of(op.a) {
             let d = self.dst(op.d)?;
@@ -366,7 +393,14 @@ impl Emit<'_> {
         }
         let src = self.src_reg(op.a, op.w)?;
         let scan = matches!(op.code, Code::Bsf | Code::Bsr);
-        let t = if scan { self.copy_of(op.b, op.w)? } else { self.take()? };
+        let direct = !scan && op.w >= Width::W32 && !op.d.is_none();
+        let t = if scan {
+            self.copy_of(op.b, op.w)?
+        } else if direct {
+            self.dst(op.d)?
+        } else {
+            self.take()?
+        };
         if scan {
             self.before_producer(op)?;
         } else {
@@ -379,7 +413,9 @@ impl Emit<'_> {
             _ => 0xBD,
         };
         self.asm.op0f(op.w, code, t, Rm::R(src));
-        self.write_back(op.d, op.w, t)?;
+        if !direct {
+            self.write_back(op.d, op.w, t)?;
+        }
         if scan { self.after_producer(op) } else { Ok(()) }
     }
 
@@ -410,13 +446,33 @@ impl Emit<'_> {
         } else {
             self.clobber()?;
         }
-        let t = self.copy_of(no, op.w)?;
-        let yes = self.src_reg(yes, op.w)?;
+        if op.w == Width::W8 || op.d.as_high().is_some() {
+            let t = self.copy_of(no, op.w)?;
+            let yes = self.src_reg(yes, op.w)?;
+            if !flags {
+                self.compare(op.w, op.a, op.b)?;
+            }
+            self.asm.cmov(op.cond(), wide(op.w), t, yes);
+            return self.write_back(op.d, op.w, t);
+        }
+        let in_yes = yes == op.d && no != op.d;
+        let (keep, take, cond) =
+            if in_yes { (yes, no, op.cond().invert()) } else { (no, yes, op.cond()) };
+        let keep = self.src(keep, op.w)?;
+        let take = self.src_reg(take, op.w)?;
         if !flags {
             self.compare(op.w, op.a, op.b)?;
         }
-        self.asm.cmov(op.cond(), wide(op.w), t, yes);
-        self.write_back(op.d, op.w, t)
+        let d = self.dst(op.d)?;
+        if keep == Src::Reg(d) {
+            self.asm.cmov(cond, op.w, d, take);
+            return Ok(());
+        }
+        // The result's register may hold what is to be taken.
+        let t = if d == take { self.take()? } else { d };
+        self.move_into(op.d, t, keep, op.w)?;
+        self.asm.cmov(cond, op.w, t, take);
+        if t == d { Ok(()) } else { self.write_back(op.d, op.w, t) }
     }
 
     fn get_flags(&mut self, op: &Op) -> Result<(), CompileError> {

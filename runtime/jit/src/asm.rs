@@ -8,6 +8,9 @@ use ir::{Cond, Width};
 
 use crate::abi;
 
+/// In the place of a base register: there is none. (Its low three bits are those that say so.)
+const NO_BASE: u8 = 0x25;
+
 /// A memory operand `[base + index << scale + disp]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mem {
@@ -20,6 +23,10 @@ pub(crate) struct Mem {
 impl Mem {
     pub(crate) const fn base(base: u8, disp: i32) -> Self {
         Self { base, index: None, scale: 0, disp }
+    }
+    /// Without a base register.
+    pub(crate) const fn scaled(index: u8, scale: u8, disp: i32) -> Self {
+        Self { base: NO_BASE, index: Some(index), scale, disp }
     }
     pub(crate) const fn index(base: u8, index: u8, scale: u8, disp: i32) -> Self {
         Self { base, index: Some(index), scale, disp }
@@ -165,6 +172,7 @@ impl<'a> Asm<'a> {
         let is_short = m.disp as i8 as i32 == m.disp;
         let has_disp = (m.disp != 0) | (base == 5);
         let (mode, disp_len) = match (has_disp, is_short) {
+            _ if m.base == NO_BASE => (0, 4),
             (false, _) => (0, 0),
             (true, true) => (0x40, 1),
             (true, false) => (0x80, 4),
@@ -409,6 +417,24 @@ impl<'a> Asm<'a> {
         let rxb = !((dst >> 3) << 7 | src >> 3 << 5) & 0xA0 | 0x40;
         self.bytes(&[0xC4, rxb | 3, 0x7B, 0xF0, 0xC0 | (dst & 7) << 3 | src & 7, count]);
     }
+    /// BMI2 `shlx`, `shrx`, `sarx` (by their number in the shift group) `dst, src, count`: leaves the flags alone.
+    pub(crate) fn shift_apart(&mut self, n: u8, w: Width, dst: u8, src: u8, count: u8) {
+        // VEX.LZ.66/F2/F3.0F38.W F7 /r
+        let pp = match n {
+            4 => 1,
+            5 => 3,
+            _ => 2,
+        };
+        let rxb = !((dst >> 3) << 7 | src >> 3 << 5) & 0xA0 | 0x40;
+        let wide = if w == Width::W64 { 0x80 } else { 0 };
+        self.bytes(&[
+            0xC4,
+            rxb | 2,
+            wide | (!count & 15) << 3 | pp,
+            0xF7,
+            0xC0 | (dst & 7) << 3 | src & 7,
+        ]);
+    }
     /// `jcc rel32` with a hole; returns the hole's offset.
     pub(crate) fn jcc(&mut self, cond: Cond) -> usize {
         self.bytes(&[0x0F, 0x80 | cond as u8, 0, 0, 0, 0]);
@@ -449,6 +475,18 @@ impl<'a> Asm<'a> {
     pub(crate) fn lea_rip(&mut self, r: u8) -> usize {
         self.bytes(&[0x48 | r >> 3 << 2, 0x8D, (r & 7) << 3 | 5, 0, 0, 0, 0]);
         self.pos() - 4
+    }
+    /// `rep movs` or `rep stos` of elements of width `w`.
+    pub(crate) fn repeated(&mut self, moves: bool, w: Width) {
+        let op = if moves { 0xA4 } else { 0xAA } | u8::from(w != Width::W8);
+        if w == Width::W16 {
+            self.byte(0x66);
+        }
+        self.byte(0xF3);
+        if w == Width::W64 {
+            self.byte(0x48);
+        }
+        self.byte(op);
     }
     pub(crate) fn lahf(&mut self) {
         self.byte(0x9F);
@@ -549,6 +587,9 @@ mod tests {
             |a| a.pext_m(Width::W64, 9, 8, Mem::base(14, 32)),
             &[0xC4, 0x42, 0xBA, 0xF5, 0x4E, 32],
         );
+        check(|a| a.shift_apart(4, Width::W32, 0, 3, 1), &[0xC4, 0xE2, 0x71, 0xF7, 0xC3]);
+        check(|a| a.shift_apart(5, Width::W64, 9, 10, 8), &[0xC4, 0x42, 0xBB, 0xF7, 0xCA]);
+        check(|a| a.lea(Width::W64, 8, Mem::scaled(1, 3, 16)), &[0x4C, 0x8D, 4, 0xCD, 16, 0, 0, 0]);
         check(|a| a.rorx(9, 0, 8), &[0xC4, 0x63, 0x7B, 0xF0, 0xC8, 8]);
         check(
             |a| a.alu_rm(Alu::Xor, Width::W64, 8, Mem::index(13, 9, 3, 0)),

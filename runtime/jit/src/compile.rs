@@ -12,7 +12,7 @@ use crate::homes::Pending;
 use crate::layout::{Calls, SegPolicy, StateLayout};
 use crate::memory::{Fused, SlowSite};
 use crate::recipe::{Private, Recipe, Redo};
-use crate::regs::{Loc, Regs, slot_mem};
+use crate::regs::{Ahead, Loc, Regs, Spill, slot_mem};
 use crate::signal::{self, Registration, TRAPS};
 use crate::thunks::Thunks;
 use crate::{CodeBuf, CodeBufError};
@@ -418,6 +418,8 @@ pub(crate) struct Bail {
     pub(crate) insn: (u16, u16),
     /// The flags, if they are not home.
     pub(crate) flags: Option<Redo>,
+    /// Guest registers to be stored first.
+    pub(crate) ahead: Ahead,
 }
 
 /// One compilation under way.
@@ -497,6 +499,9 @@ impl Emit<'_> {
                 self.mark(self.page_offset, self.behind);
                 continue;
             }
+            if self.regs.is_any_ahead() && (self.looks_at_homes(&op) || self.leads_to_branch(i)) {
+                self.store_homes();
+            }
             self.op(&op)?;
             if self.pending[0].is_some() {
                 self.store_results(&op);
@@ -565,6 +570,7 @@ impl Emit<'_> {
             Code::Ld | Code::St | Code::Ptr | Code::Span | Code::LdH | Code::StH => self.memory(op),
             Code::SimdEnter => self.simd_enter(op),
             Code::Native => self.native(op),
+            Code::Bulk => self.bulk(op),
             Code::LdEnv | Code::StEnv | Code::ReadPc => self.env(op),
             Code::Shl
             | Code::Shr
@@ -583,17 +589,20 @@ impl Emit<'_> {
     /// A scratch register of the op's own.
     pub(crate) fn take(&mut self) -> Result<u8, CompileError> {
         let (r, spill) = self.regs.take()?;
-        if let Some((slot, from)) = spill {
-            self.asm.store(Width::W64, slot_mem(slot), from);
-        }
+        self.put_away(r, spill);
         Ok(r)
+    }
+    fn put_away(&mut self, r: u8, spill: Option<Spill>) {
+        match spill {
+            None => {}
+            Some(Spill::Slot(slot)) => self.asm.store(Width::W64, slot_mem(slot), r),
+            Some(Spill::Home(n)) => self.asm.store(Width::W64, self.gpr_home(n), r),
+        }
     }
     /// A register for a temporary.
     pub(crate) fn take_temp(&mut self) -> Result<u8, CompileError> {
         let (r, spill) = self.regs.take_temp()?;
-        if let Some((slot, from)) = spill {
-            self.asm.store(Width::W64, slot_mem(slot), from);
-        }
+        self.put_away(r, spill);
         Ok(r)
     }
     /// Where operand `v` is, read at width `w`. Slots are brought into registers.

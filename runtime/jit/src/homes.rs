@@ -1,15 +1,17 @@
 //! Guest registers that have no host register of their own: they live in the state.
 //!
-//! An op computes their new value in a scratch register, which is stored right behind the op and goes on holding a copy
-//! (see `regs`); one that passes through once is used from the state by the instruction itself.
+//! An op computes their new value in a scratch register, which goes on holding it (see `regs`) and is stored before anyone can
+//! look: branches, ends, calls. A guest memory access in hot code stores it on its slow path only. A register that passes
+//! through once is used from the state by the instruction itself.
 
-use ir::{Op, Val, Width};
+use ir::{Code, Op, Val, Width};
 
-use crate::abi::PINNED;
+use crate::abi::{PINNED, SCRATCH};
 use crate::alu::commutes;
 use crate::asm::{Alu, Mem, state};
 use crate::compile::{CompileError, Emit, Src};
 use crate::memory::Fused;
+use crate::regs::Ahead;
 
 /// A result on its way to a guest register in the state.
 #[derive(Clone, Copy)]
@@ -66,12 +68,53 @@ impl Emit<'_> {
     pub(crate) fn store_gpr(&mut self, n: u8, w: Width, r: u8, whole: bool) {
         let home = self.gpr_home(n);
         if w >= Width::W32 {
-            self.asm.store(Width::W64, home, r);
-            self.regs.keep(n, r);
+            if self.regs.keep(n, r) && self.regs.comes_again(n, self.at) {
+                self.regs.set_ahead(r);
+            } else {
+                self.asm.store(Width::W64, home, r);
+            }
+        } else if whole {
+            self.regs.set_ahead(r);
         } else {
+            self.store_home(n);
             self.asm.store(w, home, r);
-            if !whole {
-                self.regs.forget(n);
+            self.regs.forget(n);
+        }
+    }
+    /// Does the op, or what may follow from it, look at guest registers in the state?
+    pub(crate) fn looks_at_homes(&self, op: &Op) -> bool {
+        match op.code {
+            Code::Ld | Code::St | Code::Ptr | Code::Span => !self.hot,
+            Code::Label | Code::Native => true,
+            code => code.is_branch() || op.exposes_state(),
+        }
+    }
+    /// Does a branch on flags stand behind op `i`? Nothing should come between what makes the flags and that.
+    pub(crate) fn leads_to_branch(&self, i: usize) -> bool {
+        let next = |n: usize| self.block.ops.get(i + n).map(|op| op.code);
+        matches!(
+            (next(1), next(2)),
+            (Some(Code::Jccf), _) | (Some(Code::InsnStart), Some(Code::Jccf))
+        )
+    }
+    /// Brings all guest registers' places up to date.
+    pub(crate) fn store_homes(&mut self) {
+        self.store_ahead(self.regs.ahead());
+        self.regs.settle();
+    }
+    /// Stores what was ahead at some point; the registers must hold it still.
+    pub(crate) fn store_ahead(&mut self, ahead: Ahead) {
+        for (r, n) in SCRATCH.into_iter().zip(ahead) {
+            if n != u8::MAX {
+                self.asm.store(Width::W64, self.gpr_home(n), r);
+            }
+        }
+    }
+    /// Brings the place of guest register `n` up to date.
+    fn store_home(&mut self, n: u8) {
+        for (r, ahead) in SCRATCH.into_iter().zip(self.regs.ahead()) {
+            if ahead == n {
+                self.asm.store(Width::W64, self.gpr_home(n), r);
             }
         }
     }
@@ -124,6 +167,13 @@ impl Emit<'_> {
         let Some(n) = op.d.as_gpr().filter(|&n| usize::from(n) >= PINNED.len()) else {
             return false;
         };
+        let elsewhere = match op.w {
+            Width::W8 | Width::W16 => self.regs.kept(n).is_some(),
+            Width::W32 | Width::W64 => self.regs.comes_again(n, self.at),
+        };
+        if elsewhere {
+            return false;
+        }
         let home = self.gpr_home(n);
         match a {
             Src::Reg(r) if r < 16 && op.w != Width::W32 => self.asm.store(op.w, home, r),

@@ -7,6 +7,7 @@
 pub mod abi;
 mod alu;
 mod asm;
+mod bulk;
 mod code_buf;
 mod compile;
 mod control;

@@ -11,6 +11,7 @@ use crate::compile::{Bail, CompileError, Emit, Src};
 use crate::layout::SegPolicy;
 use crate::mem_thunk::{ALIGNED, NO_VALUE, Part, ThunkKey};
 use crate::recipe::Redo;
+use crate::regs::Ahead;
 use crate::thunks::Wish;
 
 /// An operand in memory, left to its consumer.
@@ -32,6 +33,8 @@ pub(crate) struct SlowSite {
     insn: (u16, u16),
     /// The flags, if they are not home.
     flags: Option<Redo>,
+    /// Guest registers to be stored first.
+    ahead: Ahead,
 }
 
 /// Kinds in the `meta` word of a slow path.
@@ -73,6 +76,8 @@ struct Checked {
     addend: u8,
     holes: [usize; 2],
     flags: Option<Redo>,
+    /// What was ahead when the check was made.
+    ahead: Ahead,
 }
 
 const NO_HOLE: usize = usize::MAX;
@@ -198,13 +203,21 @@ impl Emit<'_> {
             ThunkKey { part: Part::SlowOnly, kind, size, seg: op.x, lin: c.lin, value, merge };
         let back = self.asm.pos();
         let insn = (self.page_offset, self.behind);
-        self.slow.push(SlowSite { holes: c.holes, back, key, imm, insn, flags: c.flags });
+        let holes = c.holes;
+        self.slow.push(SlowSite { holes, back, key, imm, insn, flags: c.flags, ahead: c.ahead });
     }
 
     /// May the next op take this load as its memory operand?
     fn fusible(&self, op: &Op) -> Option<Val> {
         let t = op.d.as_temp()?;
         let next = self.block.ops.get(self.at + 1)?;
+        if matches!(next.code, Code::Extu | Code::Exts) {
+            let whole = Width::from_code(next.x) == op.w && next.w > op.w && next.a == op.d;
+            return (whole && self.regs.only_use_is(t, self.at + 1)).then_some(op.d);
+        }
+        if self.mul_takes(next, op) {
+            return self.regs.only_use_is(t, self.at + 1).then_some(op.d);
+        }
         let k = crate::alu::alu_of(next.code)?;
         let sole =
             self.regs.only_use_is(t, self.at + 1) && next.w == op.w && next.d.as_high().is_none();
@@ -252,6 +265,29 @@ impl Emit<'_> {
             self.regs.unhold(i);
         }
         self.after_producer(op)
+    }
+    /// `d` = the extended value at `f`.
+    pub(crate) fn extend_fused(
+        &mut self,
+        op: &Op,
+        from: Width,
+        signed: bool,
+        f: Fused,
+    ) -> Result<(), CompileError> {
+        let Mem { base, index, .. } = f.mem;
+        for r in [Some(base), index].into_iter().flatten() {
+            self.regs.unhold(r);
+        }
+        let d = self.dst(op.d)?;
+        let w = if op.d.as_temp().is_some() { op.w.max(Width::W32) } else { op.w };
+        if signed {
+            self.asm.movsx(w, from, d, Rm::M(f.mem));
+        } else if w >= Width::W32 {
+            self.asm.movzx(from, d, Rm::M(f.mem));
+        } else {
+            self.asm.op0f(w, 0xB6, d, Rm::M(f.mem));
+        }
+        Ok(())
     }
     fn compare_fused(
         &mut self,
@@ -346,7 +382,7 @@ impl Emit<'_> {
         self.asm.load(Width::W64, d, Mem::index(TLB, d, 3, table + abi::TLB_READ_ADDEND));
         self.asm.alu_rr(Alu::Add, Width::W64, d, lin);
         let (insn, flags) = ((self.page_offset, self.behind), self.redo()?);
-        self.bails.push(Bail { hole, insn, flags });
+        self.bails.push(Bail { hole, insn, flags, ahead: self.regs.ahead() });
         Ok(())
     }
     /// Where spans that do not hold go: direct exits to the start of their insns.
@@ -356,6 +392,7 @@ impl Emit<'_> {
             self.mark(bail.insn.0, bail.insn.1);
             let here = self.asm.pos();
             self.asm.fix32(bail.hole, here);
+            self.store_ahead(bail.ahead);
             if let Some(flags) = &bail.flags {
                 self.save_redone(flags);
             }
@@ -390,7 +427,8 @@ impl Emit<'_> {
         // Where its operands are now: the registers taken above may have been theirs.
         let flags = self.redo()?;
         self.regs.release(tag);
-        Ok(Checked { lin, addend: index, holes: [limit, miss], flags })
+        let ahead = self.regs.ahead();
+        Ok(Checked { lin, addend: index, holes: [limit, miss], flags, ahead })
     }
 
     /// How the op's segment is checked. The wrap check relies on offsets below 64 KiB, which 32-bit addresses need not be.
@@ -497,6 +535,7 @@ impl Emit<'_> {
                     self.asm.fix32(hole, here);
                 }
             }
+            self.store_ahead(site.ahead);
             if let Some(flags) = &site.flags {
                 self.save_redone(flags);
             }

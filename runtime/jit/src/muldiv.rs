@@ -22,10 +22,13 @@ impl Emit<'_> {
             return self.muldiv8(op, n, divide);
         }
         let flags = !divide;
+        let in_place = op.d == RAX && op.e == RDX;
+        if in_place && !divide {
+            return self.mul_in_place(op, n);
+        }
         // The operand that is not in RAX/RDX, in a register the setup below leaves alone.
         let other = if divide { op.c } else { op.b };
         let mut factor = self.src_reg(other, op.w)?;
-        let in_place = op.d == RAX && op.e == RDX;
         let set_up = if divide { op.a == RAX && op.b == RDX } else { op.a == RAX };
         if !(in_place && set_up) && matches!(factor, reg::RAX | reg::RDX) {
             let t = self.take()?;
@@ -43,6 +46,52 @@ impl Emit<'_> {
             self.muldiv_around(op, n, divide, factor)?;
         }
         if flags { self.after_producer(op) } else { Ok(()) }
+    }
+
+    /// May a multiplication take what `load` makes as its memory operand?
+    pub(crate) fn mul_takes(&self, op: &Op, load: &Op) -> bool {
+        let other = if op.b == load.d { op.a } else { op.b };
+        matches!(op.code, Code::Mulu2 | Code::Muls2)
+            && (op.d, op.e) == (RAX, RDX)
+            && op.w == load.w
+            && op.w >= Width::W32
+            && (op.a == load.d) != (op.b == load.d)
+            && self.block.const_of(other).is_none()
+    }
+    /// A product that goes where the host's does.
+    fn mul_in_place(&mut self, op: &Op, n: u8) -> Result<(), CompileError> {
+        if let Some(f) = self.fused.take() {
+            let other = if op.b == f.val { op.a } else { op.b };
+            self.regs.lock(f.mem.base);
+            self.regs.lock(f.mem.index.unwrap_or(f.mem.base));
+            let other = self.src(other, op.w)?;
+            let is_address = f.mem.base == reg::RAX || f.mem.index == Some(reg::RAX);
+            let factor = if is_address && other != Src::Reg(reg::RAX) {
+                let t = self.take()?;
+                self.asm.load(op.w, t, f.mem);
+                Rm::R(t)
+            } else {
+                Rm::M(f.mem)
+            };
+            self.before_producer(op)?;
+            self.move_unless_there(reg::RAX, other, op.w);
+            self.asm.group3(n, op.w, factor);
+            self.regs.unhold(f.mem.base);
+            self.regs.unhold(f.mem.index.unwrap_or(f.mem.base));
+            return self.after_producer(op);
+        }
+        let (a, b) = if op.b == RAX { (op.b, op.a) } else { (op.a, op.b) };
+        let factor = self.src_reg(b, op.w)?;
+        let a = self.src(a, op.w)?;
+        self.before_producer(op)?;
+        self.move_unless_there(reg::RAX, a, op.w);
+        self.asm.group3(n, op.w, Rm::R(factor));
+        self.after_producer(op)
+    }
+    fn move_unless_there(&mut self, r: u8, src: Src, w: Width) {
+        if src != Src::Reg(r) {
+            self.move_to(r, src, w);
+        }
     }
 
     /// Saves RAX and RDX in the state's argument slots, sets the operands up, moves the results out and brings the two back.

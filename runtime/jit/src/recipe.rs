@@ -307,6 +307,7 @@ impl Emit<'_> {
                 Code::GotoTb => need & self.exit_live(op) != 0,
                 Code::Ld | Code::St | Code::Ptr | Code::Span | Code::SimdEnter => false,
                 Code::Native => op.exposes_state() || op.x & 1 != 0,
+                Code::Bulk => true,
                 _ => op.exposes_state(),
             };
             life.seen |= looked_at;
@@ -367,8 +368,8 @@ impl Emit<'_> {
             Operand::Slot(slot) => return Some(Place::Mem(slot_mem(slot))),
         };
         if let Some(n) = v.as_gpr() {
-            let pinned = abi::PINNED.get(usize::from(n));
-            return Some(pinned.map_or(Place::Mem(self.gpr_home(n)), |&r| Place::Reg(r)));
+            let held = abi::PINNED.get(usize::from(n)).copied().or_else(|| self.regs.holder(n));
+            return Some(held.map_or_else(|| Place::Mem(self.gpr_home(n)), Place::Reg));
         }
         if let Some(value) = self.block.const_of(v) {
             let bits = 64 - w.bits();

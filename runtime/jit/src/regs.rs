@@ -4,9 +4,9 @@
 //! registers run out, one that no label separates from its uses is spilled to the frame: no jump can lead past the spill to
 //! a use.
 //!
-//! Guest registers that have no host register of their own live in the state. A scratch register that was loaded from or
-//! stored to such a place goes on holding a copy while nothing better wants it ("kept"): the place is always current, so a
-//! copy may be forgotten at any time, and is where other paths join.
+//! Guest registers that have no host register of their own live in the state. A scratch register that was loaded from such a
+//! place, or in which such a register was computed, goes on holding a copy while nothing better wants it ("kept"). A computed
+//! one is "ahead" of its place until it is stored there: when the scratch register is wanted, and before anyone can look.
 
 use ir::{Block, Code, Op, Val};
 
@@ -51,11 +51,25 @@ pub(crate) struct Regs {
     /// Scratch registers that hold a copy of a guest register, and of which.
     copies: u16,
     copy_of: [u8; 16],
+    /// Of these, those whose guest register's place is out of date.
+    ahead: u16,
     /// Index of the last op that mentions each guest register from the ninth on.
     last_mention: [u32; 8],
 }
 
 const NOBODY: u16 = u16::MAX;
+/// What must be stored before a register is used anew.
+#[derive(Clone, Copy)]
+pub(crate) enum Spill {
+    /// A temporary, to this frame slot.
+    Slot(u8),
+    /// This guest register, to its place in the state.
+    Home(u8),
+}
+
+/// Which guest register each scratch register is ahead of; 255 = none.
+pub(crate) type Ahead = [u8; abi::SCRATCH.len()];
+
 /// Kept for the next op (address of a fused load).
 const HELD: u16 = u16::MAX - 1;
 
@@ -65,6 +79,7 @@ impl Regs {
         self.temps = temps;
         self.list.clear();
         self.list.resize(block.temps.len(), FRESH);
+        self.last_mention = [0; 8];
         let mut seen = 0;
         for (i, op) in block.ops.iter().enumerate() {
             if op.code == Code::InsnStart {
@@ -93,6 +108,7 @@ impl Regs {
         self.locked = 0;
         self.slots = 0;
         self.copies = 0;
+        self.ahead = 0;
     }
 
     pub(crate) fn loc(&self, t: u16) -> Loc {
@@ -108,26 +124,32 @@ impl Regs {
         self.locked |= 1 << r;
     }
 
-    /// A free scratch register, locked until the op's end. May spill: (slot, register) to store comes back.
-    pub(crate) fn take(&mut self) -> Result<(u8, Option<(u8, u8)>), CompileError> {
+    /// A free scratch register, locked until the op's end. What it held and must be stored comes back.
+    pub(crate) fn take(&mut self) -> Result<(u8, Option<Spill>), CompileError> {
         self.take_of(abi::SCRATCH_MASK)
     }
     /// The same, from the registers that may hold temporaries.
-    pub(crate) fn take_temp(&mut self) -> Result<(u8, Option<(u8, u8)>), CompileError> {
+    pub(crate) fn take_temp(&mut self) -> Result<(u8, Option<Spill>), CompileError> {
         self.take_of(self.temps)
     }
-    fn take_of(&mut self, from: u16) -> Result<(u8, Option<(u8, u8)>), CompileError> {
+    fn take_of(&mut self, from: u16) -> Result<(u8, Option<Spill>), CompileError> {
         // Registers that cannot hold temporaries go first where they may be taken.
         let order = abi::SCRATCH.into_iter();
         let open = self.free & !self.locked & from;
-        let open = if open & !self.copies != 0 { open & !self.copies } else { open };
+        let open = [self.copies, self.ahead]
+            .into_iter()
+            .map(|held| open & !held)
+            .find(|&open| open != 0)
+            .unwrap_or(open);
         let preferred = if open & !self.temps != 0 { open & !self.temps } else { open };
         if let Some(r) = order.clone().find(|&r| preferred & 1 << r != 0) {
+            let is_ahead = self.ahead & 1 << r != 0;
             self.free &= !(1 << r);
             self.copies &= !(1 << r);
+            self.ahead &= !(1 << r);
             self.locked |= 1 << r;
             self.owner[usize::from(r)] = NOBODY;
-            return Ok((r, None));
+            return Ok((r, is_ahead.then_some(Spill::Home(self.copy_of[usize::from(r)]))));
         }
         for r in order.filter(|&r| from & 1 << r != 0) {
             let t = self.owner[usize::from(r)];
@@ -136,7 +158,7 @@ impl Regs {
                 self.list[usize::from(t)].loc = Loc::Slot(slot);
                 self.owner[usize::from(r)] = NOBODY;
                 self.locked |= 1 << r;
-                return Ok((r, Some((slot, r))));
+                return Ok((r, Some(Spill::Slot(slot))));
             }
         }
         Err(CompileError::Registers)
@@ -221,11 +243,16 @@ impl Regs {
     }
     /// The register that holds a copy of guest register `n`, locked until the op's end.
     pub(crate) fn kept(&mut self, n: u8) -> Option<u8> {
+        let r = self.holder(n)?;
+        self.lock(r);
+        Some(r)
+    }
+    /// The register that holds a copy of guest register `n`.
+    pub(crate) fn holder(&self, n: u8) -> Option<u8> {
         let mut left = self.copies;
         while left != 0 {
             let r = left.trailing_zeros() as u8;
             if self.copy_of[usize::from(r)] == n {
-                self.lock(r);
                 return Some(r);
             }
             left &= left - 1;
@@ -237,13 +264,38 @@ impl Regs {
         let is_kept = (0..16).any(|r| self.copies & 1 << r != 0 && self.copy_of[r] == n);
         !is_kept && self.last_mention[usize::from(n) & 7] as usize <= at
     }
-    /// Register `r`, the op's own, now equals guest register `n`.
-    pub(crate) fn keep(&mut self, n: u8, r: u8) {
+    /// Is guest register `n` mentioned behind op `at`?
+    pub(crate) fn comes_again(&self, n: u8, at: usize) -> bool {
+        self.last_mention[usize::from(n) & 7] as usize > at
+    }
+    /// Register `r`, the op's own, now equals guest register `n`. Can it be kept?
+    pub(crate) fn keep(&mut self, n: u8, r: u8) -> bool {
         self.forget(n);
-        if self.temps & 1 << r != 0 && self.owner[usize::from(r)] >= HELD {
+        let can = self.temps & 1 << r != 0 && self.owner[usize::from(r)] >= HELD;
+        if can {
             self.copies |= 1 << r;
             self.copy_of[usize::from(r)] = n;
         }
+        can
+    }
+    /// Kept register `r` got a new value of its guest register.
+    pub(crate) fn set_ahead(&mut self, r: u8) {
+        self.ahead |= 1 << r;
+    }
+    /// Which scratch registers are ahead, and of what.
+    pub(crate) fn ahead(&self) -> Ahead {
+        abi::SCRATCH.map(|r| match self.ahead & 1 << r {
+            0 => u8::MAX,
+            _ => self.copy_of[usize::from(r)],
+        })
+    }
+    /// Is any guest register's place out of date?
+    pub(crate) fn is_any_ahead(&self) -> bool {
+        self.ahead != 0
+    }
+    /// All places are current again.
+    pub(crate) fn settle(&mut self) {
+        self.ahead = 0;
     }
     /// Guest register `n` got another value.
     pub(crate) fn forget(&mut self, n: u8) {
@@ -252,12 +304,14 @@ impl Regs {
             let r = left.trailing_zeros() as u8;
             if self.copy_of[usize::from(r)] == n {
                 self.copies &= !(1 << r);
+                self.ahead &= !(1 << r);
             }
             left &= left - 1;
         }
     }
     /// Other paths join, or any guest register may have got another value.
     pub(crate) fn forget_all(&mut self) {
+        debug_assert!(self.ahead == 0, "a guest register's place is out of date");
         self.copies = 0;
     }
     /// May register `r` hold a temporary?

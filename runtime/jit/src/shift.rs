@@ -22,6 +22,12 @@ impl Emit<'_> {
     pub(crate) fn shift(&mut self, op: &Op) -> Result<(), CompileError> {
         let double = matches!(op.code, Code::Shld | Code::Shrd);
         let count = self.src(if double { op.c } else { op.b }, Width::W8)?;
+        if let Src::Reg(n) = count
+            && n < 16
+            && self.is_plain(op)
+        {
+            return self.shift_apart(op, n);
+        }
         match count {
             Src::Imm(n) => {
                 self.shift_by(op, double, Some(n as u8 & if op.w == Width::W64 { 63 } else { 31 }))
@@ -31,14 +37,37 @@ impl Emit<'_> {
         }
     }
 
+    /// Is this a shift whose flags nobody wants, at a width that has a form without flags?
+    fn is_plain(&self, op: &Op) -> bool {
+        matches!(op.code, Code::Shl | Code::Shr | Code::Sar)
+            && op.w >= Width::W32
+            && !op.d.is_none()
+            && op.fdef.0 & self.live_after() == 0
+    }
+    /// By the form that takes its count from any register and leaves the flags alone.
+    fn shift_apart(&mut self, op: &Op, count: u8) -> Result<(), CompileError> {
+        let a = self.src_reg(op.a, op.w)?;
+        let d = self.dst(op.d)?;
+        self.asm.shift_apart(group(op.code), op.w, d, a, count);
+        Ok(())
+    }
+
     /// Count is an immediate or already in CL.
     fn shift_by(&mut self, op: &Op, double: bool, count: Option<u8>) -> Result<(), CompileError> {
         let a = self.src(op.a, op.w)?;
         let filler = if double { self.src_reg(op.b, op.w)? } else { 0 };
         self.before_producer(op)?;
-        let direct = Src::Reg(self.peek_dst(op)) == a && !(double && op.d == op.b);
+        let there = self.peek_dst(op);
+        let direct = Src::Reg(there) == a && !(double && op.d == op.b);
+        // Else the result's own register, if it holds neither the count nor what fills.
+        let is_needed = (count.is_none() && there == reg::RCX) || (double && there == filler);
+        let free = op.w >= Width::W32 && !op.d.is_none() && !is_needed;
         let target = if direct {
             self.dst(op.d)?
+        } else if free {
+            let d = self.dst(op.d)?;
+            self.move_to(d, a, op.w);
+            d
         } else {
             let t = self.take()?;
             self.move_to(t, a, op.w);
@@ -55,7 +84,7 @@ impl Emit<'_> {
                 None => self.asm.shift_cl(group(op.code), op.w, Rm::R(target)),
             }
         }
-        if !direct {
+        if !(direct || free) {
             self.write_back(op.d, op.w, target)?;
         }
         self.after_producer(op)

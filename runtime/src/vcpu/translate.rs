@@ -192,7 +192,7 @@ impl Vcpu {
         tier: Tier,
         old: Old,
     ) -> Result<BlockId, Fault> {
-        let is_timed = self.stats.blocks % TIMED == 0;
+        let is_timed = self.stats.blocks.is_multiple_of(TIMED);
         let start = is_timed.then(Instant::now);
         let cpu = &mut self.core.cpu;
         let changing = old.past.changing(host_of(cpu, &key));

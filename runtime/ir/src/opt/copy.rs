@@ -110,6 +110,12 @@ impl Forward<'_> {
         if at <= self.forgotten || is_stale {
             return v;
         }
+        // The first eight registers are the nearest on any host, and a shift's count has its own.
+        let is_register = v.as_gpr().is_some();
+        let is_count = matches!(role, Role::At(Width::W8));
+        if is_register && (is_count || from.as_gpr().is_some_and(|r| r >= 8)) {
+            return v;
+        }
         let fits = match role {
             Role::Arg => self.fits_argument(v, from, w),
             _ => reader.width_of(role) <= w,

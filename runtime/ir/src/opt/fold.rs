@@ -215,6 +215,11 @@ impl Fold<'_> {
                 _ if op.c == op.e => Some(Folded::Source(op.c)),
                 _ => None,
             },
+            Code::Lea => match (s.a, s.b) {
+                (Some(a), Some(b)) => Some(Folded::Value(op.address(a, b))),
+                (None, Some(b)) if op.a.is_none() => Some(Folded::Value(op.address(0, b))),
+                _ => None,
+            },
             Code::Cmovf if op.a == op.b => Some(Folded::Source(op.a)),
             _ => arithmetic(op, &s),
         };

@@ -189,6 +189,10 @@ impl Parser<'_> {
                 op.fdef = flags(text.next()?)?;
                 op.x = op.fdef.0;
             }
+            Code::Lea => {
+                op.x = u32_of(text.next()?)? as u8 & 3;
+                op.imm = signed(text.next()?)?.cast_unsigned();
+            }
             Code::ReadPc | Code::LdH | Code::StH => {
                 op.imm = signed(text.next()?)?.cast_unsigned();
             }
@@ -213,6 +217,11 @@ impl Parser<'_> {
                 let aligned = u32::from(text.has("aligned"));
                 op.imm = u32::from(bytes) | (kind as u32) << 8 | lock << 16 | aligned << 17;
                 op.y = address_size(text);
+            }
+            Code::Bulk => {
+                op.x = u32_of(text.next()?)? as u8;
+                op.y = u32_of(text.next()?)? as u8;
+                op.imm = u32_of(text.next()?)?;
             }
             Code::SimdEnter => op.x = native::parts_of(text.next()?)?,
             Code::Native => {
@@ -325,6 +334,7 @@ fn read_notes(op: &mut Op, words: &[&str]) -> Parsed<()> {
     while let Some(word) = at.next() {
         match *word {
             "flags:" | "dead:" => {}
+            "loose" => op.y = 1,
             "def" => op.fdef = flags(at.next().ok_or("flags missing")?)?,
             "live" => op.flive = flags(at.next().ok_or("flags missing")?)?,
             temp if temp.starts_with("tmp") => {}

@@ -178,6 +178,7 @@ impl OpText<'_> {
             Code::Jccf => out.extend([cc(op.cond()), format!("$L{}", op.imm)]),
             Code::Setcond | Code::Movcond => out.push(compare(op.cond())),
             Code::Setccf | Code::Cmovf => out.push(cc(op.cond())),
+            Code::Lea => out.extend([hex(op.x.into()), signed(op.imm.cast_signed())]),
             Code::Putf => out.push(letters(FlagMask(op.x))),
             Code::ReadPc | Code::LdH | Code::StH => out.push(signed(op.imm.cast_signed())),
             Code::Ld | Code::St => {
@@ -205,6 +206,7 @@ impl OpText<'_> {
                 }
                 out.extend(address_size(op.y));
             }
+            Code::Bulk => out.extend([op.x.into(), op.y.into(), u64::from(op.imm)].map(hex)),
             Code::SimdEnter => out.push(super::native::parts(op.x)),
             Code::Native => out.extend(super::native::words(self.block, op)),
             Code::GotoTb => {
@@ -258,6 +260,9 @@ impl OpText<'_> {
         let says = !asked.is_empty() || op.code == Code::Native;
         if op.code != Code::Putf && says && asked != op.can_define() {
             note.push_str(&format!(" def {}", letters(asked)));
+        }
+        if op.is_loose() && !asked.is_empty() {
+            note.push_str(" loose");
         }
         if !op.flive.is_empty() {
             note.push_str(&format!(" live {}", letters(op.flive)));

@@ -261,7 +261,7 @@ impl Builder {
 
     fn moves(&mut self, w: Width, r: u16, s1: u16, s2: u16, misc: u16) {
         let from = WIDTHS[usize::from(misc) % (w as usize + 1)];
-        match misc % 7 {
+        match misc % 8 {
             0 => {
                 let w = w.max(Width::W32);
                 let (a, d) = (self.source(w, s1), self.result(w, r));
@@ -271,6 +271,14 @@ impl Builder {
                 let w = w.max(Width::W32);
                 let d = self.result(w, r);
                 self.op(Op { d, imm: u32::from(s2), ..Op::new(Code::ReadPc, w) });
+            }
+            2 => {
+                let w = w.max(Width::W32);
+                let a = if s1 & 7 == 7 { Val::NONE } else { self.source(w, s1) };
+                let b = self.source(w, s2);
+                let (x, imm) = (s2 as u8 & 3, i32::from(misc.cast_signed() / 9).cast_unsigned());
+                let d = self.result(w, r);
+                self.op(Op { d, a, b, x, imm, ..Op::new(Code::Lea, w) });
             }
             n => {
                 let a = self.source(from, s1);

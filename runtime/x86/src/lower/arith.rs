@@ -82,6 +82,12 @@ impl Lower<'_> {
             let sum = self.const_node(j.wrapping_add(k), w);
             return self.fold(Code::Add, w, inner, sum);
         }
+        if code == Code::Add
+            && let Some(k) = self.const_of(b)
+            && let Some(further) = self.moved_address(a, k)
+        {
+            return further;
+        }
         match (code, self.const_of(b)) {
             (Code::Add | Code::Sub | Code::Or | Code::Xor, Some(0)) => a,
             (Code::And, Some(mask)) if mask == w.mask() => a,
@@ -102,6 +108,18 @@ impl Lower<'_> {
         let node = self.at_node(n);
         let [inner, k, ..] = node.args;
         if node.kind == Kind::Op(Code::Add) { Some((inner, self.const_of(k)?)) } else { None }
+    }
+
+    /// Address `n` with `k` added to its displacement, if it has one and they fit.
+    fn moved_address(&mut self, n: u16, k: u64) -> Option<u16> {
+        let mut node = *self.at_node(n);
+        if node.kind != Kind::Op(Code::Lea) || !node.val.is_none() {
+            return None;
+        }
+        let k = i32::try_from(sign_extend(k, node.w).cast_signed()).ok()?;
+        let disp = (node.imm as u32).cast_signed().checked_add(k)?;
+        node.imm = u64::from(disp.cast_unsigned());
+        Some(self.node(node))
     }
 
     /// The node of this op on this first argument, if there is one.

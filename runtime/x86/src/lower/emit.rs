@@ -63,7 +63,9 @@ impl Lower<'_> {
         }
         let mut op = Op::new(code, node.ow);
         op.x = node.x;
+        op.imm = node.imm as u32; // of `Lea`, which alone has one
         op.fdef = fdef;
+        op.y = u8::from(code.has_unspecified() && !fdef.is_empty() && !self.is_counted);
         [op.a, op.b, op.c, op.e] = vals;
         if matches!(code, Code::Bsf | Code::Bsr) && op.b.is_none() {
             op.b = op.a; // flags alone: any old value does

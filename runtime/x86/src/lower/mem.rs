@@ -97,16 +97,35 @@ impl Lower<'_> {
                 let base = self.gpr_node(base, aw);
                 return self.widen_offset(base);
             }
-            (None, Some(index)) => self.scaled(index, m.scale, w),
+            (None, Some(index)) if m.scale == 0 => self.gpr_node(index, w),
+            (None, Some(index)) if m.scale == 1 && m.disp == 0 => {
+                let index = self.gpr_node(index, w);
+                self.fold(Code::Add, w, index, index)
+            }
             (Some(base), None) => self.base_node(base, w),
-            (Some(base), Some(index)) => {
-                let (base, index) = (self.base_node(base, w), self.scaled(index, m.scale, w));
+            (Some(base), Some(index)) if m.scale == 0 && m.disp == 0 => {
+                let (base, index) = (self.base_node(base, w), self.gpr_node(index, w));
                 self.fold(Code::Add, w, base, index)
+            }
+            (base, Some(index)) => {
+                let base = base.map(|base| self.base_node(base, w));
+                let index = self.gpr_node(index, w);
+                let sum = self.lea_node(w, base, index, m.scale, m.disp as i32);
+                return self.wrap(sum, aw);
             }
         };
         let disp = self.const_node(m.disp.cast_unsigned(), w);
         sum = self.fold(Code::Add, w, sum, disp);
         self.wrap(sum, aw)
+    }
+
+    /// `base + (index << scale) + disp` as one op.
+    fn lea_node(&mut self, w: Width, base: Option<u16>, index: u16, scale: u8, disp: i32) -> u16 {
+        let mut node = Node::new(Kind::Op(Code::Lea), w);
+        node.x = scale & 3;
+        node.imm = u64::from(disp.cast_unsigned());
+        node.args = [base.unwrap_or(NO), index, NO, NO];
+        self.node(node)
     }
 
     /// A base register; rSP counts what `pop` has taken so far.
@@ -117,12 +136,6 @@ impl Lower<'_> {
         }
         let popped = self.const_node(self.sp_delta.cast_unsigned(), w);
         self.fold(Code::Add, w, node, popped)
-    }
-
-    fn scaled(&mut self, index: u8, scale: u8, w: Width) -> u16 {
-        let index = self.gpr_node(index, w);
-        let scaled = self.shl(V::Node(index), V::Num(u64::from(scale)));
-        self.fit(scaled, w)
     }
 
     /// The low bits of an offset that a narrow address has, zero-extended again.

@@ -21,6 +21,7 @@ impl Lower<'_> {
         let skip = self.block.label();
         self.rep_skip = Some(skip);
         self.push_port_check();
+        self.push_plain_case();
         self.push_count_test(skip);
         if self.row.bulk == NO_HELPER {
             return;
@@ -37,6 +38,22 @@ impl Lower<'_> {
         debug_assert_eq!(usize::from(helpers::INFO[self.row.bulk as usize].args), count);
         self.block.push(op);
         self.push_count_test(skip);
+    }
+
+    /// MOVS and STOS: all of it at once where that is plain. Counted time counts turns, which are to be the same on every engine;
+    /// a step traps behind each.
+    fn push_plain_case(&mut self) {
+        let is_native = self.a() == self.off_width();
+        let is_plain = matches!(self.row.bulk, helpers::BULK_MOVS | helpers::BULK_STOS);
+        if !is_plain || !is_native || self.is_counted || self.place.is_single_step() {
+            return;
+        }
+        let ([bytes, source, _], count) = self.bulk_arguments();
+        let mut op = Op::new(Code::Bulk, self.a());
+        op.x = if count == 3 { source as u8 } else { u8::MAX };
+        op.y = bytes.trailing_zeros() as u8;
+        op.imm = offset_of!(CpuState, df) as u32;
+        self.block.push(op);
     }
 
     /// INS and OUTS ask for the right to the port before they look at their count: so does Zen 5, the manuals do not say.
