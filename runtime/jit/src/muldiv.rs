@@ -74,7 +74,7 @@ impl Emit<'_> {
                 Rm::M(f.mem)
             };
             self.before_producer(op)?;
-            self.move_unless_there(reg::RAX, other, op.w);
+            self.move_unless_there(other, op.w)?;
             self.asm.group3(n, op.w, factor);
             self.regs.unhold(f.mem.base);
             self.regs.unhold(f.mem.index.unwrap_or(f.mem.base));
@@ -84,14 +84,13 @@ impl Emit<'_> {
         let factor = self.src_reg(b, op.w)?;
         let a = self.src(a, op.w)?;
         self.before_producer(op)?;
-        self.move_unless_there(reg::RAX, a, op.w);
+        self.move_unless_there(a, op.w)?;
         self.asm.group3(n, op.w, Rm::R(factor));
         self.after_producer(op)
     }
-    fn move_unless_there(&mut self, r: u8, src: Src, w: Width) {
-        if src != Src::Reg(r) {
-            self.move_to(r, src, w);
-        }
+    /// RAX, the guest's, becomes `src` at width `w`: what lies above 16 bits stays.
+    fn move_unless_there(&mut self, src: Src, w: Width) -> Result<(), CompileError> {
+        if src == Src::Reg(reg::RAX) { Ok(()) } else { self.move_into(RAX, reg::RAX, src, w) }
     }
 
     /// Saves RAX and RDX in the state's argument slots, sets the operands up, moves the results out and brings the two back.

@@ -249,6 +249,11 @@ impl Builder {
         let (a, b) = (self.source(w, s1), self.source(w, s2));
         let c = if code.shape().c == ir::Role::No { Val::NONE } else { self.source(w, r) };
         let fdef = Self::flags_asked(code, misc >> 3);
+        if misc & 128 != 0 && w != Width::W8 {
+            // Where the host's own instruction puts them.
+            let (d, e) = (Val::gpr(0), Val::gpr(2));
+            return self.op(Op { d, e, a, b, c, fdef, ..Op::new(code, w) });
+        }
         let (d, e) = (self.new_temp(w), self.new_temp(w));
         self.op(Op { d, e, a, b, c, fdef, ..Op::new(code, w) });
         let low = self.result(w, r);
