@@ -425,8 +425,12 @@ impl Cpu {
     }
 
     /// Generated code goes from level to level without telling: the jump table in use is the one the state names.
+    /// A state just made (reset, loading) names none yet.
     fn follow_jumps(&mut self) {
-        self.jumps.follow(self.state.jump_base);
+        match self.state.jump_base {
+            0 => self.state.jump_base = self.jumps.base(),
+            base => self.jumps.follow(base),
+        }
     }
 
     fn enter_context(&mut self, context: Context) {
