@@ -65,7 +65,6 @@ impl Lower<'_> {
         op.x = node.x;
         op.imm = node.imm as u32; // of `Lea`, which alone has one
         op.fdef = fdef;
-        op.y = u8::from(code.has_unspecified() && !fdef.is_empty() && !self.is_counted);
         [op.a, op.b, op.c, op.e] = vals;
         if matches!(code, Code::Bsf | Code::Bsr) && op.b.is_none() {
             op.b = op.a; // flags alone: any old value does
