@@ -208,14 +208,6 @@ impl Code {
     pub const fn is_branch(self) -> bool {
         matches!(self, Self::Br | Self::Brcond | Self::Jccf)
     }
-    /// Does it leave flags unspecified whatever its operands are?
-    #[inline]
-    pub const fn has_unspecified(self) -> bool {
-        matches!(
-            self,
-            Self::Imul | Self::Mulu2 | Self::Muls2 | Self::Bt | Self::Bts | Self::Btr | Self::Btc
-        )
-    }
     /// May the guest's state be observed here (fault, helper, end of the block)? Then every guest
     /// register and flag must be exact. (A `Native` that cannot trap does not: `Op::exposes_state`.)
     #[inline]
@@ -358,11 +350,6 @@ impl Op {
     pub const fn is_implicit(&self) -> bool {
         matches!(self.code, Code::Native) && self.x & 1 != 0 || matches!(self.code, Code::Bulk)
     }
-    /// May the flags it is asked for but leaves unspecified become anything? (Multiplications and bit tests, by `y`.)
-    #[inline]
-    pub const fn is_loose(&self) -> bool {
-        self.y == 1 && self.code.has_unspecified()
-    }
     /// Is the result `d` a source as well?
     #[inline]
     pub const fn reads_result(&self) -> bool {
@@ -403,9 +390,6 @@ impl Op {
     /// An earlier producer of such a flag is not dead.
     #[inline]
     pub fn flags_kept(&self, pool: &[u64]) -> FlagMask {
-        if self.is_loose() {
-            return FlagMask::NONE;
-        }
         let count = match self.code {
             Code::Shl | Code::Shr | Code::Sar | Code::Rol | Code::Ror | Code::Rcl | Code::Rcr => {
                 self.b

@@ -5,8 +5,7 @@
 //! follows an address size other than 32) · `guest_ptr_i64 tmp2,tmp0,ds,4,rw` · `ld_h_i32 tmp3,tmp2,$0x0` ·
 //! ` ---- 0000000000000ff0 len=2 may_fault` (insn at a page offset). Registers are named at the width they
 //! are used with. Notes follow the op: `flags: def z live cpazso` gives the flags really wanted where they are
-//! not all the op can define, `loose` that what it leaves unspecified may become anything, and those to be
-//! recoverable behind it; `dead: tmp0` the temporaries read last here.
+//! not all the op can define, and those to be recoverable behind it; `dead: tmp0` the temporaries read last here.
 
 mod native;
 mod parse;

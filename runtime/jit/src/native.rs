@@ -107,7 +107,7 @@ impl Emit<'_> {
     /// A native instruction.
     pub(crate) fn native(&mut self, op: &Op) -> Result<(), CompileError> {
         let Some(&n) = self.block.native_of(op) else { return Err(CompileError::Form(self.at)) };
-        if op.exposes_state() || op.x & 1 != 0 {
+        if op.exposes_state() || op.is_implicit() {
             self.flags_home_if(63)?;
         }
         let mut places = Places { out: 0, in0: 0, in1: 0, mem: Mem::base(0, 0) };

@@ -60,6 +60,7 @@ struct Candidate {
 }
 
 /// What becomes of a producer's flags.
+#[derive(Clone, Copy)]
 enum Fate {
     /// The operands stay as long as the flags live: up to this op; and is a label before it?
     Stay(usize, bool),
@@ -153,15 +154,6 @@ struct Life {
 }
 
 impl Emit<'_> {
-    /// How the flags of op `n` can be made again by operands that stay wherever they may be looked at.
-    fn staying(&self, n: usize) -> Option<Candidate> {
-        let op = &self.block.ops[n];
-        if !self.is_remakable(n) {
-            return None;
-        }
-        let stays = |c: &Candidate| self.can_redo(c) && matches!(self.fate(c, n), Fate::Stay(..));
-        candidates(op).into_iter().flatten().find(stays)
-    }
     /// May the flags of op `n` be made again at all? Only whole sets are.
     fn is_remakable(&self, n: usize) -> bool {
         let op = &self.block.ops[n];
@@ -181,17 +173,29 @@ impl Emit<'_> {
             return Ok(None);
         }
         let op = self.block.ops[n];
-        if let Some(c) = self.staying(n)
-            && self.lend(n, &c)
+        let ways = self.ways(n);
+        let stays = |&(c, fate): &(Candidate, Fate)| match fate {
+            Fate::Stay(until, has_labels) => Some((c, until, has_labels)),
+            _ => None,
+        };
+        if let Some((c, until, has_labels)) = ways.iter().flatten().find_map(stays)
+            && self.lend(&c, until, has_labels)
         {
             let (a, b) = (Operand::Val(c.a), Operand::Val(c.b));
             return Ok(Some(Recipe { how: c.how, w: c.w, a, b }));
         }
-        let lost = |c: &Candidate| self.can_redo(c) && !matches!(self.fate(c, n), Fate::Seen);
-        let Some(c) = candidates(&op).into_iter().flatten().find(lost) else { return Ok(None) };
+        let Some(&(c, _)) = ways.iter().flatten().next() else { return Ok(None) };
         let Some(a) = self.put_aside(&op, c.a, c.w)? else { return Ok(None) };
         let b = if c.b == c.a { Some(a) } else { self.put_aside(&op, c.b, c.w)? };
         Ok(b.map(|b| Recipe { how: c.how, w: c.w, a, b }))
+    }
+    /// The ways to make the flags of op `n` again, if they are not surely looked at, and what becomes of them.
+    fn ways(&self, n: usize) -> [Option<(Candidate, Fate)>; 2] {
+        candidates(&self.block.ops[n]).map(|candidate| {
+            let c = candidate.filter(|c| self.can_redo(c))?;
+            let fate = self.fate(&c, n);
+            (!matches!(fate, Fate::Seen)).then_some((c, fate))
+        })
     }
     /// Before a shift of `a` by `count` bits: puts `a` aside if its flags are better made again.
     pub(crate) fn prepare_shift(
@@ -306,9 +310,7 @@ impl Emit<'_> {
                 }
                 Code::GotoTb => need & self.exit_live(op) != 0,
                 Code::Ld | Code::St | Code::Ptr | Code::Span | Code::SimdEnter => false,
-                Code::Native => op.exposes_state() || op.x & 1 != 0,
-                Code::Bulk => true,
-                _ => op.exposes_state(),
+                _ => op.exposes_state() || op.is_implicit(),
             };
             life.seen |= looked_at;
             if looked_at || op.code.is_end() {
@@ -321,9 +323,8 @@ impl Emit<'_> {
         }
         Some(())
     }
-    /// Behind producer `n`, whose flags `recipe` makes again: its temporaries are kept for that. False if they cannot be.
-    fn lend(&mut self, n: usize, recipe: &Candidate) -> bool {
-        let Fate::Stay(until, has_labels) = self.fate(recipe, n) else { return false };
+    /// The temporaries of `recipe` are kept up to op `until`, over a label if `has_labels`. False if they cannot be.
+    fn lend(&mut self, recipe: &Candidate, until: usize, has_labels: bool) -> bool {
         for t in [recipe.a, recipe.b].into_iter().filter_map(Val::as_temp) {
             if has_labels && !matches!(self.regs.loc(t), Loc::Reg(_)) {
                 return false;
@@ -346,12 +347,7 @@ impl Emit<'_> {
 
     /// Do the flags of op `n` have a recipe with operand `v`?
     pub(crate) fn needs_again(&self, n: usize, v: Val) -> bool {
-        self.is_remakable(n)
-            && candidates(&self.block.ops[n]).into_iter().flatten().any(|c| {
-                (c.a == v || c.b == v)
-                    && self.can_redo(&c)
-                    && !matches!(self.fate(&c, n), Fate::Seen)
-            })
+        self.is_remakable(n) && self.ways(n).iter().flatten().any(|(c, _)| c.a == v || c.b == v)
     }
     /// Before code that destroys EFLAGS and may, in a cold path, let somebody look at the flags: what the cold path does first.
     pub(crate) fn before_look(&mut self) -> Result<Option<Redo>, CompileError> {

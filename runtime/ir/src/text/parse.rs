@@ -334,7 +334,6 @@ fn read_notes(op: &mut Op, words: &[&str]) -> Parsed<()> {
     while let Some(word) = at.next() {
         match *word {
             "flags:" | "dead:" => {}
-            "loose" => op.y = 1,
             "def" => op.fdef = flags(at.next().ok_or("flags missing")?)?,
             "live" => op.flive = flags(at.next().ok_or("flags missing")?)?,
             temp if temp.starts_with("tmp") => {}

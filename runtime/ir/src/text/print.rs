@@ -261,9 +261,6 @@ impl OpText<'_> {
         if op.code != Code::Putf && says && asked != op.can_define() {
             note.push_str(&format!(" def {}", letters(asked)));
         }
-        if op.is_loose() && !asked.is_empty() {
-            note.push_str(" loose");
-        }
         if !op.flive.is_empty() {
             note.push_str(&format!(" live {}", letters(op.flive)));
         }
