@@ -57,6 +57,10 @@ struct Table {
 }
 
 impl Table {
+    /// Kept out of its callers, which are on the way of each system call: the slots pass through the stack here, and a frame
+    /// that holds them is probed page by page at each call.
+    #[cold]
+    #[inline(never)]
     fn new(miss: u64) -> Self {
         let slots = Box::new(Slots { tag: std::array::from_fn(no_target), host: [miss; JUMPS] });
         Self { slots, targets: Targets::default(), context: None, entered: 0 }
