@@ -5,6 +5,7 @@
 
 pub mod guest;
 pub mod kernels;
+pub mod mechanisms;
 pub mod samples;
 
 use std::time::Duration;
