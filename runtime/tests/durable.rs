@@ -86,9 +86,11 @@ impl Bench {
 
     /// Starts a machine and waits until the guest has written.
     fn start(&self) -> Child {
-        let child = self.command().spawn().expect("stele starts");
+        let mut child = self.command().spawn().expect("stele starts");
         let start = Instant::now();
         while std::fs::read(self.dir.path().join("said")).unwrap_or_default() != b"K" {
+            let ended = child.try_wait().expect("it is ours");
+            assert!(ended.is_none(), "stele ended before the guest wrote: {ended:?}");
             assert!(start.elapsed() < Duration::from_secs(60), "the guest does not write");
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Deref;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -26,8 +27,36 @@ pub(super) enum Use {
     Grow,
 }
 
-/// Takes the locks; they last as long as the open file. `Ok(false)`: somebody else's use stands against it.
-pub(super) fn take(file: &File, usage: Use) -> io::Result<bool> {
+/// An open file with its locks, which end with it.
+///
+/// Closing alone would not do: a process that is just being started by another thread has copies of all open
+/// files until it executes its program, and locks last until the last copy is gone.
+#[derive(Debug)]
+pub(super) struct Locked(File);
+
+impl Deref for Locked {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        let all = libc::flock { l_len: 0, ..region(libc::F_UNLCK, 0) };
+        // Where there are no locks there is nothing to give back.
+        let _ = fcntl(&self.0, FcntlArg::F_OFD_SETLK(&all));
+    }
+}
+
+/// Takes the locks. `Ok(None)`: somebody else's use stands against it.
+pub(super) fn take(file: File, usage: Use) -> io::Result<Option<Locked>> {
+    let file = Locked(file);
+    Ok(if is_granted(&file, usage)? { Some(file) } else { None })
+}
+
+fn is_granted(file: &File, usage: Use) -> io::Result<bool> {
     let (uses, forbids): (&[i64], &[i64]) = match usage {
         Use::Read => (&[READ], &[WRITE]),
         Use::Write => (&[READ, WRITE], &[WRITE]),
@@ -63,5 +92,23 @@ fn region(kind: i32, byte: i64) -> libc::flock {
         l_start: byte,
         l_len: 1,
         l_pid: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_of_the_open_file_do_not_keep_the_locks() {
+        let image = tempfile::NamedTempFile::new().unwrap();
+        let open = || File::options().read(true).write(true).open(image.path()).unwrap();
+        let first = take(open(), Use::Grow).unwrap().unwrap();
+        // As a process has that another thread is starting.
+        let _copy = first.try_clone().unwrap();
+        assert!(take(open(), Use::Write).unwrap().is_none());
+        assert!(take(open(), Use::Read).unwrap().is_none());
+        drop(first);
+        assert!(take(open(), Use::Grow).unwrap().is_some());
     }
 }

@@ -127,13 +127,13 @@ fn open_file(path: &Path, drive: &DriveConfig) -> Result<Box<dyn BlockDev>, Disk
         (false, Format::Raw) => Use::Write,
         (false, Format::Qcow2) => Use::Grow,
     };
-    if !lock::take(&file, usage).map_err(open_error)? {
+    let Some(file) = lock::take(file, usage).map_err(open_error)? else {
         let (lock, hint) = match usage {
             Use::Read => ("shared \"write\"", ""),
             Use::Write | Use::Grow => ("\"write\"", " (two machines may share it with -snapshot)"),
         };
         return Err(DiskError::Locked { path: path.to_owned(), lock, hint });
-    }
+    };
     let image: Box<dyn BlockDev> = match format {
         Format::Raw => Box::new(RawDisk::new(file, bytes, is_read_only)),
         Format::Qcow2 => Box::new(Qcow2Disk::open(file, path, is_read_only, drive.backing)?),

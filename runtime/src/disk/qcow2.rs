@@ -15,7 +15,7 @@ use imago::format::gate::ImplicitOpenGate;
 use imago::qcow2::Qcow2;
 use imago::{FormatAccess, FormatDriverBuilder, Storage as _, StorageOpenOptions};
 
-use super::lock::{self, Use};
+use super::lock::{self, Locked, Use};
 use super::raw::{read_padded, stamp};
 use super::{DiskError, range};
 
@@ -27,16 +27,16 @@ pub(super) struct Qcow2Disk {
     image: FormatAccess<Storage>,
     is_read_only: bool,
     /// Hold the locks: the image's, and those of its backing files.
-    locks: (File, Locks),
+    locks: (Locked, Locks),
 }
 
 /// Open files for the sake of their locks.
-type Locks = Arc<Mutex<Vec<File>>>;
+type Locks = Arc<Mutex<Vec<Locked>>>;
 
 impl Qcow2Disk {
-    /// Opens the image in `file`, which is at `path` and locked. `backing`: may it name other files?
+    /// Opens the image in `file`, which is at `path`. `backing`: may it name other files?
     pub(super) fn open(
-        file: File,
+        file: Locked,
         path: &Path,
         is_read_only: bool,
         backing: bool,
@@ -160,9 +160,9 @@ impl ImplicitOpenGate<Storage> for Gate {
             return Err(io::Error::other("not a regular file"));
         }
         let file = File::open(&path)?;
-        if !lock::take(&file, Use::Read)? {
+        let Some(file) = lock::take(file, Use::Read)? else {
             return Err(io::Error::other("in use by another process"));
-        }
+        };
         self.locks.lock().map_err(|_| io::ErrorKind::Other)?.push(file);
         Storage::open(options.write(false))
     }

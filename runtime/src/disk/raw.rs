@@ -7,19 +7,20 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use devices::block::{BlockDev, SECTOR};
 use rustix::fs::FallocateFlags;
 
+use super::lock::Locked;
 use super::range;
 
 /// An open raw image. A last part of a sector reads as padded with zeros.
 #[derive(Debug)]
 pub(super) struct RawDisk {
-    file: File,
+    file: Locked,
     sectors: u64,
     is_read_only: bool,
 }
 
 impl RawDisk {
-    /// The image in `file`, which has `bytes` bytes and is locked.
-    pub(super) fn new(file: File, bytes: u64, is_read_only: bool) -> Self {
+    /// The image in `file`, which has `bytes` bytes.
+    pub(super) fn new(file: Locked, bytes: u64, is_read_only: bool) -> Self {
         Self { file, sectors: bytes.div_ceil(SECTOR as u64), is_read_only }
     }
 }
@@ -50,7 +51,7 @@ impl BlockDev for RawDisk {
         };
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         let sector = SECTOR as u64;
-        rustix::fs::fallocate(&self.file, flags, lba * sector, count * sector).map_err(Into::into)
+        rustix::fs::fallocate(&*self.file, flags, lba * sector, count * sector).map_err(Into::into)
     }
 
     fn is_read_only(&self) -> bool {
