@@ -2,6 +2,7 @@
 //! the process's memory stays within the guest's plus 128 MiB plus the code cache.
 //!
 //!     cargo run --release -p stele --example boots -- 50
+//!     cargo run --release -p stele --example boots -- 2 -accel interp    # options of the command follow the number
 
 use std::process::{Command, Stdio};
 use std::thread;
@@ -15,7 +16,8 @@ const RAM_MIB: u64 = 256;
 /// The emulator's own, and its cache of generated code.
 const OWN_MIB: u64 = 128;
 const CODE_CACHE_MIB: u64 = 64;
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The evaluator takes minutes.
+const PATIENCE: Duration = Duration::from_secs(1800);
 
 fn main() -> anyhow::Result<()> {
     let count: usize = std::env::args().nth(1).map_or(Ok(50), |text| text.parse())?;
@@ -38,7 +40,7 @@ fn main() -> anyhow::Result<()> {
         let mut command = Command::new(&stele);
         command.args(["-m", &RAM_MIB.to_string(), "-nographic", "-no-reboot", "-kernel"]);
         command.arg(kernel).arg("-initrd").arg(initrd);
-        command.args(["-append", "console=ttyS0 quiet action=true"]);
+        command.args(["-append", "console=ttyS0 quiet action=true"]).args(std::env::args().skip(2));
         let begin = Instant::now();
         let peak = boot(&mut command).with_context(|| format!("boot {number}, {}", arch.name()))?;
         println!(

@@ -1,5 +1,5 @@
 //! Stock guests, from power-on to power-off: Debian's kernels by `-kernel` and from a disk, GRUB's rescue media, memtest86+,
-//! Debian's installer, and what the command's exit code says about their end.
+//! Debian's installer, time beside the host's, and what the command's exit code says about their end.
 //!
 //! Guests are fetched with apt into `target/guests` (see the crate `guests`) and shared by all tests; without them the
 //! tests skip loudly. The emulator is the real command in a process of its own.
@@ -18,5 +18,7 @@ mod power;
 mod programs;
 #[path = "boots/support.rs"]
 mod support;
+#[path = "boots/time.rs"]
+mod time;
 #[path = "boots/virtio.rs"]
 mod virtio;

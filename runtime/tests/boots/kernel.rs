@@ -8,8 +8,12 @@ use guests::{Arch, INIT_MARKER, find_program};
 
 use crate::support::{Guest, kernel_options, linux, skip};
 
+/// The guest's memory (in `kernel_options`), the emulator's own, and its cache of generated code.
+const MEMORY_MIB: u64 = 256 + 128 + 64;
+
 /// Prints the kernel's messages of level warning and above between two words, and switches off.
-const WARNINGS: &str = "quiet action=\"echo be''gin; dmesg -r | grep '^<[0-4]>'; echo e''nd\"";
+const WARNINGS: &str =
+    "quiet action=\"echo be''gin; dmesg -r | grep '^<[0-4]>'; echo e''nd; read line\"";
 
 #[track_caller]
 fn check(arch: Arch, flavour: &str, options: &[&str]) {
@@ -18,13 +22,16 @@ fn check(arch: Arch, flavour: &str, options: &[&str]) {
     let mut guest = Guest::stele(words.iter().map(String::as_str).chain(options.iter().copied()));
     guest.expect(INIT_MARKER);
     let ours = warnings(&mut guest);
+    assert!(guest.peak_mib() <= MEMORY_MIB, "{} MiB", guest.peak_mib());
+    guest.send("\n");
     assert_eq!(guest.exit_code(), 0, "{}", guest.output());
     let Some(qemu) = find_program("qemu-system-x86_64") else {
         return skip("qemu-system-x86_64 (Debian package qemu-system-x86), to compare messages");
     };
     let mut command = Command::new(qemu);
     command.args(&words).args(["-cpu", "max", "-net", "none", "-vga", "std"]);
-    let theirs = warnings(&mut Guest::start(&mut command));
+    let mut qemu = Guest::start(&mut command);
+    let theirs = warnings(&mut qemu);
     let more: Vec<&String> = ours.difference(&theirs).collect();
     assert!(more.is_empty(), "messages that QEMU's machine does not give: {more:#?}");
 }

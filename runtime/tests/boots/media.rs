@@ -1,10 +1,13 @@
 //! Boot media as Debian ships them: GRUB's rescue CD and floppy, memtest86+, the installer.
 
-use std::time::Duration;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use guests::Arch;
 
-use crate::support::{Guest, or_skip, store};
+use crate::support::{Guest, Monitor, or_skip, store};
 
 /// A file of a package.
 #[track_caller]
@@ -64,14 +67,53 @@ fn memtest86_passes_over_32_mib() {
     assert_eq!(wrong, None);
 }
 
-#[test]
-fn debian_installer_to_its_first_screen() {
+/// The installer's kernel and initial RAM disk as options.
+#[track_caller]
+fn installer() -> Option<[String; 6]> {
     let package = "debian-installer-12-netboot-amd64";
     let dir = "usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64";
-    let Some(kernel) = file(Arch::Amd64, package, &format!("{dir}/linux")) else { return };
-    let Some(initrd) = file(Arch::Amd64, package, &format!("{dir}/initrd.gz")) else { return };
-    let append = "console=ttyS0 quiet";
-    let words = ["-m", "1G", "-nographic", "-kernel", &kernel, "-initrd", &initrd];
-    let mut guest = Guest::stele(words.into_iter().chain(["-append", append]));
-    guest.expect("Select a language");
+    let kernel = file(Arch::Amd64, package, &format!("{dir}/linux"))?;
+    let initrd = file(Arch::Amd64, package, &format!("{dir}/initrd.gz"))?;
+    let words = ["-m", "1G", "-kernel", &kernel, "-initrd", &initrd];
+    Some(words.map(str::to_owned))
+}
+
+#[test]
+fn debian_installer_to_its_first_screen() {
+    let Some(words) = installer() else { return };
+    let more = ["-nographic", "-append", "console=ttyS0 quiet"].map(str::to_owned);
+    Guest::stele(words.iter().chain(&more)).expect("Select a language");
+}
+
+/// The share of each wanted colour in a picture, in thousandths of all points.
+fn shares(path: &Path, wanted: [[u8; 3]; 2]) -> Option<[usize; 2]> {
+    let decoder = png::Decoder::new(BufReader::new(File::open(path).ok()?));
+    let mut reader = decoder.read_info().ok()?;
+    let mut bytes = vec![0; reader.output_buffer_size()?];
+    let size = reader.next_frame(&mut bytes).ok()?.buffer_size();
+    let points = bytes[..size].chunks_exact(3);
+    let all = points.len();
+    Some(wanted.map(|colour| points.clone().filter(|point| **point == colour).count() * 1000 / all))
+}
+
+#[test]
+fn debian_installer_on_the_screen() {
+    const GREY: [u8; 3] = [0xaa, 0xaa, 0xaa];
+    const RED: [u8; 3] = [0xaa, 0, 0];
+    let Some(words) = installer() else { return };
+    let (options, monitor) = Monitor::options();
+    let more = ["-display", "none", "-append", "vga=normal quiet"].map(str::to_owned);
+    let _guest = Guest::stele(words.iter().chain(&more).chain(&options));
+    let (mut monitor, dir) = (monitor(), tempfile::tempdir().expect("a temporary folder"));
+    let picture = dir.path().join("screen.png");
+    let start = Instant::now();
+    // Its list of languages: a grey window, with a red bar on the one that is proposed.
+    loop {
+        monitor.command(&format!("screendump {}", picture.display()));
+        match shares(&picture, [GREY, RED]) {
+            Some([grey, red]) if grey >= 600 && red >= 5 => return,
+            seen => assert!(start.elapsed() < Duration::from_secs(240), "{seen:?}"),
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
 }

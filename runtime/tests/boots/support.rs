@@ -139,6 +139,20 @@ impl Guest {
         self.child.wait().expect("the process is ours");
     }
 
+    /// The process's number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The most memory the process had so far, in MiB.
+    pub(crate) fn peak_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()));
+        let status = status.expect("the process runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kib.expect("Linux tells it") / 1024
+    }
+
     /// All that was said.
     pub(crate) fn output(&self) -> String {
         String::from_utf8_lossy(&self.heard.bytes.lock().unwrap().0).replace('\r', "")
