@@ -20,7 +20,7 @@ use crate::{Block, FlagMask, Scratch, Val, Width};
 
 /// A set of passes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Passes(u8);
+pub struct Passes(u16);
 
 impl Passes {
     /// None: the ops as lowered.
@@ -37,16 +37,19 @@ impl Passes {
     pub const SPANS: Self = Self(16);
     /// Blocks that go on behind branches not taken. Not a pass of `optimize`: the front end's business.
     pub const SIDES: Self = Self(32);
+    /// Blocks that go on where jumps lead, loops several times over. Not a pass of `optimize`: the front end's business.
+    pub const LOOPS: Self = Self(64);
     /// All.
-    pub const ALL: Self = Self(63);
+    pub const ALL: Self = Self(127);
     /// Each pass with the name `parse` takes.
-    pub const NAMES: [(&'static str, Self); 6] = [
+    pub const NAMES: [(&'static str, Self); 7] = [
         ("flags", Self::FLAGS),
         ("fold", Self::FOLD),
         ("copy", Self::COPY),
         ("dead", Self::DEAD),
         ("spans", Self::SPANS),
         ("sides", Self::SIDES),
+        ("loops", Self::LOOPS),
     ];
 
     /// Is every pass of `other` in this set?
@@ -91,7 +94,7 @@ impl Passes {
 /// A name `Passes::parse` does not know.
 #[derive(thiserror::Error, Clone, PartialEq, Eq, Debug)]
 #[error(
-    "unknown optimiser pass `{0}`; there are flags, fold, copy, dead, spans and sides, all and none"
+    "unknown optimiser pass `{0}`; there are flags, fold, copy, dead, spans, sides and loops, all and none"
 )]
 pub struct UnknownPass(pub String);
 

@@ -16,7 +16,7 @@ const STEADY: u8 = 2;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Past {
     /// Bytes that have changed, a bit each from the block's first on.
-    pub(super) changed: [u64; 3],
+    pub(super) changed: [u64; 4],
     /// How often, up to a limit.
     pub(super) changes: u8,
     /// It was worth being made for speed.

@@ -19,8 +19,10 @@ use super::pages::Peeked;
 use super::{Vcpu, far_kind};
 
 /// Most bytes a block is made from.
-pub(super) const FETCH: usize = 192;
+pub(super) const FETCH: usize = 256;
 const _: () = assert!(FETCH == Changing::REACH as usize);
+/// Most bytes a block is made from that has not proved hot.
+const FETCH_COMPACT: usize = 192;
 /// One block in so many is timed.
 const TIMED: u64 = 8;
 /// Bytes looked at to see which flags a successor kills.
@@ -98,7 +100,8 @@ impl Translator {
         let place = place_of(cpu, pc);
         let page_rest = 0x1000 - place.page_off as usize;
         let phys = cpu.fetch_phys(pc)?;
-        let (len, _) = fetch(cpu, phys, &mut self.bytes[..page_rest.min(FETCH)]);
+        let reach = if goes_on.is_some() { FETCH } else { FETCH_COMPACT };
+        let (len, _) = fetch(cpu, phys, &mut self.bytes[..page_rest.min(reach)]);
         let config = BuildConfig {
             max_insns: if single { 1 } else { self.config.max_insns },
             ..self.config
@@ -201,14 +204,19 @@ impl Vcpu {
         let always = self.config.hot_after == Some(0);
         let has_run = |off: u32| {
             let phys = (key.phys & !0xFFF) | u64::from(off & 0xFFF);
-            always || cache.find(&Key { phys, ..key }).is_some()
+            // Where all is hot, branches go on either way, as they come.
+            always && off % 3 != 0 || cache.find(&Key { phys, ..key }).is_some()
         };
+        let passes = self.translator.passes;
+        let (sides, loops) = (passes.has(Passes::SIDES), passes.has(Passes::LOOPS));
         let goes_on = tier == Tier::Hot
             && !key.mode.has(Mode::PLAIN)
             && changing.is_none()
             && !self.config.counted
-            && self.translator.passes.has(Passes::SIDES);
-        let goes_on = goes_on.then_some(Along(&has_run));
+            && (sides || loops);
+        let (reach, max_insns) = (FETCH as u32, self.translator.config.max_insns);
+        let along = Along { has_run: &has_run, sides, loops, reach, max_insns };
+        let goes_on = goes_on.then_some(along);
         let second = self.translator.build(cpu, pc, false, changing, goes_on)?;
         self.trace_block(pc);
         let t = &mut self.translator;
@@ -243,10 +251,12 @@ impl Vcpu {
             request.tier = Tier::Hot;
             compiled = Some(jit.compile(&request, out));
         }
-        if has_spans
+        let is_loop = t.info.is_loop && passes.has(Passes::LOOPS);
+        if (has_spans || is_loop)
             && matches!(compiled, Some(Err(CompileError::Registers | CompileError::Form(_))))
         {
-            let passes = std::mem::replace(&mut t.passes, passes.without(Passes::SPANS));
+            let less = if is_loop { Passes::LOOPS } else { Passes::SPANS };
+            let passes = std::mem::replace(&mut t.passes, passes.without(less));
             let made = self.translate(pc, key, tier, old);
             self.translator.passes = passes;
             return made;

@@ -45,10 +45,12 @@ pub const NO_ROW: u16 = u16::MAX;
 pub struct BlockInfo {
     /// Its insns in order.
     pub insns: Vec<InsnInfo>,
-    /// Guest bytes it was made from, from its first byte on.
+    /// Guest bytes it was made from, from its first byte on; some in between may not be part of it.
     pub bytes: u32,
     /// Its one insn reaches into the next page.
     pub crosses_page: bool,
+    /// It is several turns of a loop.
+    pub is_loop: bool,
     /// Page offsets that its `goto_tb` slots lead to.
     pub slots: [Option<u16>; 2],
     /// Page offset and length of immediates that it reads when it runs: it does not rest on these bytes.
@@ -60,13 +62,15 @@ impl BlockInfo {
         self.insns.clear();
         self.bytes = 0;
         self.crosses_page = false;
+        self.is_loop = false;
         self.slots = [None; 2];
         self.live.clear();
     }
 
     fn add(&mut self, at: u32, len: u8, row: u16) {
         self.insns.push(InsnInfo { page_off: at as u16, len, row }); // below 4096
-        self.bytes += u32::from(len);
+        let first = self.insns.first().map_or(0, |first| u32::from(first.page_off));
+        self.bytes = self.bytes.max((at + u32::from(len)).saturating_sub(first));
     }
 }
 
@@ -93,14 +97,14 @@ pub struct BuildConfig {
 #[derive(Clone, Copy, Debug)]
 pub struct Changing {
     /// A bit for each byte from the block's first on.
-    pub bytes: [u64; 3],
+    pub bytes: [u64; 4],
     /// Host address of the block's first byte.
     pub host: u64,
 }
 
 impl Changing {
     /// How many bytes there are bits for.
-    pub const REACH: u32 = 192;
+    pub const REACH: u32 = 256;
 
     /// Host address of the immediate of an insn, `from` bytes from the block's start, if its immediate changes and nothing else.
     fn immediate(&self, insn: &Insn, from: u32) -> Option<u64> {
@@ -152,7 +156,7 @@ pub fn build(
     build_along(code, place, config, scratch, (block, info), None)
 }
 
-/// The same for a block that goes on behind forward branches where `goes_on` says so of the page offset of what follows.
+/// The same for a block that goes on behind direct jumps as `goes_on` says.
 ///
 /// # Errors
 /// See [`build`].
@@ -174,7 +178,8 @@ pub fn build_along(
     loop {
         let count = info.insns.len() as u32;
         let rest = code.page.get((at - place.page_off) as usize..).unwrap_or_default();
-        if count == max_insns || at >= PAGE || (rest.is_empty() && count > 0) {
+        let most = if lower.is_loop() { 2 * max_insns } else { max_insns };
+        if count >= most || at >= PAGE || (rest.is_empty() && count > 0) {
             lower.end(at);
             break;
         }
@@ -192,6 +197,7 @@ pub fn build_along(
         match add_insn(&mut lower, place, at, decoded, changing.as_ref(), info) {
             Flow::End => break,
             Flow::Next => at += info.insns.last().map_or(0, |insn| u32::from(insn.len)),
+            Flow::At(next) => at = next,
         }
         if info.crosses_page {
             lower.end(at);
@@ -203,6 +209,7 @@ pub fn build_along(
         }
     }
     lower.close();
+    info.is_loop = lower.is_loop();
     note_slots(block, info);
     Ok(())
 }
@@ -350,6 +357,51 @@ mod tests {
         assert!(text.contains("goto_tb $0x0,$0x10,back"), "{text}");
     }
 
+    fn hot(page: &[u8], place: Place, has_run: &dyn Fn(u32) -> bool) -> (String, BlockInfo) {
+        let (mut block, mut info, mut scratch) =
+            (Block::default(), BlockInfo::default(), Scratch::default());
+        let along = Along { has_run, sides: true, loops: true, reach: 256, max_insns: MAX_INSNS };
+        let code = CodeBytes { page, next: None };
+        let made = (&mut block, &mut info);
+        build_along(&code, place, &CONFIG, &mut scratch, made, Some(along)).unwrap();
+        let errors = ir::verify(&block);
+        let text = ir::text::print(&block, &crate::lower::IrNames);
+        assert!(errors.is_ok(), "{errors:?}\n{text}");
+        (text, info)
+    }
+
+    #[test]
+    fn a_loop_makes_several_turns_in_a_block() {
+        // inc eax; jne back to it
+        let (text, info) = hot(&[0x40, 0x75, 0xFD, 0x90], flat(0x10), &|_| false);
+        assert_eq!((info.insns.len(), info.bytes, info.is_loop), (16, 3, true), "{text}");
+        assert_eq!(text.matches("goto_tb $0x3,$0x13").count(), 7, "{text}");
+        assert_eq!(text.matches("goto_tb $0x0,$0x10,back").count(), 1, "{text}");
+        // A long one makes two.
+        let mut long = vec![0x40; 60];
+        long.extend([0xEB, 0xC2]);
+        let (text, info) = hot(&long, flat(0x10), &|_| false);
+        assert_eq!((info.insns.len(), info.bytes), (122, 62), "{text}");
+        assert_eq!(text.matches("goto_tb").count(), 1, "{text}");
+        // One that begins in the middle is none.
+        let (_, info) = hot(&[0x43, 0x40, 0x75, 0xFD, 0x90], flat(0x10), &|_| false);
+        assert!(!info.is_loop);
+    }
+
+    #[test]
+    fn a_block_goes_on_where_code_has_run() {
+        // je +1; inc eax; inc ebx; jmp +1; inc eax; inc ecx; ret
+        let code = [0x74, 1, 0x40, 0x43, 0xEB, 1, 0x40, 0x41, 0xC3];
+        let (text, info) = hot(&code, flat(0x10), &|at| at == 0x13);
+        let at: Vec<_> = info.insns.iter().map(|insn| insn.page_off).collect();
+        assert_eq!(at, [0x10, 0x13, 0x14, 0x17, 0x18], "{text}");
+        assert_eq!(info.bytes, 9);
+        assert!(text.contains("jccf ne") && text.contains("goto_tb $0x3,$0x12"), "{text}");
+        let (text, info) = hot(&code, flat(0x10), &|at| at == 0x12);
+        assert_eq!(info.insns[1].page_off, 0x12);
+        assert!(text.contains("jccf e") && text.contains("goto_tb $0x3,$0x13"), "{text}");
+    }
+
     #[test]
     fn a_block_ends_at_the_page_end() {
         let (text, info) = run(&[0x90, 0x40, 0x05, 1], None, flat(4092)).unwrap();
@@ -401,7 +453,7 @@ mod tests {
         let code = [0xB8, 1, 0, 0, 0, 0x83, 0xC0, 7, 0xC1, 0xC0, 3, 0xC3];
         let build_with = |bytes: u64| {
             let (mut block, mut info) = (Block::default(), BlockInfo::default());
-            let changing = Changing { bytes: [bytes, 0, 0], host: 0x7000 };
+            let changing = Changing { bytes: [bytes, 0, 0, 0], host: 0x7000 };
             let mut scratch = Scratch { changing: Some(changing), ..Scratch::default() };
             let code = CodeBytes { page: &code, next: None };
             build(&code, flat(0x20), &CONFIG, &mut scratch, &mut block, &mut info).unwrap();

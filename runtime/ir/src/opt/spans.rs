@@ -200,8 +200,9 @@ impl Work {
         for (n, op) in block.ops.iter().enumerate() {
             match op.code {
                 Code::InsnStart => {
-                    // A part out of line names its insn again, and may have done something.
-                    self.is_late = last.is_some_and(|last| op.imm <= last);
+                    // A part out of line names its insn again behind its label, and may have done something.
+                    let is_label = n > 0 && block.ops[n - 1].code == Code::Label;
+                    self.is_late = is_label && last.is_some_and(|last| op.imm <= last);
                     last = last.max(Some(op.imm));
                     self.insn += 1;
                     continue;

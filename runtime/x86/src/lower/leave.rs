@@ -2,7 +2,7 @@
 
 use super::boolean::B;
 use super::flow::{Jump, Target};
-use super::{Flow, Lower, mark, row};
+use super::{Along, Flow, Lower, mark, row};
 use crate::mode::Mode;
 use crate::state::CpuState;
 use ir::{Code, Cond, Op, Val, Width, exit};
@@ -10,6 +10,12 @@ use std::mem::offset_of;
 
 /// Most branches in the middle of a block.
 const MOST_SIDES: u8 = 4;
+/// The same of a loop.
+const MOST_SIDES_OF_LOOP: u8 = 12;
+/// Most turns of a loop in a block; more than two only while there are few insns.
+const MOST_TURNS: u8 = 8;
+/// Insns of a loop that are few.
+const FEW: u32 = 48;
 
 impl Lower<'_> {
     pub(super) fn leave(&mut self) -> Flow {
@@ -70,21 +76,54 @@ impl Lower<'_> {
         self.block.push(op);
     }
 
-    /// A forward branch within the page that the block goes on behind, as execution mostly does.
+    /// A direct jump within the page that the block goes on behind, as execution mostly does.
     fn side(&mut self) -> Option<Flow> {
         let &[Jump { pred, target: Target::Page(off), .. }] = self.work.jumps.as_slice() else {
             return None;
         };
+        let along = self.goes_on.filter(|_| !self.place.is_single_step())?;
         let next = u32::try_from(self.next()).ok()?;
-        let is_forward = off > i64::from(self.at) && !self.place.is_single_step();
-        let has_room = self.sides < MOST_SIDES;
-        if !is_forward || !has_room || pred == B::Const(true) || !(self.goes_on?.0)(next) {
+        if pred == B::Const(true) {
+            return self.follows(&along, off, true).map(Flow::At);
+        }
+        let most = if self.is_loop() { MOST_SIDES_OF_LOOP } else { MOST_SIDES };
+        if self.sides >= most {
             return None;
         }
+        let is_forward = off > i64::from(self.at);
+        if is_forward && along.sides && (along.has_run)(next) {
+            self.sides += 1;
+            let label = self.cold_side(off);
+            self.branch_if(pred, label, true);
+            return Some(Flow::Next);
+        }
+        let to = self.follows(&along, off, !is_forward)?;
         self.sides += 1;
-        let label = self.cold_side(off);
-        self.branch_if(pred, label, true);
-        Some(Flow::Next)
+        let label = self.cold_side(next.into());
+        self.branch_if(pred, label, false);
+        Some(Flow::At(to))
+    }
+
+    /// Does the block go on where a jump leads? Forward if `surely` or if that has run before, and to the block's start. Not if it calls
+    /// out: a device may write code, which is taken up at the next jump.
+    fn follows(&mut self, along: &Along<'_>, off: i64, surely: bool) -> Option<u32> {
+        let start = self.place.page_off;
+        let to = u32::try_from(off).ok().filter(|to| (start..start + along.reach).contains(to))?;
+        let calls_out = || self.block.ops.iter().any(|op| op.code == Code::Call);
+        if !along.loops || to >= 4096 || calls_out() {
+            return None;
+        }
+        if to > self.at {
+            return (surely || (along.has_run)(to)).then_some(to);
+        }
+        let insns = self.insns + (self.insns - self.turn_at);
+        let most = if insns <= FEW { MOST_TURNS } else { 2 };
+        if to != start || self.turns + 1 >= most || insns > 2 * along.max_insns {
+            return None;
+        }
+        self.turns += 1;
+        self.turn_at = self.insns;
+        Some(to)
     }
 
     fn jump(&mut self) -> Flow {

@@ -122,7 +122,7 @@ impl Lower<'_> {
         let block = &*self.block;
         let [start, ops @ ..] = &block.ops[self.first_op..] else { return };
         let temps = &block.temps[before.temps..];
-        let is_fixed = flow == Flow::End
+        let is_fixed = flow != Flow::Next
             || self.knows_place
             || block.labels != before.labels
             || ops.iter().any(|op| matches!(op.code, Code::ReadPc | Code::Native));

@@ -184,6 +184,8 @@ impl Place {
 pub enum Flow {
     /// The next insn follows.
     Next,
+    /// The block goes on at this page offset.
+    At(u32),
     /// The block has ended on every path.
     End,
 }
@@ -285,9 +287,20 @@ impl Staged {
     }
 }
 
-/// Says of the page offset of what follows a branch whether the block goes on there.
+/// How a block goes on behind direct jumps within its reach.
 #[derive(Clone, Copy)]
-pub struct Along<'a>(pub &'a dyn Fn(u32) -> bool);
+pub struct Along<'a> {
+    /// Has the code at a page offset run before?
+    pub has_run: &'a dyn Fn(u32) -> bool,
+    /// Behind forward branches that are not taken.
+    pub sides: bool,
+    /// Where jumps lead, and once more from the block's start where that is a loop.
+    pub loops: bool,
+    /// Bytes from the block's first on that it may be made from.
+    pub reach: u32,
+    /// Most insns of a block that is no loop.
+    pub max_insns: u32,
+}
 
 impl std::fmt::Debug for Along<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -333,6 +346,11 @@ pub struct Lower<'a> {
     goes_on: Option<Along<'a>>,
     /// Branches that the block goes on behind.
     sides: u8,
+    /// Insns so far, this one included, and how many of them came before the loop's current turn.
+    insns: u32,
+    turn_at: u32,
+    /// Times that the block has begun again.
+    turns: u8,
     mismatches: u32,
 }
 
@@ -385,6 +403,9 @@ impl<'a> Lower<'a> {
             reads_live_imm: false,
             goes_on: None,
             sides: 0,
+            insns: 0,
+            turn_at: 0,
+            turns: 0,
             mismatches: 0,
         }
     }
@@ -394,13 +415,14 @@ impl<'a> Lower<'a> {
         Self { is_counted, ..self }
     }
 
-    /// Goes on behind a forward branch if `goes_on` says so of the page offset of what follows it.
+    /// Goes on behind direct jumps as `goes_on` says.
     pub fn along(self, goes_on: Option<Along<'a>>) -> Self {
         Self { goes_on, ..self }
     }
 
     /// Lowers one insn that stands at page offset `at`.
     pub fn lower(&mut self, insn: &Insn, at: u32) -> Flow {
+        self.insns += 1;
         if self.live_imm.is_none() && self.recall(insn, at) {
             return Flow::Next;
         }
@@ -439,7 +461,12 @@ impl<'a> Lower<'a> {
 
     /// Ends the block before the insn at page offset `next`: control goes there.
     pub fn end(&mut self, next: u32) {
-        self.push_goto_page(1, i64::from(next), false);
+        self.push_goto_page(1, i64::from(next), next <= self.place.page_off);
+    }
+
+    /// Has the block begun again from its first insn?
+    pub fn is_loop(&self) -> bool {
+        self.turns != 0
     }
 
     /// Does the insn just lowered call the runtime?
