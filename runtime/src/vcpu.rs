@@ -23,7 +23,7 @@ use std::rc::Rc;
 
 use ir::opt::Passes;
 use ir::{SPAN_SLOT, Scratch, Width, exit};
-use jit::{CodeBufError, Far, InsnMark, Jit, Runner, Tier};
+use jit::{CodeBufError, Exit, Far, InsnMark, Jit, Runner, Tier};
 use x86::cpu::Cpu;
 use x86::fault::Fault;
 use x86::front::BuildConfig;
@@ -32,7 +32,7 @@ use x86::tlb::JUMP_MASK;
 
 use crate::log::{Items, Log};
 use crate::machine::Accel;
-use cache::BlockId;
+use cache::{BlockId, Key};
 pub use counted::Stretch;
 use dormant::{Old, Past};
 pub use kick::Kicker;
@@ -115,6 +115,8 @@ pub struct Vcpu {
     perf_map: Option<PerfMap>,
     /// The last exit was a span's: the next block is to be one without.
     next_is_plain: bool,
+    /// The block that the last exit leads to, if it was found on the way.
+    next_block: Option<BlockId>,
     memo: memo::Memo,
 }
 
@@ -142,9 +144,6 @@ impl Vcpu {
             Accel::Jit => Some(Jit::new(config.cache_bytes, shim::layout(), shim::calls())?),
             Accel::Interp => None,
         };
-        if let Some(jit) = &jit {
-            core.cpu.set_jump_miss(jit.jump_miss());
-        }
         let kicker = Kicker::new(&mut core.cpu.state.jump_mask);
         let mut vcpu = Self {
             core,
@@ -158,6 +157,7 @@ impl Vcpu {
             rows: trace::Rows::default(),
             perf_map: None,
             next_is_plain: false,
+            next_block: None,
             memo: memo::Memo::default(),
         };
         if let (true, Some(jit)) = (vcpu.config.perf_map, vcpu.translator.jit()) {
@@ -246,12 +246,16 @@ impl Vcpu {
     /// Enters generated code at the instruction pointer and acts on why it came back. Goes on by itself while blocks only
     /// need their successors made: nothing may be delivered there, because flags the successor overwrites are not kept.
     fn enter_generated(&mut self) {
-        self.next_is_plain = false;
+        (self.next_is_plain, self.next_block) = (false, None);
         loop {
             let mode = self.core.cpu.mode();
             let is_plain = std::mem::take(&mut self.next_is_plain);
             let single = mode.has(Mode::SINGLE);
-            if !is_plain && let Some(far) = self.known_jump() {
+            let found = self.next_block.take();
+            if !is_plain
+                && found.is_none()
+                && let Some(far) = self.known_jump()
+            {
                 self.stats.known_jumps += 1;
                 let code = self.run_far(far);
                 if !self.act(code, false) || self.core.counter.is_stopped() {
@@ -259,7 +263,8 @@ impl Vcpu {
                 }
                 continue;
             }
-            let block = match self.block_at(self.core.cpu.state.pc, is_plain) {
+            let made = found.map_or_else(|| self.block_at(self.core.cpu.state.pc, is_plain), Ok);
+            let block = match made {
                 Ok(block) => block,
                 Err(fault) => {
                     self.count_fault();
@@ -408,24 +413,64 @@ impl Vcpu {
         };
         let pc = self.pc_in_page(u64::from(exit.page_offset));
         self.core.cpu.state.pc = pc;
+        let is_hot = self.core.cache.is_hot(from.0);
         // What hot code leads to is soon hot, and so are loops.
-        let step = match self.core.cache.is_hot(from.0) {
+        let step = match is_hot {
             true => self.config.hot_after.unwrap_or(0) / 2 + 1,
             false => u8::from(exit.backward) * 8,
         };
         let is_plain = exit.slot == SPAN_SLOT;
         self.next_is_plain = is_plain;
         if link && let Some(to) = self.warm_block_at(pc, step, is_plain) {
-            let flat = self.core.cache.may_link(from.0, exit, to);
-            if let (true, Some(entry), Some(jit)) =
-                (flat, self.core.cache.entry(to), self.translator.jit_mut())
-            {
-                jit.link(exit.site, entry);
-                self.core.cache.note_link(from.0, from.1, to);
+            self.next_block = Some(to);
+            self.link(from, exit, to);
+            if exit.backward && !is_hot && self.core.cache.is_hot(to) {
+                self.warm_source(from.0, step);
             }
         }
         // Hot code has looked for interrupts before a backward exit.
-        !exit.backward || self.core.cache.is_hot(from.0)
+        !exit.backward || is_hot
+    }
+    /// Has a direct exit jump to a block, if it may.
+    fn link(&mut self, from: (BlockId, usize), exit: Exit, to: BlockId) {
+        let may = self.core.cache.may_link(from.0, exit, to);
+        if let (true, Some(entry), Some(jit)) =
+            (may, self.core.cache.entry(to), self.translator.jit_mut())
+        {
+            jit.link(exit.site, entry);
+            self.core.cache.note_link(from.0, from.1, to);
+        }
+    }
+    /// A compact block went back to hot code, as it will again and again: others jump to it without a count, so it gets warmer itself.
+    fn warm_source(&mut self, from: BlockId, step: u8) {
+        let heat = self.core.heat_mut(from);
+        *heat = heat.saturating_sub(step);
+        let is_due = *heat == 0 && self.config.hot_after.is_some();
+        if !is_due || !self.core.cache.is_live(from) {
+            return;
+        }
+        let key = self.core.cache.get(from).key;
+        let (pc, flushes) = (self.pc_in_page(key.phys & 0xFFF), self.stats.flushes);
+        self.warm_block_at(pc, u8::MAX, key.mode.has(Mode::PLAIN));
+        if self.stats.flushes != flushes {
+            self.next_block = None;
+        }
+    }
+    /// Links the exits of a new hot block that lead to what is hot already: each would leave once to find it.
+    pub(super) fn link_ahead(&mut self, id: BlockId) {
+        let key = self.core.cache.get(id).key;
+        if self.config.nochain || key.mode.has(Mode::SINGLE) {
+            return;
+        }
+        for n in 0.. {
+            let Some(exit) = self.core.cache.exit(id, n) else { return };
+            let phys = (key.phys & !0xFFF) | u64::from(exit.page_offset & 0xFFF);
+            let is_plain = if exit.slot == SPAN_SLOT { Mode::PLAIN } else { 0 };
+            let mode = Mode(key.mode.0 & !Mode::PLAIN | is_plain);
+            if let Some(to) = self.core.cache.find(&Key { phys, mode, ..key }) {
+                self.link((id, n), exit, to);
+            }
+        }
     }
 
     /// An indirect jump missed: enters the target into the jump table, unless it missed because the loop was asked for. True if it was

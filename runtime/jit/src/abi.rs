@@ -55,5 +55,7 @@ pub const SLOTS: usize = 32;
 pub const TLB_READ_ADDEND: i32 = 0x2000;
 /// Byte offset of the write tags.
 pub const TLB_WRITE: i32 = 0x4000;
-/// Byte offset of the host addresses in a jump table; the tags, instruction pointers, come first.
-pub const JUMP_HOST: i32 = 0x1_0000;
+/// Byte offset of the host address in an entry of a jump table; the tag, an instruction pointer, comes first.
+pub const JUMP_HOST: i32 = 8;
+/// What the bits that select an entry are to be multiplied by, log2.
+pub const JUMP_SCALE: u8 = 2;

@@ -217,10 +217,6 @@ impl Jit {
         let ends = names.iter().map(|&(at, _)| at).skip(1).chain([self.pristine]);
         names.iter().zip(ends).map(|(&(at, name), end)| (at, end - at, name)).collect()
     }
-    /// Executable address of what an empty entry of a jump table leads to.
-    pub fn jump_miss(&self) -> u64 {
-        self.buf.address(self.thunks.exit_miss(Width::W64))
-    }
     /// Drops all blocks.
     pub fn flush(&mut self) {
         self.thunks.forget_all();

@@ -171,7 +171,7 @@ impl Emit<'_> {
         let table = self.take()?;
         let d = self.dst(op.d)?;
         let hole = look_up(&mut self.asm, self.layout, target, d, table);
-        self.asm.load(Width::W64, d, Mem::index(table, d, 3, abi::JUMP_HOST));
+        self.asm.load(Width::W64, d, Mem::index(table, d, abi::JUMP_SCALE, abi::JUMP_HOST));
         let (back, insn) = (self.asm.pos(), (self.page_offset, self.behind));
         self.lost.push(Lost { hole, back, target, d, what: op.imm, insn });
         Ok(())

@@ -16,7 +16,7 @@ pub struct WindowLayout {
 pub struct StateLayout {
     /// Arithmetic flags as `lahf; seto al` leaves them (u32).
     pub cc: i32,
-    /// pext mask: instruction pointer to jump-table index; 0 = leave at the next check (u32).
+    /// Mask of an instruction pointer's bits that select an entry of the jump table; 0 = leave at the next check (u32).
     pub jump_mask: i32,
     /// Instruction pointer of the page's first byte (u64).
     pub pc_base: i32,

@@ -335,7 +335,7 @@ impl Thunks {
         let (index, table) = (reg::R9, reg::R10);
         let hole = look_up(asm, layout, abi::PC, index, table);
         asm.fix_cache(hole, start, self.exit_miss[1]);
-        asm.jmp_m(Mem::index(table, index, 3, abi::JUMP_HOST));
+        asm.jmp_m(Mem::index(table, index, abi::JUMP_SCALE, abi::JUMP_HOST));
     }
 }
 
@@ -348,9 +348,10 @@ pub(crate) fn look_up(
     index: u8,
     table: u8,
 ) -> usize {
-    asm.pext_m(Width::W32, index, target, state(layout.jump_mask));
+    asm.mov_rr(Width::W32, index, target);
+    asm.alu_rm(Alu::And, Width::W32, index, state(layout.jump_mask));
     asm.load(Width::W64, table, state(layout.jump_base));
-    asm.alu_mr(Alu::Cmp, Width::W64, Mem::index(table, index, 3, 0), target);
+    asm.alu_mr(Alu::Cmp, Width::W64, Mem::index(table, index, abi::JUMP_SCALE, 0), target);
     asm.jcc(Cond::Ne)
 }
 

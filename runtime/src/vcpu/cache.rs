@@ -310,6 +310,10 @@ impl Cache {
     pub(super) fn is_hot(&self, id: BlockId) -> bool {
         self.get(id).is_hot
     }
+    /// Is it found by its key?
+    pub(super) fn is_live(&self, id: BlockId) -> bool {
+        self.get(id).live
+    }
     /// The entry for indirect jumps, if one was made.
     pub(super) fn far(&self, id: BlockId) -> Option<usize> {
         self.get(id).far.map(NonZeroUsize::get)

@@ -268,6 +268,9 @@ impl Vcpu {
         let is_hot = request.tier == Tier::Hot;
         let is_host = compiled == Some(Ok(()));
         let id = self.publish(key, second, peeked, old, is_host, is_hot);
+        if is_hot {
+            self.link_ahead(id);
+        }
         // Reading the clock takes time, too.
         let spent = start.map_or(0, |start| start.elapsed().as_nanos() as u64);
         self.stats.translate_ns += TIMED * spent;

@@ -481,13 +481,6 @@ impl Cpu {
         self.sync_derived();
     }
 
-    /// Tells where the host code for jumps without an entry stands.
-    pub fn set_jump_miss(&mut self, host: u64) {
-        self.jumps.set_miss(host);
-        self.forget_transfers();
-        self.sync_derived();
-    }
-
     /// What the jump table knows of the instruction pointer: the host address that `enter_jump` was given.
     pub fn known_jump(&mut self) -> Option<u64> {
         self.follow_jumps();

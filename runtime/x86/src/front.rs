@@ -175,6 +175,7 @@ pub fn build_along(
     let lower = Lower::new(block, &mut scratch.work, place).counted(config.counted);
     let mut lower = lower.along(goes_on);
     let mut at = place.page_off;
+    let page_rest = PAGE.saturating_sub(at) as usize;
     loop {
         let count = info.insns.len() as u32;
         let rest = code.page.get((at - place.page_off) as usize..).unwrap_or_default();
@@ -185,7 +186,13 @@ pub fn build_along(
         }
         let decoded = match decode(rest, size, &config.features) {
             Err(DecodeError::Truncated) if count > 0 => {
-                lower.end(at);
+                // What crosses the page's end is never linked to.
+                let crosses = (at - place.page_off) as usize + rest.len() >= page_rest;
+                if crosses {
+                    lower.end_far(at)
+                } else {
+                    lower.end(at)
+                }
                 break;
             }
             Err(DecodeError::Truncated) => {
@@ -407,7 +414,7 @@ mod tests {
         let (text, info) = run(&[0x90, 0x40, 0x05, 1], None, flat(4092)).unwrap();
         assert_eq!(info.insns.len(), 2, "{text}");
         assert!(!info.crosses_page);
-        assert!(text.contains("goto_tb $0x1,$0xffe"), "{text}");
+        assert!(text.contains("goto_ptr") && !text.contains("goto_tb"), "{text}");
     }
 
     #[test]

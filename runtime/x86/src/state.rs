@@ -94,7 +94,7 @@ pub struct CpuState {
     pub gpr: [u64; 16],
     /// The six arithmetic flags as `lahf; seto al` leaves them in AX: AH = SF ZF - AF - PF - CF (bits 15 14 12 10 8), AL = OF (bit 0). Bits 9, 11, 13 are don't-care.
     pub cc: u32,
-    /// pext mask that turns an instruction pointer into a jump-table index; 0 = leave generated code at the next check (interrupt,
+    /// Mask of the bits of an instruction pointer that select an entry of the jump table; 0 = leave generated code at the next check (interrupt,
     /// timer, stop). Written by other threads.
     pub jump_mask: u32,
     /// Instruction pointer of page offset 0 of the running block's page (so: ip = pc_base + page offset).

@@ -440,9 +440,14 @@ impl Lower<'_> {
             op.y = u8::from(backward);
             self.block.push(op);
         } else {
-            let pc = self.push_pc(off);
-            self.push_goto_value(pc, Val::NONE);
+            self.push_goto_far(off);
         }
+    }
+
+    /// Emits a jump to a page offset through the jump table.
+    pub(super) fn push_goto_far(&mut self, off: i64) {
+        let pc = self.push_pc(off);
+        self.push_goto_value(pc, Val::NONE);
     }
 
     /// Emits a jump to a node's value.

@@ -469,6 +469,11 @@ impl<'a> Lower<'a> {
         self.turns != 0
     }
 
+    /// The block ends and the insn at page offset `next` follows, by way of the jump table.
+    pub fn end_far(&mut self, next: u32) {
+        self.push_goto_far(i64::from(next));
+    }
+
     /// Does the insn just lowered call the runtime?
     pub fn calls_out(&self) -> bool {
         let own = self.block.ops.iter().rev().take_while(|op| op.code != Code::InsnStart);

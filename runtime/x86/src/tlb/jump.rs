@@ -5,8 +5,8 @@
 //! wanted; [`CpuState::jump_base`](crate::state::CpuState::jump_base) leads to that of the current context. When a page is
 //! remapped, the entries that lead to it are emptied, and those to the page before it, whose last insn may reach over.
 //!
-//! An empty entry has the tag of another slot, and leads to the code for misses: while
-//! [`CpuState::jump_mask`](crate::state::CpuState::jump_mask) is 0, every jump looks at entry 0.
+//! An empty entry has the tag of another slot: while [`CpuState::jump_mask`](crate::state::CpuState::jump_mask) is 0, every
+//! jump looks at entry 0. A new table is memory that nobody has touched, of which the host gives what is used.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -16,25 +16,20 @@ use mem::{Lin, NumberHasher};
 use crate::cpu::Context;
 
 /// Entries of a table.
-pub const JUMPS: usize = 8192;
+pub const JUMPS: usize = 32768;
 /// Bits of an instruction pointer below those that select the entry. Functions begin at multiples of 16, so that with the
 /// lowest bits many would meet in few entries; hardly ever do two targets lie within 4 bytes.
 const JUMP_SHIFT: u32 = 2;
-/// The `pext` mask of `CpuState::jump_mask`: bits of an instruction pointer that select the entry.
+/// The mask in `CpuState::jump_mask`: bits of an instruction pointer that select the entry. Where they stand they are a quarter of
+/// its byte offset.
 pub const JUMP_MASK: u32 = (JUMPS as u32 - 1) << JUMP_SHIFT;
-/// Byte offset of the host addresses in a table; the tags come first.
-pub const JUMP_HOST: usize = 8 * JUMPS;
+/// Byte offset of the host address in an entry; the tag comes first.
+pub const JUMP_HOST: usize = 8;
 
-/// What generated code sees of a table.
-#[repr(C, align(4096))]
-struct Slots {
-    /// Instruction pointers.
-    tag: [u64; JUMPS],
-    /// Host code.
-    host: [u64; JUMPS],
-}
+/// What generated code sees of an entry: the instruction pointer, and where its host code stands.
+type Slot = [u64; 2];
 
-const _: () = assert!(std::mem::offset_of!(Slots, host) == JUMP_HOST);
+const _: () = assert!(size_of::<Slot>() == 4 << JUMP_SHIFT);
 
 /// The entry for an instruction pointer.
 const fn entry_of(pc: u64) -> usize {
@@ -43,12 +38,12 @@ const fn entry_of(pc: u64) -> usize {
 
 /// The tag of an empty entry: its index is another one.
 const fn no_target(i: usize) -> u64 {
-    (i as u64 ^ 1) << JUMP_SHIFT
+    if i == 0 { 1 << JUMP_SHIFT } else { 0 }
 }
 
 /// The table of one context.
 struct Table {
-    slots: Box<Slots>,
+    slots: Box<[Slot]>,
     targets: Targets,
     /// `None`: what it holds is of no use any more.
     context: Option<Context>,
@@ -57,24 +52,20 @@ struct Table {
 }
 
 impl Table {
-    /// Kept out of its callers, which are on the way of each system call: the slots pass through the stack here, and a frame
-    /// that holds them is probed page by page at each call.
-    #[cold]
-    #[inline(never)]
-    fn new(miss: u64) -> Self {
-        let slots = Box::new(Slots { tag: std::array::from_fn(no_target), host: [miss; JUMPS] });
-        Self { slots, targets: Targets::default(), context: None, entered: 0 }
+    fn new() -> Self {
+        let mut slots = vec![[0; 2]; JUMPS];
+        slots[0][0] = no_target(0);
+        Self { slots: slots.into(), targets: Targets::default(), context: None, entered: 0 }
     }
 
-    fn empty(slots: &mut Slots, i: usize, miss: u64) {
-        slots.tag[i] = no_target(i);
-        slots.host[i] = miss;
+    fn empty(slots: &mut [Slot], i: usize) {
+        slots[i] = [no_target(i), 0];
     }
 
     /// Empties it, at the cost of what was noted.
-    fn clear(&mut self, miss: u64) {
+    fn clear(&mut self) {
         let slots = &mut self.slots;
-        self.targets.take_all(|i| Self::empty(slots, i, miss));
+        self.targets.take_all(|i| Self::empty(slots, i));
     }
 }
 
@@ -88,24 +79,17 @@ pub struct Jumps {
     current: usize,
     /// The one before: programs and the system take turns.
     previous: usize,
-    /// Host code for misses.
-    miss: u64,
     /// Contexts entered so far.
     time: u64,
 }
 
 impl Default for Jumps {
     fn default() -> Self {
-        Self { tables: vec![Table::new(0)], current: 0, previous: 0, miss: 0, time: 0 }
+        Self { tables: vec![Table::new()], current: 0, previous: 0, time: 0 }
     }
 }
 
 impl Jumps {
-    /// Tells where the host code for misses stands; forgets everything else.
-    pub(crate) fn set_miss(&mut self, miss: u64) {
-        *self = Self { tables: vec![Table::new(miss)], miss, ..Self::default() };
-    }
-
     /// Is the current table that of `context`?
     pub(crate) fn is_in(&self, context: Context) -> bool {
         self.tables[self.current].context == Some(context)
@@ -116,7 +100,7 @@ impl Jumps {
         if self.base() == base {
             return;
         }
-        let at = |table: &Table| (&raw const *table.slots).addr() as u64;
+        let at = |table: &Table| table.slots.as_ptr().addr() as u64;
         self.current = self.tables.iter().position(|t| at(t) == base).unwrap_or(self.current);
     }
 
@@ -139,12 +123,12 @@ impl Jumps {
         let n = match self.tables.iter().position(is_free) {
             Some(free) => free,
             None if self.tables.len() < KEPT => {
-                self.tables.push(Table::new(self.miss));
+                self.tables.push(Table::new());
                 self.tables.len() - 1
             }
             None => (0..KEPT).min_by_key(|&n| self.tables[n].entered).unwrap_or(0),
         };
-        self.tables[n].clear(self.miss);
+        self.tables[n].clear();
         self.tables[n].context = Some(context);
         n
     }
@@ -158,10 +142,9 @@ impl Jumps {
 
     /// Empties the current table and forgets all others.
     pub(crate) fn forget_all(&mut self) {
-        let miss = self.miss;
         for (n, table) in self.tables.iter_mut().enumerate() {
             if n == self.current {
-                table.clear(miss);
+                table.clear();
             } else {
                 table.context = None;
             }
@@ -170,33 +153,31 @@ impl Jumps {
 
     /// Host address of the current table, for generated code.
     pub(crate) fn base(&mut self) -> u64 {
-        let slots: *mut Slots = &mut *self.tables[self.current].slots;
-        slots.expose_provenance() as u64
+        self.tables[self.current].slots.as_mut_ptr().expose_provenance() as u64
     }
 
     /// Where the current table leads from an instruction pointer, if it knows.
     pub(crate) fn known(&self, pc: u64) -> Option<u64> {
         let (i, slots) = (entry_of(pc), &self.tables[self.current].slots);
-        (slots.tag[i] == pc).then_some(slots.host[i])
+        (slots[i][0] == pc).then_some(slots[i][1])
     }
 
     /// Enters a target, instruction pointer `pc` at `lin`, into the current table.
     pub(crate) fn note(&mut self, pc: u64, lin: Lin, host: u64) {
-        let (i, miss) = (entry_of(pc), self.miss);
+        let i = entry_of(pc);
         let table = &mut self.tables[self.current];
         // The entry that this jump has already is noted.
-        if table.slots.tag[i] != pc && !table.targets.note(lin, i) {
-            table.clear(miss);
+        if table.slots[i][0] != pc && !table.targets.note(lin, i) {
+            table.clear();
             table.targets.note(lin, i);
         }
-        table.slots.tag[i] = pc;
-        table.slots.host[i] = host;
+        table.slots[i] = [pc, host];
     }
 
     /// Empties the current table's entry for an instruction pointer.
     pub(crate) fn forget_one(&mut self, pc: u64) {
         let slots = &mut self.tables[self.current].slots;
-        Table::empty(slots, entry_of(pc), self.miss);
+        Table::empty(slots, entry_of(pc));
     }
 
     /// Empties the entries of all tables that lead to `lin`'s surroundings, or end in them: of 2^`system` bytes in the tables of
@@ -206,7 +187,7 @@ impl Jumps {
             let Some(context) = table.context else { continue };
             let shift = if context.is_user() { user } else { system };
             let slots = &mut table.slots;
-            table.targets.take(lin, shift, |i| Table::empty(slots, i, self.miss));
+            table.targets.take(lin, shift, |i| Table::empty(slots, i));
         }
     }
 }
@@ -287,7 +268,7 @@ impl Targets {
 
 #[cfg(test)]
 mod tests {
-    use super::{Context, JUMPS, Jumps, KEPT, MOST, Targets};
+    use super::{Context, JUMPS, Jumps, KEPT, MOST, Targets, no_target};
     use mem::Lin;
 
     fn taken(targets: &mut Targets, lin: u64, shift: u32) -> Vec<usize> {
@@ -330,7 +311,6 @@ mod tests {
     #[test]
     fn contexts_do_not_see_each_other() {
         let mut jumps = Jumps::default();
-        jumps.set_miss(7);
         for space in 0..2 {
             jumps.enter(Context::of_space(space), |_| true);
             jumps.note(0x1234, Lin(0x1234), 100 + space);
@@ -342,7 +322,12 @@ mod tests {
         assert_eq!(jumps.known(0x1234), None);
         jumps.enter(Context::of_space(1), |_| true);
         assert_eq!(jumps.known(0x1234), None);
-        assert!(jumps.tables.iter().all(|table| table.slots.host.iter().all(|&host| host == 7)));
+        assert!(
+            jumps
+                .tables
+                .iter()
+                .all(|table| (0..).zip(&table.slots).all(|(i, slot)| *slot == [no_target(i), 0]))
+        );
     }
 
     #[test]
