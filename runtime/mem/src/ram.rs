@@ -250,6 +250,12 @@ impl GuestRam {
         self.at(off & !(PAGE_SIZE - 1), PAGE_SIZE)
     }
 
+    /// The offset of a host address in a page that [`page_ptr`](Self::page_ptr) gave.
+    #[inline]
+    pub fn offset_of(&self, host: u64) -> u64 {
+        host.wrapping_sub(self.map.as_ptr().addr() as u64)
+    }
+
     /// `n` bytes as the `vm-memory` crate reaches them; those that will be written are recorded as
     /// writes over code at once. `None` if any lies outside.
     pub(crate) fn volatile(&self, off: u64, n: u64, is_written: bool) -> Option<VolatileSlice<'_>> {

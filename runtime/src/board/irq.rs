@@ -135,9 +135,11 @@ impl Signals {
 
     /// Carries what happened on interrupt wires to the controllers. True if anything did.
     pub(super) fn settle(&self, pic: &mut PicPair, ioapic: &mut IoApic) -> bool {
-        if !self.changed.swap(false, Relaxed) {
+        // A load, because most accesses move no wire, and a locked exchange would cost more than they do.
+        if !self.changed.load(Relaxed) {
             return false;
         }
+        self.changed.store(false, Relaxed);
         let (rose, fell) = (self.rose.swap(0, Relaxed), self.fell.swap(0, Relaxed));
         let level = self.level.load(Relaxed);
         let mut left = rose | fell;

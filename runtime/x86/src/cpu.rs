@@ -175,6 +175,8 @@ pub struct Cpu {
     pub(crate) jumps: Jumps,
     /// Jumps to system code in pages that are not global may have been noted.
     pub(crate) has_local_code: bool,
+    /// What the modes of the system and of programs led to.
+    pub(crate) levels: [crate::quick::Level; 2],
 }
 
 impl Cpu {
@@ -215,6 +217,7 @@ impl Cpu {
             map_generation: 0,
             jumps: Jumps::default(),
             has_local_code: false,
+            levels: Default::default(),
         };
         cpu.reset();
         cpu
@@ -310,14 +313,22 @@ impl Cpu {
 
     /// `sync_mode` after nothing but segment register `n` changed, in the middle of a block.
     pub(crate) fn sync_segment(&mut self, n: usize) {
-        self.state.window[n] = self.window_of(n);
-        if self.sync_derived() {
+        let window = self.window_of(n);
+        let is_same = self.state.window[n] == window;
+        self.state.window[n] = window;
+        // The mode hangs on flat segments, and on all windows together where CS is not flat.
+        let is_mere_window = match n as u8 {
+            seg::CS | seg::SS => false,
+            seg::FS | seg::GS => is_same || self.mode().has(Mode::FLAT_CS),
+            _ => is_same || self.mode().has(Mode::CODE64),
+        };
+        if !is_mere_window && self.sync_derived() {
             self.ask_to_leave();
         }
     }
 
     /// Mode and jump context, from state and windows.
-    fn sync_derived(&mut self) -> bool {
+    pub(crate) fn sync_derived(&mut self) -> bool {
         let mode = self.compute_mode();
         let is_changed = mode.0 != self.state.mode;
         self.state.mode = mode.0;
@@ -328,6 +339,7 @@ impl Cpu {
             self.enter_context(context);
         }
         self.note_transfer();
+        self.note_level();
         is_changed
     }
 
@@ -403,7 +415,7 @@ impl Cpu {
     }
 
     /// The fast-path window of a segment. 64-bit code uses only the base.
-    fn window_of(&self, n: usize) -> Window {
+    pub(crate) fn window_of(&self, n: usize) -> Window {
         let s = &self.state.seg[n];
         if self.is_code64() {
             let base = if n >= usize::from(seg::FS) { s.base } else { 0 };
@@ -438,7 +450,10 @@ impl Cpu {
         self.jumps.enter(context, |c| c.space == 0 || tlb.has_space(c.space));
         self.state.jump_base = self.jumps.base();
         // A table given to another context leads nowhere for the one it had.
-        if [self.state.to_system.ctx, self.state.to_user.ctx].contains(&self.state.jump_base) {
+        let base = self.state.jump_base;
+        let is_of = |level: &crate::quick::Level| level.is_of(base);
+        let is_noted = [self.state.to_system.ctx, self.state.to_user.ctx].contains(&base);
+        if is_noted || self.levels.iter().any(is_of) {
             self.forget_transfers();
         }
     }

@@ -28,7 +28,7 @@ impl Source {
     const fn is_ext(self) -> bool {
         matches!(self, Self::External | Self::Exception(_) | Self::Icebp)
     }
-    const fn error_code(self) -> Option<u32> {
+    pub(crate) const fn error_code(self) -> Option<u32> {
         match self {
             Self::Exception(code) => code,
             Self::External | Self::Software | Self::Icebp => None,
@@ -38,13 +38,13 @@ impl Source {
 
 /// One event under delivery.
 #[derive(Clone, Copy)]
-struct Event {
-    vector: u8,
-    source: Source,
+pub(crate) struct Event {
+    pub(crate) vector: u8,
+    pub(crate) source: Source,
     /// Instruction pointer to push.
-    ip: u64,
+    pub(crate) ip: u64,
     /// EFLAGS image to push.
-    flags: u32,
+    pub(crate) flags: u32,
 }
 
 /// What the run loop calls.
@@ -162,6 +162,14 @@ impl Cpu {
     }
 
     fn deliver(&mut self, event: Event) -> Result<(), Fault> {
+        match self.deliver_quickly(&event) {
+            Some(()) => Ok(()),
+            None => self.deliver_fully(event),
+        }
+    }
+
+    #[inline(never)]
+    pub(crate) fn deliver_fully(&mut self, event: Event) -> Result<(), Fault> {
         let done = match self.state.cr0 & cr0::PE != 0 {
             true if self.is_long() => self.deliver_long(event),
             true => self.deliver_protected(event),
@@ -290,7 +298,7 @@ impl Cpu {
     }
 
     /// Commits CS:IP and EFLAGS of a handler.
-    fn enter_handler(&mut self, gate: &Descriptor, off: u64, code: Segment, cpl: u32) {
+    pub(crate) fn enter_handler(&mut self, gate: &Descriptor, off: u64, code: Segment, cpl: u32) {
         if self.is_vm86() {
             for n in [seg::GS, seg::FS, seg::DS, seg::ES] {
                 self.state.seg[usize::from(n)] = Segment::null(0);
@@ -380,6 +388,14 @@ impl Cpu {
 impl Cpu {
     /// IRET in all its forms.
     pub(crate) fn interrupt_return(&mut self, osz: u32, next: u64) -> Result<(), Fault> {
+        match self.return_quickly(osz / 8) {
+            Some(()) => Ok(()),
+            None => self.return_fully(osz, next),
+        }
+    }
+
+    #[inline(never)]
+    pub(crate) fn return_fully(&mut self, osz: u32, next: u64) -> Result<(), Fault> {
         let bytes = osz / 8;
         if self.is_vm86() && self.state.iopl() != 3 {
             let is_virtual = self.has_virtual_if();

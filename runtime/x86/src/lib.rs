@@ -21,6 +21,7 @@ pub mod lower;
 pub mod mode;
 mod msr;
 pub mod paging;
+mod quick;
 pub mod segment;
 pub mod simd;
 mod snapshot;

@@ -2,7 +2,7 @@
 //!
 //! Source: SDM Vol. 3A, "Protected-Mode Memory Management"; Vol. 2, MOV, LLDT, LTR.
 
-use crate::cpu::{Cpu, is_canonical};
+use crate::cpu::{Cpu, efer, is_canonical};
 use crate::fault::Fault;
 use crate::state::seg;
 
@@ -74,6 +74,9 @@ impl Segment {
         Self { selector, attr: 0, limit: 0, base: 0 }
     }
 }
+
+/// The data segment registers but for SS.
+const DATA: [u8; 4] = [seg::ES, seg::DS, seg::FS, seg::GS];
 
 /// Selector without RPL, as it stands in error codes.
 pub(crate) const fn error_code(selector: u16) -> u32 {
@@ -254,7 +257,11 @@ impl Cpu {
             let cpl = self.state.cpl;
             self.outer_stack(selector, cpl, self.is_code64())?
         } else {
-            let segment = self.data_segment(selector, Fault::gp)?;
+            let known = self.known_data(selector);
+            let segment = match known {
+                Some(segment) => segment,
+                None => self.data_segment(selector, Fault::gp)?,
+            };
             Segment { base: self.base_of_null(n, &segment), ..segment }
         };
         self.state.seg[usize::from(n) % seg::COUNT] = segment;
@@ -344,20 +351,27 @@ impl Cpu {
         self.state.cpl = cpl;
     }
 
-    /// Nulls the data segments that the new CPL may not use (returns to outer levels).
-    pub(crate) const fn drop_inner_segments(&mut self) {
-        let cpl = self.state.cpl;
-        let is_long = self.is_long();
-        let list = [seg::ES, seg::DS, seg::FS, seg::GS];
-        let mut i = 0;
-        while i < list.len() {
-            let s = &mut self.state.seg[list[i] as usize];
-            let is_conforming = s.attr & (attr::CODE | attr::DC) == attr::CODE | attr::DC;
-            if s.attr & attr::P != 0 && !is_conforming && s.dpl() < cpl {
-                let base = if is_long && list[i] >= seg::FS { s.base } else { 0 };
+    /// May the new CPL not use this data segment (returns to outer levels)?
+    const fn is_inner(&self, n: u8) -> bool {
+        let s = &self.state.seg[n as usize];
+        let is_conforming = s.attr & (attr::CODE | attr::DC) == attr::CODE | attr::DC;
+        s.attr & attr::P != 0 && !is_conforming && s.dpl() < self.state.cpl
+    }
+
+    /// Is there a data segment that the new CPL may not use?
+    pub(crate) fn has_inner_segments(&self) -> bool {
+        DATA.iter().any(|&n| self.is_inner(n))
+    }
+
+    /// Nulls the data segments that the new CPL may not use.
+    pub(crate) fn drop_inner_segments(&mut self) {
+        for n in DATA {
+            if self.is_inner(n) {
+                let s = &mut self.state.seg[usize::from(n)];
+                let base =
+                    if self.state.efer & efer::LMA != 0 && n >= seg::FS { s.base } else { 0 };
                 *s = Segment { base, ..Segment::null(0) };
             }
-            i += 1;
         }
     }
 

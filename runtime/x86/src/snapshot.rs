@@ -84,6 +84,7 @@ impl Cpu {
             map_generation: _,
             jumps: _,
             has_local_code: _,
+            levels: _,
         } = self;
         for flag in [shutdown, nmi_blocked, inhibit_step, keep_rf, shadow_is_sti, ferr] {
             flag.put(out);

@@ -41,7 +41,7 @@ impl Cpu {
         self.state.seg[usize::from(seg::CS)] = code;
         self.state.seg[usize::from(seg::SS)] = stack;
         self.state.pc = pc;
-        self.sync_mode();
+        self.sync_flat();
     }
 
     /// May SYSCALL and SYSRET run here?
@@ -85,6 +85,8 @@ impl Cpu {
     pub(crate) const fn forget_transfers(&mut self) {
         self.state.to_system.ctx = 0;
         self.state.to_user.ctx = 0;
+        self.levels[0].forget();
+        self.levels[1].forget();
     }
 
     /// SYSCALL.

@@ -194,7 +194,6 @@ impl Cpu {
         if is_canonical(lin) {
             self.flush_page(Lin(lin));
         }
-        self.ask_to_leave();
     }
 
     /// Segment base and offset, without checks.
@@ -229,7 +228,6 @@ impl Cpu {
             2 => self.flush_tlb(),
             _ => self.flush_local(),
         }
-        self.ask_to_leave();
         Ok(())
     }
 }
@@ -268,9 +266,12 @@ impl Cpu {
             // VIF and VIP are cleared, whatever the image says.
             mask |= if osz >= 32 { flags::VIF | flags::VIP } else { 0 };
         }
+        let old = self.state.eflags;
         self.state.set_eflags_masked(v & !(flags::VIF | flags::VIP), mask);
         self.state.eflags &= !flags::RF;
-        self.sync_in_block();
+        if (old ^ self.state.eflags) & (flags::TF | flags::IOPL | flags::AC) != 0 {
+            self.sync_in_block();
+        }
         Ok(())
     }
 

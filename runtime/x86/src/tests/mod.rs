@@ -7,6 +7,7 @@ mod long;
 mod memory;
 mod paging;
 mod privilege;
+mod quick;
 mod real;
 mod segments;
 mod snapshot;
