@@ -20,6 +20,7 @@ mod suggest;
 mod virtio;
 mod words;
 
+pub(crate) use chardevs::gdb_target;
 pub(crate) use suggest::nearest;
 
 use std::ffi::OsString;

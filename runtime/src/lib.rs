@@ -8,6 +8,7 @@ pub mod demo;
 pub mod disk;
 pub mod exit;
 pub mod firmware;
+mod gdb;
 pub mod log;
 pub mod machine;
 pub mod monitor;

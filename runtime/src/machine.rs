@@ -10,6 +10,7 @@ mod attend;
 mod build;
 mod bus;
 mod config;
+mod debug;
 mod icount;
 mod lines;
 mod net;
@@ -146,6 +147,7 @@ pub struct Machine {
     no_reboot: bool,
     no_shutdown: bool,
     snapshots: crate::snapshot::Store,
+    debug: crate::gdb::Debug,
 }
 
 impl Machine {
@@ -177,6 +179,7 @@ impl Machine {
             VcpuExit::Kick => {}
             VcpuExit::Halted => self.sleep(),
             VcpuExit::Shutdown => return self.triple_fault(),
+            why @ (VcpuExit::Stop | VcpuExit::Watch(_)) => self.stop_for_debugger(why),
         }
         None
     }

@@ -6,6 +6,7 @@
 //! lines are still not trusted: what is wrong with one is one line of answer.
 
 mod control;
+mod debug;
 mod editor;
 mod expr;
 mod files;
@@ -18,6 +19,7 @@ mod qmp;
 mod snapshots;
 mod table;
 
+pub(crate) use memory::{read_linear, write_linear};
 pub use qmp::{Event, Qmp};
 
 use devices::chardev::CharBackend;

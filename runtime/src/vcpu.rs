@@ -16,6 +16,7 @@ mod perf_map;
 mod report;
 mod shim;
 mod stats;
+mod stops;
 mod trace;
 mod translate;
 
@@ -86,6 +87,10 @@ pub enum VcpuExit {
     Halted,
     /// Triple fault.
     Shutdown,
+    /// A debugger wants to stop here.
+    Stop,
+    /// The last insn touched memory that a debugger watches: bit n is the nth watch.
+    Watch(u32),
 }
 
 /// The bits of an instruction pointer.
@@ -118,6 +123,7 @@ pub struct Vcpu {
     /// The block that the last exit leads to, if it was found on the way.
     next_block: Option<BlockId>,
     memo: memo::Memo,
+    stops: Option<stops::Stops>,
 }
 
 impl Drop for Vcpu {
@@ -159,6 +165,7 @@ impl Vcpu {
             next_is_plain: false,
             next_block: None,
             memo: memo::Memo::default(),
+            stops: None,
         };
         if let (true, Some(jit)) = (vcpu.config.perf_map, vcpu.translator.jit()) {
             vcpu.perf_map = PerfMap::open(jit);
@@ -240,6 +247,9 @@ impl Vcpu {
         if kicked {
             return Some(VcpuExit::Kick);
         }
+        if let Some(exit) = self.debug_exit() {
+            return Some(exit);
+        }
         (self.core.cpu.state.halted != 0).then_some(VcpuExit::Halted)
     }
 
@@ -248,6 +258,9 @@ impl Vcpu {
     fn enter_generated(&mut self) {
         (self.next_is_plain, self.next_block) = (false, None);
         loop {
+            if self.is_at_stop() {
+                return;
+            }
             let mode = self.core.cpu.mode();
             let is_plain = std::mem::take(&mut self.next_is_plain);
             let single = mode.has(Mode::SINGLE);
@@ -433,7 +446,8 @@ impl Vcpu {
     }
     /// Has a direct exit jump to a block, if it may.
     fn link(&mut self, from: (BlockId, usize), exit: Exit, to: BlockId) {
-        let may = self.core.cache.may_link(from.0, exit, to);
+        let is_barred = self.is_barred(u64::from(exit.page_offset));
+        let may = !is_barred && self.core.cache.may_link(from.0, exit, to);
         if let (true, Some(entry), Some(jit)) =
             (may, self.core.cache.entry(to), self.translator.jit_mut())
         {
@@ -493,6 +507,9 @@ impl Vcpu {
     }
     /// Host address of a block's entry for indirect jumps, made when first wanted.
     fn far_entry(&mut self, block: BlockId, pc: u64) -> Option<u64> {
+        if self.is_barred(self.core.cpu.lin_pc(pc).0) {
+            return None;
+        }
         let page_offset = self.core.cpu.lin_pc(pc).page_offset() as u32;
         let kind = far_kind(&self.core.cpu, pc);
         let jit = self.translator.jit_mut()?;

@@ -8,6 +8,8 @@
 mod chips;
 #[path = "boots/disk.rs"]
 mod disk;
+#[path = "boots/gdb.rs"]
+mod gdb;
 #[path = "boots/kernel.rs"]
 mod kernel;
 #[path = "boots/media.rs"]

@@ -257,7 +257,7 @@ fn ending(exit: VcpuExit) -> Ending {
     match exit {
         VcpuExit::Halted => Ending::Halted,
         VcpuExit::Shutdown => Ending::Shutdown,
-        VcpuExit::Kick => Ending::Endless,
+        VcpuExit::Kick | VcpuExit::Stop | VcpuExit::Watch(_) => Ending::Endless,
     }
 }
 

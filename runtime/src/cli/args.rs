@@ -173,13 +173,13 @@ pub struct Args {
     /// name generated code for perf in /tmp/perf-PID.map
     #[arg(long, help_heading = "Debugging")]
     pub perf_map: bool,
-    /// gdb server (not supported yet)
+    /// the gdb server at tcp::1234
     #[arg(long = "s", help_heading = "Debugging")]
     pub gdb_default: bool,
-    /// start stopped: the monitor's cont lets it go
+    /// start stopped: the monitor's cont, or gdb, lets it go
     #[arg(long = "S", help_heading = "Debugging")]
     pub stopped: bool,
-    /// gdb server (not supported yet)
+    /// the gdb server: tcp::PORT, tcp:HOST:PORT, unix:PATH, pty, stdio
     #[arg(long, value_name = "DEV", help_heading = "Debugging")]
     pub gdb: Option<String>,
 

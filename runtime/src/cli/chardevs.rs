@@ -83,6 +83,8 @@ impl Chars {
                 target => config.controls.push(target),
             }
         }
+        let gdb = args.gdb.as_deref().or(args.gdb_default.then_some("tcp::1234"));
+        config.gdb = gdb.map(|text| gdb_target("-gdb", text)).transpose()?;
         if let Some(text) = &args.debugcon {
             let target = self.target("-debugcon", text, "debugcon", config)?;
             config.debugcon.push((0xe9, target));
@@ -168,7 +170,7 @@ impl Chars {
         }
         let devices = config.serial.iter().chain(config.debugcon.iter().map(|(_, target)| target));
         let direct = devices.filter(|target| matches!(target, CharTarget::Stdio)).count();
-        let monitors = config.monitors.iter().chain(&config.controls);
+        let monitors = config.monitors.iter().chain(&config.controls).chain(&config.gdb);
         let monitor = monitors.filter(|t| matches!(t, CharTarget::Stdio)).count();
         let is_stdio = |known: &&CharConfig| matches!(known.target, CharTarget::Stdio);
         let shared = self.named.iter().filter(is_stdio).count();
@@ -225,7 +227,21 @@ pub(super) fn uses_stdio(config: &MachineConfig) -> bool {
         .chain(debug)
         .chain(&config.monitors)
         .chain(&config.controls)
+        .chain(&config.gdb)
         .any(|target| config.is_stdio(target))
+}
+
+/// What `-gdb` names: a socket listens, and waits for nobody.
+pub(crate) fn gdb_target(option: &str, text: &str) -> Result<CharTarget, CliError> {
+    match plain_target(option, text)? {
+        CharTarget::Socket(socket) => {
+            Ok(CharTarget::Socket(SocketTarget { server: true, wait: false, ..socket }))
+        }
+        target @ (CharTarget::None | CharTarget::Pty | CharTarget::Stdio) => Ok(target),
+        _ => Err(CliError::usage(format!(
+            "{option} {text}: tcp::PORT, unix:PATH, pty, stdio or none"
+        ))),
+    }
 }
 
 fn plain_target(option: &str, text: &str) -> Result<CharTarget, CliError> {

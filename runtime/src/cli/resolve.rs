@@ -62,7 +62,7 @@ fn refuse(args: &Args) -> Result<(), CliError> {
     }
     smp.finish(&["cpus"])?;
     let refused = [
-        (args.gdb_default || args.gdb.is_some(), "-s, -gdb: the gdb server is not supported yet"),
+        (args.gdb_default && args.gdb.is_some(), "-s and -gdb: there is one gdb server"),
         (cpus != 1, "-smp: one CPU only so far"),
         (
             args.vga.as_deref().is_some_and(|card| !matches!(card, "std" | "none")),

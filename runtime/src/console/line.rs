@@ -228,7 +228,7 @@ impl Line {
     }
 
     /// Waits for output and swaps it into `bytes` (empty); false when the line is closed.
-    pub(super) fn take_output(&self, bytes: &mut Vec<u8>) -> bool {
+    pub(crate) fn take_output(&self, bytes: &mut Vec<u8>) -> bool {
         let mut state = self.lock();
         state.busy = false;
         self.0.changed.notify_all();

@@ -12,6 +12,7 @@ use super::{Exit, Machine};
 use crate::board::{Board, Change};
 use crate::console::{self, Line, Received, Stroke};
 use crate::disk::{self, DriveBus, DriveConfig, DriveSource, Format, Media};
+use crate::gdb::Gdb;
 use crate::log::Log;
 use crate::monitor::{Event, Monitor, Qmp};
 
@@ -37,6 +38,7 @@ pub(super) struct Attended {
     pub(super) hosts: Vec<console::Host>,
     pub(super) monitors: Vec<Monitor>,
     pub(super) controls: Vec<Qmp>,
+    pub(super) gdb: Option<Gdb>,
     /// What the controls have not been told of.
     events: Vec<Event>,
     /// Keys to be released.
@@ -70,6 +72,7 @@ impl Attended {
             hosts,
             monitors,
             controls,
+            gdb: None,
             events: Vec::new(),
             releases: Vec::new(),
             mouse_buttons: 0,
@@ -283,6 +286,7 @@ impl Machine {
         let mut controls = std::mem::take(&mut self.user.controls);
         controls.iter_mut().for_each(|control| control.poll(self));
         self.user.controls = controls;
+        self.poll_gdb();
         self.tell_events();
     }
 
@@ -312,6 +316,7 @@ impl Machine {
         };
         self.notify("SHUTDOWN", json!({ "guest": guest, "reason": reason }));
         self.tell_events();
+        self.end_gdb(exit);
     }
 
     /// Says something to the user where the console is.

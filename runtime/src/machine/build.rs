@@ -40,6 +40,7 @@ impl Machine {
         let (board_config, firmware) = board_config(config, &mut lines)?;
         let monitors = lines.monitors(config)?;
         let controls = lines.controls(config)?;
+        let gdb = lines.gdb(config)?;
         let board = Board::new(board_config)?;
         let (ram, map) = (board.ram().clone(), board.map().clone());
         let board = Rc::new(RefCell::new(board));
@@ -101,7 +102,9 @@ impl Machine {
             no_reboot: config.no_reboot,
             no_shutdown: config.no_shutdown,
             snapshots: config.snapshots.clone(),
+            debug: crate::gdb::Debug::default(),
         };
+        machine.user.gdb = gdb;
         if config.stopped {
             machine.stop();
         }

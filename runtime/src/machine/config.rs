@@ -57,6 +57,8 @@ pub struct MachineConfig {
     pub monitors: Vec<CharTarget>,
     /// Monitors for programs (QMP).
     pub controls: Vec<CharTarget>,
+    /// Where gdb may connect.
+    pub gdb: Option<CharTarget>,
     /// The escape character of multiplexed lines and of the display.
     pub escape: u8,
     /// Keys that send signals keep doing so while stdin is the machine's.
@@ -126,6 +128,7 @@ impl Default for MachineConfig {
             chardevs: Vec::new(),
             monitors: Vec::new(),
             controls: Vec::new(),
+            gdb: None,
             escape: CTRL_A,
             stdio_signals: false,
             display_monitor: false,

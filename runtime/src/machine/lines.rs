@@ -8,6 +8,7 @@ use devices::virtio::{NetBackend, NoNet};
 use super::net::SocketCable;
 use super::{CharTarget, MachineConfig, MachineError, SocketTarget};
 use crate::console::{CharConfig, Host};
+use crate::gdb::Gdb;
 use crate::monitor::{Monitor, Qmp};
 
 /// Far ends opened so far.
@@ -99,6 +100,13 @@ impl Lines {
             controls.extend(host.map(|host| Qmp::new(host.line().front(true))));
         }
         Ok(controls)
+    }
+
+    /// The gdb server.
+    pub(super) fn gdb(&mut self, config: &MachineConfig) -> Result<Option<Gdb>, MachineError> {
+        let Some(target) = &config.gdb else { return Ok(None) };
+        let host = self.open(target, "gdb", false)?;
+        Ok(host.map(|host| Gdb::new(host.line().front(true))))
     }
 
     /// The named far end, opened when first used; `None` if it is no far end of the host's.

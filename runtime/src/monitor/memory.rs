@@ -91,7 +91,7 @@ pub(super) fn read_phys(machine: &Machine, at: u64, buf: &mut [u8]) -> Option<()
 }
 
 /// Bytes at a linear address, as the CPU's page tables map it now.
-pub(super) fn read_linear(machine: &mut Machine, at: u64, buf: &mut [u8]) -> Option<()> {
+pub(crate) fn read_linear(machine: &mut Machine, at: u64, buf: &mut [u8]) -> Option<()> {
     let mut done = 0;
     while done < buf.len() {
         let lin = Lin(at.wrapping_add(done as u64));
@@ -101,6 +101,23 @@ pub(super) fn read_linear(machine: &mut Machine, at: u64, buf: &mut [u8]) -> Opt
         done += n;
     }
     Some(())
+}
+
+/// Writes guest memory at a linear address; `None`, and nothing is written, where there is none that can be.
+pub(crate) fn write_linear(machine: &mut Machine, at: u64, bytes: &[u8]) -> Option<()> {
+    let mut pieces = Vec::new();
+    let mut done = 0;
+    while done < bytes.len() {
+        let lin = Lin(at.wrapping_add(done as u64));
+        let phys = machine.vcpu_mut().cpu_mut().peek_phys(lin)?;
+        let kind = machine.board().map().lookup(phys);
+        let PageKind::Ram { off, writable: true } = kind else { return None };
+        let n = (0x1000 - lin.page_offset() as usize).min(bytes.len() - done);
+        pieces.push((off + phys.page_offset(), done..done + n));
+        done += n;
+    }
+    let board = machine.board();
+    pieces.into_iter().all(|(off, range)| board.ram().write_bytes(off, &bytes[range])).then_some(())
 }
 
 fn read(machine: &mut Machine, at: u64, buf: &mut [u8], is_physical: bool) -> Option<()> {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Call, control, files, info, input, media, memory, snapshots};
+use super::{Call, control, debug, files, info, input, media, memory, snapshots};
 use crate::cli::nearest;
 
 /// What a command does: its answer, or one line that says what is wrong.
@@ -67,6 +67,13 @@ static COMMANDS: &[Command] = &[
     ),
     row("mouse_move", "dx dy [dz]", "move the mouse, turn its wheel", input::mouse_move),
     row("mouse_button", "state", "1 left, 2 middle, 4 right; 0 releases", input::mouse_button),
+    row("gdbserver", "[dev|none]", "listen for gdb: tcp::1234 unless told", debug::gdbserver),
+    row(
+        "set",
+        "linear-pc on|off",
+        "show gdb the instruction pointer with CS base added",
+        debug::set,
+    ),
     row("log", "items|none", "the items of -d", files::log),
     row("logfile", "file", "where they are written", files::logfile),
 ];

@@ -26,6 +26,7 @@ impl Vcpu {
                 && state.jump_mask != 0
                 && state.halted == 0
                 && !cpu.mode().has(Mode::SINGLE)
+                && self.stops.is_none()
                 && !cpu.wants_service();
             if !is_quiet {
                 return;

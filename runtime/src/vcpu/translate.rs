@@ -61,6 +61,10 @@ impl Translator {
             behind: [[0; PEEK]; 2],
         }
     }
+    /// Page offsets at which blocks begin.
+    pub(super) fn set_stops(&mut self, stops: Option<Box<front::Offsets>>) {
+        self.front.stops = stops;
+    }
     pub(super) fn jit(&self) -> Option<&Jit> {
         self.jit.as_ref()
     }
@@ -223,8 +227,9 @@ impl Vcpu {
         let cpu = &mut self.core.cpu;
         // Code that has not proved hot is not worth looking at twice.
         let quick = tier == Tier::Compact;
-        // A counted block may have to leave at its entry: what comes before it keeps all flags.
-        let (exit_flags, peeked) = if quick || t.config.counted {
+        // A counted block may have to leave at its entry, and one that is stopped at is looked at: what comes before keeps all
+        // flags.
+        let (exit_flags, peeked) = if quick || t.config.counted || self.stops.is_some() {
             ([FlagMask::ALL; 2], Default::default())
         } else {
             t.exit_flags(cpu, &key)

@@ -15,6 +15,7 @@ use crate::mode::Mode;
 use crate::segment::{Segment, attr};
 use crate::state::{CpuState, MXCSR_RESET, TableReg, Window, seg};
 use crate::tlb::{INDEX_MASK, JUMP_MASK, Jumps, Tlb, ViewId};
+use crate::watch::Watch;
 
 /// CR0 bits.
 pub mod cr0 {
@@ -156,6 +157,9 @@ pub struct Cpu {
     pub(crate) insn_pc: u64,
     /// DR6 bits of a #DB due when the current insn is done.
     pub(crate) pending_db: u64,
+    /// What a debugger outside the guest watches, and which of these were hit.
+    pub(crate) watches: Vec<Watch>,
+    pub(crate) watches_hit: u32,
     /// FERR# is asserted: an x87 exception waits with CR0.NE clear.
     pub(crate) ferr: bool,
     /// Breakpoints that DR7 arms.
@@ -205,6 +209,8 @@ impl Cpu {
             ferr: false,
             insn_pc: 0,
             pending_db: 0,
+            watches: Vec::new(),
+            watches_hit: 0,
             armed: crate::debug::Armed::default(),
             caps: model.caps(),
             model,

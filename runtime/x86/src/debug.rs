@@ -145,30 +145,33 @@ impl Cpu {
         self.armed.code != 0
     }
 
-    /// Are data breakpoints armed?
+    /// Are data breakpoints armed, or does a debugger outside watch memory?
     pub(crate) const fn watches_data(&self) -> bool {
-        self.armed.has_data()
+        self.armed.has_data() || self.has_watches()
     }
 
     /// Are data or I/O breakpoints armed?
     pub(crate) const fn is_watching(&self) -> bool {
-        self.armed.has_data() || self.armed.io != 0
+        self.watches_data() || self.armed.io != 0
     }
 
     /// Is a byte of the page of `lin` watched?
     pub(crate) fn watches_page(&self, lin: Lin) -> bool {
         let set = self.armed.write | self.armed.access;
-        set != 0 && self.touched(set, lin.page().0, 4096) != 0
+        let page = lin.page().0;
+        (set != 0 && self.touched(set, page, 4096) != 0)
+            || (self.has_watches() && self.touches_watch(page, 4096, None) != 0)
     }
 
-    /// Does the access hit a data breakpoint?
+    /// Which data breakpoints does the access hit? Those of a debugger outside are above bit 31.
     pub(crate) fn watch_hits(&self, lin: Lin, bytes: u32, access: Access) -> u64 {
         let set = match access {
             Access::Read => self.armed.access,
             Access::Write | Access::Rmw => self.armed.access | self.armed.write,
             Access::Fetch => 0,
         };
-        if set == 0 { 0 } else { self.touched(set, lin.0, bytes) }
+        let outside = self.touches_watch(lin.0, bytes, Some(access));
+        if set == 0 { outside } else { self.touched(set, lin.0, bytes) | outside }
     }
 
     /// Notes an access that an insn is about to make.
@@ -190,6 +193,7 @@ impl Cpu {
 
     /// Keeps DR6 bits of a #DB that follows the current insn.
     pub(crate) const fn note_debug(&mut self, bits: u64) {
+        let bits = self.note_watches(bits);
         if bits != 0 {
             self.pending_db |= bits;
             self.ask_to_leave();

@@ -128,6 +128,28 @@ pub struct Scratch {
     work: Work,
     /// What the next block's program keeps changing: immediates of such bytes are read when they are used.
     pub changing: Option<Changing>,
+    /// Page offsets at which blocks end and others begin: where somebody wants to stop.
+    pub stops: Option<Box<Offsets>>,
+}
+
+/// A set of page offsets.
+#[derive(Clone, Debug)]
+pub struct Offsets([u64; 64]);
+
+impl FromIterator<u32> for Offsets {
+    fn from_iter<I: IntoIterator<Item = u32>>(offsets: I) -> Self {
+        let mut set = Self([0; 64]);
+        for at in offsets.into_iter().filter(|&at| at < PAGE) {
+            set.0[at as usize / 64] |= 1 << (at % 64);
+        }
+        set
+    }
+}
+
+impl Offsets {
+    fn has(&self, at: u32) -> bool {
+        self.0.get(at as usize / 64).is_some_and(|word| word >> (at % 64) & 1 != 0)
+    }
 }
 
 /// Width of code in a mode.
@@ -172,6 +194,7 @@ pub fn build_along(
     let size = code_size(place.mode);
     let max_insns = if place.is_single_step() { 1 } else { config.max_insns.max(1) };
     let changing = scratch.changing;
+    let stops = scratch.stops.as_deref();
     let lower = Lower::new(block, &mut scratch.work, place).counted(config.counted);
     let mut lower = lower.along(goes_on);
     let mut at = place.page_off;
@@ -180,7 +203,8 @@ pub fn build_along(
         let count = info.insns.len() as u32;
         let rest = code.page.get((at - place.page_off) as usize..).unwrap_or_default();
         let most = if lower.is_loop() { 2 * max_insns } else { max_insns };
-        if count >= most || at >= PAGE || (rest.is_empty() && count > 0) {
+        let is_stop = count > 0 && stops.is_some_and(|stops| stops.has(at));
+        if count >= most || at >= PAGE || (rest.is_empty() && count > 0) || is_stop {
             lower.end(at);
             break;
         }

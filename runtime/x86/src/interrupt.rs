@@ -66,6 +66,14 @@ impl Cpu {
         took | self.take_code_breakpoint()
     }
 
+    /// The same without interrupts: for the steps of a debugger outside, which stay in the code that it looks at.
+    pub fn service_debug(&mut self) -> bool {
+        if self.shutdown || (self.state.shadow != 0 && !self.shadow_is_sti) {
+            return false;
+        }
+        (self.pending_db != 0 && self.take_pending_debug()) || self.take_code_breakpoint()
+    }
+
     /// Is there something for [`service`](Self::service) to do, or the end, as far as no insn asked to leave for it? Cheap.
     pub fn wants_service(&self) -> bool {
         self.shutdown || (self.state.eflags & flags::IF != 0 && self.bus.intr())
@@ -106,6 +114,7 @@ impl Cpu {
         if !fault.is_trap {
             // The insn will run again, and hit its data breakpoints again.
             self.pending_db = 0;
+            self.watches_hit = 0;
         }
         loop {
             match self.deliver_one(current) {

@@ -22,6 +22,7 @@ pub mod mode;
 mod msr;
 pub mod paging;
 mod quick;
+pub mod registers;
 pub mod segment;
 pub mod simd;
 mod snapshot;
@@ -33,6 +34,7 @@ pub mod system;
 pub mod task;
 pub mod tlb;
 mod vme;
+pub mod watch;
 
 #[cfg(test)]
 mod testing;

@@ -81,6 +81,8 @@ impl Cpu {
             a20_mask: _,
             handles: _,
             delivery_depth: _,
+            watches: _,
+            watches_hit: _,
             map_generation: _,
             jumps: _,
             has_local_code: _,

@@ -98,7 +98,7 @@ impl Guest {
                 output.vector = SHUTDOWN;
                 self.vcpu.cpu_mut().shutdown = false;
             }
-            VcpuExit::Kick => output.vector = ENDLESS,
+            VcpuExit::Kick | VcpuExit::Stop | VcpuExit::Watch(_) => output.vector = ENDLESS,
         }
         output.changes = self.view.collect(image);
         output
