@@ -1,13 +1,16 @@
 //! gdb itself, driving the machine: a boot sector in real mode, and a kernel on its way to long mode.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use guests::{Arch, INIT_MARKER, find_program};
 
-use crate::support::{Guest, kernel_options, linux, skip};
+use crate::support::{Guest, Monitor, kernel_options, linux, skip};
 
-/// A loop that counts a word of memory up, three times; then for ever a wait for interrupts.
+/// A loop that counts a word of memory up, three times; a long one; then for ever a wait for interrupts.
 #[rustfmt::skip]
 const SECTOR: &[u8] = &[
     0x31, 0xc0, 0x8e, 0xd8,             // 7c00: xor ax, ax; mov ds, ax
@@ -17,8 +20,15 @@ const SECTOR: &[u8] = &[
     0xe2, 0xfa,                         // 7c11: loop 7c0dh
     0xea, 0x18, 0x00, 0xc0, 0x07,       // 7c13: jmp 07c0:0018
     0x40,                               // 7c18: inc ax
-    0xf4,                               // 7c19: hlt
-    0xeb, 0xfc,                         // 7c1a: jmp 7c18h
+    0x66, 0xb9, 0x40, 0x0d, 0x03, 0x00, // 7c19: mov ecx, 200000
+    0x66, 0x31, 0xdb,                   // 7c1f: xor ebx, ebx
+    0x66, 0x43,                         // 7c22: inc ebx
+    0x66, 0x83, 0xfb, 0x00,             // 7c24: cmp ebx, 0
+    0x66, 0x49,                         // 7c28: dec ecx
+    0x75, 0xf6,                         // 7c2a: jnz 7c22h
+    0x66, 0xa3, 0x04, 0x7e,             // 7c2c: mov [7e04h], eax
+    0xf4,                               // 7c30: hlt
+    0xeb, 0xfd,                         // 7c31: jmp 7c30h
 ];
 
 /// Where gdb finds the machine, and a folder for it.
@@ -49,10 +59,10 @@ fn gdb() -> Option<PathBuf> {
 
 /// What gdb says to a script, once the machine listens.
 fn run(gdb: &Path, socket: &Socket, script: &str) -> String {
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     while !socket.path.exists() {
         assert!(start.elapsed().as_secs() < 60, "the machine does not listen");
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(10));
     }
     let file = socket.dir.path().join("script");
     let head = "set pagination off\nset confirm off\nset architecture i386:x86-64\ntarget remote";
@@ -124,6 +134,16 @@ fn a_boot_sector_under_gdb() {
             print $eflags & 0x100
             monitor info registers
             delete
+            break *0x17c24
+            break *0x7c2c
+            continue
+            print $ebx
+            print $ecx
+            delete
+            awatch *(int *)0x7e04
+            continue
+            print $rip
+            delete
             rwatch *(char *)0x46c
             detach";
         let said = run(&gdb, &socket, script);
@@ -146,6 +166,11 @@ fn a_boot_sector_under_gdb() {
                 "0x7c19",
                 "= 65\n",
                 "= 0\n",
+                "Breakpoint 5,",
+                "= 200000\n",
+                "= 0\n",
+                "New value = 65",
+                "0x7c30",
                 "detached",
             ],
         );
@@ -179,4 +204,70 @@ fn a_kernel_under_gdb() {
     expect_all(&said, &["Breakpoint 1,", "= 0x500", "0x1000000", "= 16", "= 0x1", "detached"]);
     guest.expect(INIT_MARKER);
     assert_eq!(guest.exit_code(), 0, "{}", guest.output());
+}
+
+/// The next packet's text.
+fn packet(peer: &mut UnixStream) -> String {
+    let (mut text, mut byte) = (String::new(), [0]);
+    while byte != *b"#" {
+        peer.read_exact(&mut byte).expect("an answer");
+        match byte[0] {
+            b'$' => text.clear(),
+            byte => text.push(char::from(byte)),
+        }
+    }
+    peer.read_exact(&mut [0; 2]).expect("its sum");
+    peer.write_all(b"+").expect("the machine listens");
+    text
+}
+
+#[track_caller]
+fn wait_until_running(monitor: &mut Monitor) {
+    let start = Instant::now();
+    while !monitor.command("info status").contains("running") {
+        assert!(start.elapsed() < Duration::from_secs(60), "it does not go on");
+    }
+}
+
+#[test]
+fn an_interrupt_a_lost_peer_and_a_kill() {
+    let socket = Socket::new();
+    let image = socket.dir.path().join("disk");
+    let mut sector = SECTOR.to_vec();
+    sector.resize(510, 0);
+    sector.extend([0x55, 0xaa]);
+    std::fs::write(&image, sector).expect("room");
+    let drive = format!("file={},format=raw", image.display());
+    let (options, monitor) = Monitor::options();
+    let words = ["-m", "16", "-display", "none", "-snapshot", "-drive", &drive].map(str::to_owned);
+    let mut guest = Guest::stele(words.iter().chain(&socket.options()).chain(&options));
+    let mut monitor = monitor();
+    let connect = || {
+        let peer = UnixStream::connect(&socket.path).expect("the machine listens");
+        peer.set_read_timeout(Some(Duration::from_secs(60))).expect("a time limit");
+        peer
+    };
+    let mut peer = connect();
+    peer.write_all(b"$?#3f").expect("the machine listens");
+    assert!(packet(&mut peer).contains("05"));
+    assert!(monitor.command("info status").contains("paused"));
+    for _ in 0..20 {
+        peer.write_all(b"$vCont;c#a8").expect("the machine listens");
+        std::thread::sleep(Duration::from_millis(10));
+        peer.write_all(b"\x03").expect("the machine listens");
+        assert!(packet(&mut peer).contains("02"));
+    }
+    // A stop by somebody else is told, too.
+    peer.write_all(b"$vCont;c#a8").expect("the machine listens");
+    wait_until_running(&mut monitor);
+    assert_eq!(monitor.command("stop"), "");
+    assert!(packet(&mut peer).contains("02"));
+    // It ran when the peer came: so it does when the peer is gone.
+    drop(peer);
+    wait_until_running(&mut monitor);
+    let mut peer = connect();
+    peer.write_all(b"$?#3f").expect("the machine listens");
+    packet(&mut peer);
+    peer.write_all(b"$k#6b").expect("the machine listens");
+    assert_eq!(guest.exit_code(), 0);
 }
