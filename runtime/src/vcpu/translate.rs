@@ -209,7 +209,7 @@ impl Vcpu {
         let has_run = |off: u32| {
             let phys = (key.phys & !0xFFF) | u64::from(off & 0xFFF);
             // Where all is hot, branches go on either way, as they come.
-            always && off % 3 != 0 || cache.find(&Key { phys, ..key }).is_some()
+            always && !off.is_multiple_of(3) || cache.find(&Key { phys, ..key }).is_some()
         };
         let passes = self.translator.passes;
         let (sides, loops) = (passes.has(Passes::SIDES), passes.has(Passes::LOOPS));
