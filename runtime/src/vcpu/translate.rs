@@ -247,8 +247,17 @@ impl Vcpu {
         // Hot code is entered like the code it replaces.
         let is_far = !quick && old.live.is_some_and(|id| self.core.cache.far(id).is_some());
         let far = is_far.then(|| far_kind(cpu, pc));
-        let mut request =
-            Request { block: &t.block, seg, page_offset, tier, exit_flags, counted, far };
+        let late_traps = passes.has(Passes::TRAPS) && !counted;
+        let mut request = Request {
+            block: &t.block,
+            seg,
+            page_offset,
+            tier,
+            exit_flags,
+            counted,
+            far,
+            late_traps,
+        };
         let out = &mut t.compiled;
         let mut compiled = t.jit.as_mut().map(|jit| jit.compile(&request, out));
         if let (Some(Err(CompileError::Registers)), Some(jit)) = (&compiled, t.jit.as_mut()) {
