@@ -1,7 +1,5 @@
 //! The driver: one block of IR in, one stretch of host code out.
 
-use std::sync::Arc;
-
 use ir::{Block, Code, Cond, FlagMask, NativeTrap, Op, Val, Width};
 use thiserror::Error;
 
@@ -13,10 +11,9 @@ use crate::flags::FlagFacts;
 use crate::homes::Pending;
 use crate::layout::{Calls, SegPolicy, StateLayout};
 use crate::memory::{Fused, SlowSite};
-use crate::native::TrapSite;
 use crate::recipe::{Private, Recipe, Redo};
 use crate::regs::{Ahead, Loc, Regs, Spill, slot_mem};
-use crate::signal::{self, Registration, Sites, TRAPS};
+use crate::signal::{self, Registration, TRAPS};
 use crate::thunks::Thunks;
 use crate::{CodeBuf, CodeBufError};
 
@@ -102,8 +99,6 @@ pub struct Request<'a> {
     pub counted: bool,
     /// It is known to be jumped to indirectly: an entry for that stands before it.
     pub far: Option<Far>,
-    /// State may be brought home when a native instruction traps, and not before.
-    pub late_traps: bool,
 }
 
 /// How indirect jumps enter a block: they bring the instruction pointer in [`abi::PC`].
@@ -118,7 +113,6 @@ pub struct Far {
 /// The compiler with its code cache and reusable scratch memory.
 pub struct Jit {
     _traps: Registration,
-    sites: Arc<Sites>,
     buf: CodeBuf,
     pub(crate) layout: StateLayout,
     pub(crate) thunks: Thunks,
@@ -138,7 +132,6 @@ struct Lists {
     lost: Vec<Lost>,
     starts: Vec<u16>,
     polls: Vec<PollSite>,
-    traps: Vec<TrapSite>,
     private: Private,
 }
 
@@ -152,7 +145,6 @@ impl Lists {
             lost: std::mem::take(&mut emit.lost),
             starts: std::mem::take(&mut emit.starts),
             polls: std::mem::take(&mut emit.polls),
-            traps: std::mem::take(&mut emit.traps),
             private: std::mem::take(&mut emit.private),
         };
         lists.labels.clear();
@@ -199,12 +191,9 @@ impl Jit {
         let thunks = Thunks::emit(&mut buf, &layout, calls);
         let pristine = buf.used();
         let (start, end) = (buf.address(0), buf.address(buf.capacity()));
-        let sites = Sites::new();
-        let stubs = thunks.traps.map(|at| buf.address(at));
-        let traps = signal::register(start, end, stubs, Some(Arc::clone(&sites)))?;
+        let traps = signal::register(start, end, thunks.traps.map(|at| buf.address(at)))?;
         Ok(Self {
             _traps: traps,
-            sites,
             buf,
             layout,
             thunks,
@@ -230,7 +219,6 @@ impl Jit {
     }
     /// Drops all blocks.
     pub fn flush(&mut self) {
-        self.sites.clear();
         self.thunks.forget_all();
         self.buf.truncate(self.pristine);
     }
@@ -351,14 +339,8 @@ impl Jit {
         remakes: bool,
     ) -> Result<(), CompileError> {
         self.thunks.begin();
+        self.facts.compute(request.block, request.exit_flags);
         let hot = request.tier == Tier::Hot;
-        let late_traps = hot && remakes && request.late_traps && self.sites.has_room();
-        let private = &mut self.lists.private;
-        if hot {
-            private.prepare(&request.block.ops, request.block.labels as usize);
-        }
-        let private = hot.then_some(&*private);
-        self.facts.compute(request.block, request.exit_flags, late_traps, private);
         let temps = if hot { abi::SCRATCH_MASK } else { abi::COMPACT_TEMPS };
         self.regs.prepare(request.block, temps);
         out.far = request.far.map(|far| self.far_head(request.page_offset, far, None, None));
@@ -393,12 +375,10 @@ impl Jit {
             first_offset: request.page_offset as u16,
             starts: std::mem::take(&mut self.lists.starts),
             polls: std::mem::take(&mut self.lists.polls),
-            traps: std::mem::take(&mut self.lists.traps),
             private: std::mem::take(&mut self.lists.private),
             recipe: None,
             prepared: None,
             remakes,
-            late_traps,
             behind: 0,
             pending: [None; 2],
             fused: None,
@@ -407,18 +387,12 @@ impl Jit {
         let done = emit.body().and_then(|()| emit.finish());
         let len = emit.asm.pos();
         let full = emit.asm.overflowed();
-        let traps = std::mem::take(&mut emit.traps);
         self.lists = Lists::of(&mut emit);
         if full || done.is_err() {
             self.thunks.forget_fresh();
             done?;
             return Err(CompileError::Full);
         }
-        for site in &traps {
-            self.sites.add(start + site.at, start + site.stub);
-        }
-        self.lists.traps = traps;
-        self.lists.traps.clear();
         out.end = start + len;
         self.buf.advance(len);
         Ok(())
@@ -471,15 +445,12 @@ pub(crate) struct Emit<'a> {
     pub(crate) prepared: Option<Recipe>,
     /// Flags may be made again instead of kept.
     pub(crate) remakes: bool,
-    /// See [`Request::late_traps`].
-    pub(crate) late_traps: bool,
     pub(crate) out: &'a mut Compiled,
     pub(crate) labels: Vec<usize>,
     pub(crate) holes: Vec<Hole>,
     pub(crate) slow: Vec<SlowSite>,
     pub(crate) bails: Vec<Bail>,
     pub(crate) polls: Vec<PollSite>,
-    pub(crate) traps: Vec<TrapSite>,
     pub(crate) private: Private,
     pub(crate) lost: Vec<Lost>,
     pub(crate) page_offset: u16,
@@ -511,6 +482,9 @@ impl Emit<'_> {
     fn body(&mut self) -> Result<(), CompileError> {
         let labels = self.block.labels as usize;
         self.labels.resize(labels, usize::MAX);
+        if self.hot {
+            self.private.prepare(&self.block.ops, labels);
+        }
         let hole = self.counted.then(|| self.take_budget());
         for i in 0..self.block.ops.len() {
             self.at = i;
@@ -559,7 +533,6 @@ impl Emit<'_> {
     fn finish(&mut self) -> Result<(), CompileError> {
         self.span_exits();
         self.poll_exits();
-        self.trap_stubs();
         self.slow_paths();
         for hole in &self.holes {
             let target = self.labels.get(hole.label as usize).copied().unwrap_or(usize::MAX);

@@ -130,8 +130,7 @@ impl Private {
             ends = op.code.is_end() || op.code == Code::Br;
         }
     }
-    /// Does one branch lead to a label and nothing else?
-    pub(crate) fn is_private(&self, label: u32) -> bool {
+    fn is_private(&self, label: u32) -> bool {
         self.branches.get(label as usize) == Some(&1)
     }
 }
@@ -311,7 +310,6 @@ impl Emit<'_> {
                 }
                 Code::GotoTb => need & self.exit_live(op) != 0,
                 Code::Ld | Code::St | Code::Ptr | Code::Span | Code::SimdEnter => false,
-                Code::Native if self.is_late_trap(op) => false,
                 _ => op.exposes_state() || op.is_implicit(),
             };
             life.seen |= looked_at;
