@@ -1,7 +1,7 @@
 //! The command line: QEMU's spellings in, a [`MachineConfig`] or one clear line out.
 //!
 //! `args` turns `-hda x` into what clap reads, `resolve` turns clap's struct into a machine, `words` holds the
-//! subcommand-like first words (`spec`, `isa`, `demo`). Nothing below this module prints or exits.
+//! subcommand-like first words (`spec`, `isa`, `demo` …). Nothing below this module prints or exits.
 //!
 //! [`MachineConfig`]: crate::machine::MachineConfig
 
@@ -15,6 +15,7 @@ mod devices;
 mod drives;
 mod keyval;
 mod messages;
+mod paper;
 mod resolve;
 mod suggest;
 mod virtio;

@@ -6,6 +6,8 @@
 
 #[path = "boots/chips.rs"]
 mod chips;
+#[path = "boots/demo.rs"]
+mod demo;
 #[path = "boots/disk.rs"]
 mod disk;
 #[path = "boots/gdb.rs"]

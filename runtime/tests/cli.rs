@@ -236,6 +236,18 @@ fn the_log_has_qemu_s_sections() {
 }
 
 #[test]
+fn a_shell_completes_options() {
+    let stele = env!("CARGO_BIN_EXE_stele");
+    let script = format!(
+        "source <({stele} completion bash); COMP_WORDS=(stele -snap); COMP_CWORD=1; \
+         _stele stele -snap stele; echo \"${{COMPREPLY[@]}}\""
+    );
+    let output = Command::new("bash").args(["-c", &script]).output().expect("bash is everywhere");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(said.trim(), "-snapshot", "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn the_tables_can_be_asked() {
     for (args, expect) in [
         (&["spec", "show", "0F B1"][..], "CMPXCHG"),

@@ -156,6 +156,36 @@ fn unmasked_simd_exceptions_come_at_their_instruction() {
     }
 }
 
+/// The flags of an insn before an exception are in its frame, wherever they were, though nothing else asks for them.
+#[test]
+fn unmasked_simd_exceptions_find_the_flags() {
+    const SUB: &[u8] = &[0x83, 0xE8, 1]; // sub eax, 1
+    const CMP: &[u8] = &[0x39, 0xC3, 0x89, 0xC8]; // cmp ebx, eax; mov eax, ecx
+    const UCOMISS: &[u8] = &[0x0F, 0x2E, 0xC9]; // ucomiss xmm1, xmm1
+    const INC: &[u8] = &[0xF9, 0x43]; // stc; inc ebx
+    // mov edx, [8000h]; divps xmm1, xmm0; add ecx, ecx; hlt
+    const TAIL: &[u8] = &[0x8B, 0x15, 0, 0x80, 0, 0, 0x0F, 0x5E, 0xC8, 0x01, 0xC9, 0xF4];
+    for engine in Engine::ALL {
+        for (head, flags) in [(SUB, 0x95), (CMP, 0x44), (UCOMISS, 0x40), (INC, 1)] {
+            for tail in [TAIL, &TAIL[6..]] {
+                let code = [head, tail].concat();
+                let (vector, bench) = fault(engine, &code, |b| {
+                    let s = &mut b.cpu_mut().state;
+                    s.mxcsr = 0x1F80 & !0x200;
+                    s.gpr[..4].copy_from_slice(&[0, 7, 0, 0]);
+                    s.ymm[1][0] = u64::from(1f32.to_bits());
+                });
+                assert_eq!(vector, Some(19), "{engine:?}");
+                let at = code.len() as u64 - 6;
+                assert_eq!(saved_ip(&bench), START + at, "{engine:?}");
+                let found = bench.peek(bench.cpu().state.gpr[4] + 8, 2);
+                let found = u16::from_le_bytes([found[0], found[1]]) & 0x8D5;
+                assert_eq!(found, flags, "{engine:?} {code:02x?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn x87_exceptions_come_at_the_next_waiting_instruction() {
     const DIVIDE: [u8; 14] = [

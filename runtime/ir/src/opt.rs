@@ -39,10 +39,12 @@ impl Passes {
     pub const SIDES: Self = Self(32);
     /// Blocks that go on where jumps lead, loops several times over. Not a pass of `optimize`: the front end's business.
     pub const LOOPS: Self = Self(64);
+    /// State that is brought home when a native instruction traps, not before. Not a pass of `optimize`: the JIT's business.
+    pub const TRAPS: Self = Self(128);
     /// All.
-    pub const ALL: Self = Self(127);
+    pub const ALL: Self = Self(255);
     /// Each pass with the name `parse` takes.
-    pub const NAMES: [(&'static str, Self); 7] = [
+    pub const NAMES: [(&'static str, Self); 8] = [
         ("flags", Self::FLAGS),
         ("fold", Self::FOLD),
         ("copy", Self::COPY),
@@ -50,6 +52,7 @@ impl Passes {
         ("spans", Self::SPANS),
         ("sides", Self::SIDES),
         ("loops", Self::LOOPS),
+        ("traps", Self::TRAPS),
     ];
 
     /// Is every pass of `other` in this set?
@@ -94,7 +97,7 @@ impl Passes {
 /// A name `Passes::parse` does not know.
 #[derive(thiserror::Error, Clone, PartialEq, Eq, Debug)]
 #[error(
-    "unknown optimiser pass `{0}`; there are flags, fold, copy, dead, spans, sides and loops, all and none"
+    "unknown optimiser pass `{0}`; there are flags, fold, copy, dead, spans, sides, loops and traps, all and none"
 )]
 pub struct UnknownPass(pub String);
 

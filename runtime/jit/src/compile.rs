@@ -1,5 +1,7 @@
 //! The driver: one block of IR in, one stretch of host code out.
 
+use std::sync::Arc;
+
 use ir::{Block, Code, Cond, FlagMask, NativeTrap, Op, Val, Width};
 use thiserror::Error;
 
@@ -11,9 +13,10 @@ use crate::flags::FlagFacts;
 use crate::homes::Pending;
 use crate::layout::{Calls, SegPolicy, StateLayout};
 use crate::memory::{Fused, SlowSite};
+use crate::native::TrapSite;
 use crate::recipe::{Private, Recipe, Redo};
 use crate::regs::{Ahead, Loc, Regs, Spill, slot_mem};
-use crate::signal::{self, Registration, TRAPS};
+use crate::signal::{self, Registration, Sites, TRAPS};
 use crate::thunks::Thunks;
 use crate::{CodeBuf, CodeBufError};
 
@@ -99,6 +102,8 @@ pub struct Request<'a> {
     pub counted: bool,
     /// It is known to be jumped to indirectly: an entry for that stands before it.
     pub far: Option<Far>,
+    /// State may be brought home when a native instruction traps, and not before.
+    pub late_traps: bool,
 }
 
 /// How indirect jumps enter a block: they bring the instruction pointer in [`abi::PC`].
@@ -113,6 +118,7 @@ pub struct Far {
 /// The compiler with its code cache and reusable scratch memory.
 pub struct Jit {
     _traps: Registration,
+    sites: Arc<Sites>,
     buf: CodeBuf,
     pub(crate) layout: StateLayout,
     pub(crate) thunks: Thunks,
@@ -132,6 +138,7 @@ struct Lists {
     lost: Vec<Lost>,
     starts: Vec<u16>,
     polls: Vec<PollSite>,
+    traps: Vec<TrapSite>,
     private: Private,
 }
 
@@ -145,6 +152,7 @@ impl Lists {
             lost: std::mem::take(&mut emit.lost),
             starts: std::mem::take(&mut emit.starts),
             polls: std::mem::take(&mut emit.polls),
+            traps: std::mem::take(&mut emit.traps),
             private: std::mem::take(&mut emit.private),
         };
         lists.labels.clear();
@@ -191,9 +199,12 @@ impl Jit {
         let thunks = Thunks::emit(&mut buf, &layout, calls);
         let pristine = buf.used();
         let (start, end) = (buf.address(0), buf.address(buf.capacity()));
-        let traps = signal::register(start, end, thunks.traps.map(|at| buf.address(at)))?;
+        let sites = Sites::new();
+        let stubs = thunks.traps.map(|at| buf.address(at));
+        let traps = signal::register(start, end, stubs, Some(Arc::clone(&sites)))?;
         Ok(Self {
             _traps: traps,
+            sites,
             buf,
             layout,
             thunks,
@@ -219,6 +230,7 @@ impl Jit {
     }
     /// Drops all blocks.
     pub fn flush(&mut self) {
+        self.sites.clear();
         self.thunks.forget_all();
         self.buf.truncate(self.pristine);
     }
@@ -339,8 +351,14 @@ impl Jit {
         remakes: bool,
     ) -> Result<(), CompileError> {
         self.thunks.begin();
-        self.facts.compute(request.block, request.exit_flags);
         let hot = request.tier == Tier::Hot;
+        let late_traps = hot && remakes && request.late_traps && self.sites.has_room();
+        let private = &mut self.lists.private;
+        if hot {
+            private.prepare(&request.block.ops, request.block.labels as usize);
+        }
+        let private = hot.then_some(&*private);
+        self.facts.compute(request.block, request.exit_flags, late_traps, private);
         let temps = if hot { abi::SCRATCH_MASK } else { abi::COMPACT_TEMPS };
         self.regs.prepare(request.block, temps);
         out.far = request.far.map(|far| self.far_head(request.page_offset, far, None, None));
@@ -375,10 +393,12 @@ impl Jit {
             first_offset: request.page_offset as u16,
             starts: std::mem::take(&mut self.lists.starts),
             polls: std::mem::take(&mut self.lists.polls),
+            traps: std::mem::take(&mut self.lists.traps),
             private: std::mem::take(&mut self.lists.private),
             recipe: None,
             prepared: None,
             remakes,
+            late_traps,
             behind: 0,
             pending: [None; 2],
             fused: None,
@@ -387,12 +407,18 @@ impl Jit {
         let done = emit.body().and_then(|()| emit.finish());
         let len = emit.asm.pos();
         let full = emit.asm.overflowed();
+        let traps = std::mem::take(&mut emit.traps);
         self.lists = Lists::of(&mut emit);
         if full || done.is_err() {
             self.thunks.forget_fresh();
             done?;
             return Err(CompileError::Full);
         }
+        for site in &traps {
+            self.sites.add(start + site.at, start + site.stub);
+        }
+        self.lists.traps = traps;
+        self.lists.traps.clear();
         out.end = start + len;
         self.buf.advance(len);
         Ok(())
@@ -445,12 +471,15 @@ pub(crate) struct Emit<'a> {
     pub(crate) prepared: Option<Recipe>,
     /// Flags may be made again instead of kept.
     pub(crate) remakes: bool,
+    /// See [`Request::late_traps`].
+    pub(crate) late_traps: bool,
     pub(crate) out: &'a mut Compiled,
     pub(crate) labels: Vec<usize>,
     pub(crate) holes: Vec<Hole>,
     pub(crate) slow: Vec<SlowSite>,
     pub(crate) bails: Vec<Bail>,
     pub(crate) polls: Vec<PollSite>,
+    pub(crate) traps: Vec<TrapSite>,
     pub(crate) private: Private,
     pub(crate) lost: Vec<Lost>,
     pub(crate) page_offset: u16,
@@ -482,9 +511,6 @@ impl Emit<'_> {
     fn body(&mut self) -> Result<(), CompileError> {
         let labels = self.block.labels as usize;
         self.labels.resize(labels, usize::MAX);
-        if self.hot {
-            self.private.prepare(&self.block.ops, labels);
-        }
         let hole = self.counted.then(|| self.take_budget());
         for i in 0..self.block.ops.len() {
             self.at = i;
@@ -533,6 +559,7 @@ impl Emit<'_> {
     fn finish(&mut self) -> Result<(), CompileError> {
         self.span_exits();
         self.poll_exits();
+        self.trap_stubs();
         self.slow_paths();
         for hole in &self.holes {
             let target = self.labels.get(hole.label as usize).copied().unwrap_or(usize::MAX);

@@ -10,6 +10,8 @@ use crate::abi::reg;
 use crate::asm::{Alu, state};
 use crate::compile::{CompileError, Emit};
 use crate::control::live_at;
+use crate::native::traps_late;
+use crate::recipe::Private;
 
 /// Flag facts per op.
 #[derive(Default)]
@@ -19,6 +21,8 @@ pub(crate) struct FlagFacts {
     pub(crate) after: Vec<(u8, u8)>,
     /// Live at each label.
     pub(crate) label: Vec<(u8, u8)>,
+    /// Native instructions that may trap do not expose flags where they are known somewhere.
+    late_traps: bool,
 }
 
 /// Flags the op certainly overwrites.
@@ -58,7 +62,15 @@ const KINDS: [Kind; Code::ALL.len()] = {
 
 impl FlagFacts {
     /// One backward scan. `exits` are the flags live at the two direct exits.
-    pub(crate) fn compute(&mut self, block: &Block, exits: [FlagMask; 2]) {
+    /// What a branch to one of the labels in `private` exposes is saved there, in cold code.
+    pub(crate) fn compute(
+        &mut self,
+        block: &Block,
+        exits: [FlagMask; 2],
+        late_traps: bool,
+        private: Option<&Private>,
+    ) {
+        self.late_traps = late_traps;
         self.after.clear();
         self.after.resize(block.ops.len(), (63, 63));
         self.label.clear();
@@ -76,7 +88,13 @@ impl FlagFacts {
                     live &= !k;
                     exposed &= !k;
                 }
-                Kind::Special => (live, exposed) = self.before(block, op, exits, (live, exposed)),
+                Kind::Special => {
+                    let after = (live, exposed);
+                    (live, exposed) = self.before(block, op, exits, after);
+                    if op.code == Code::Jccf && private.is_some_and(|p| p.is_private(op.imm)) {
+                        exposed = after.1;
+                    }
+                }
             }
         }
     }
@@ -105,7 +123,10 @@ impl FlagFacts {
                 let (l, e) = self.at_label(op.imm);
                 (live | l | op.flags_read().0, exposed | e)
             }
-            Code::Native if op.exposes_state() => (63, 63),
+            Code::Native if op.exposes_state() => {
+                let is_late = self.late_traps && traps_late(block, op);
+                (63, if is_late { exposed & !kills(block, op) } else { 63 })
+            }
             _ => {
                 let k = kills(block, op);
                 (live & !k | op.flags_read().0, exposed & !k)

@@ -85,7 +85,11 @@ impl Emit<'_> {
     pub(crate) fn looks_at_homes(&self, op: &Op) -> bool {
         match op.code {
             Code::Ld | Code::St | Code::Ptr | Code::Span => !self.hot,
-            Code::Label | Code::Native => true,
+            Code::Label => true,
+            Code::Native if self.late_traps => {
+                op.is_implicit() || op.exposes_state() && !self.is_late_trap(op)
+            }
+            Code::Native => true,
             code => code.is_branch() || op.exposes_state(),
         }
     }

@@ -2,11 +2,13 @@
 //!
 //! Source of the encodings: SDM Vol. 2, "Instruction Format" and "Intel AVX Instruction Format".
 
-use ir::{Code, Native, NativeReg, Op, Val, Width};
+use ir::{Block, Code, Native, NativeReg, Op, Val, Width, simd};
 
 use crate::asm::{Asm, Mem, Rm, modrm_mem};
 use crate::compile::{CompileError, Emit};
 use crate::memory::Fused;
+use crate::recipe::Redo;
+use crate::regs::Ahead;
 
 /// Host registers and memory of the operands that are renamed.
 #[derive(Clone, Copy)]
@@ -103,13 +105,80 @@ fn vex_opening(asm: &mut Asm<'_>, n: &Native, rxb: u8, vvvv: u8) {
     }
 }
 
+/// May what must be home when this instruction traps be brought there then? Only where #XM is all it can raise.
+pub(crate) fn traps_late(block: &Block, op: &Op) -> bool {
+    let others = simd::X87 | simd::MMX | simd::WAIT;
+    !op.is_implicit() && block.native_of(op).is_some_and(|n| n.uses & others == 0)
+}
+
+/// An instruction that has cold code of its own for when it traps.
+pub(crate) struct TrapSite {
+    /// Where it stands, from the block's start.
+    pub(crate) at: usize,
+    /// Its cold code, once it is emitted.
+    pub(crate) stub: usize,
+    flags: TrapFlags,
+    /// Guest registers to be stored.
+    ahead: Ahead,
+    /// Page offset of its insn, and how many come behind.
+    insn: (u16, u16),
+}
+
+/// Where the flags are when an instruction traps.
+enum TrapFlags {
+    Home,
+    Host,
+    Redo(Redo),
+}
+
 impl Emit<'_> {
+    /// The cold code of native instructions that may trap while state is not home.
+    pub(crate) fn trap_stubs(&mut self) {
+        let mut traps = std::mem::take(&mut self.traps);
+        for site in &mut traps {
+            self.mark(site.insn.0, site.insn.1);
+            site.stub = self.asm.pos();
+            self.store_ahead(site.ahead);
+            match &site.flags {
+                TrapFlags::Home => {}
+                TrapFlags::Host => {
+                    let hole = self.asm.call();
+                    self.asm.fix_cache(hole, self.start, self.thunks.save_flags);
+                }
+                TrapFlags::Redo(redo) => self.save_redone(redo),
+            }
+            let hole = self.asm.call();
+            self.asm.fix_cache(hole, self.start, self.thunks.trap_simd());
+        }
+        self.traps = traps;
+    }
+    /// Before an instruction that may trap: notes what its trap has to bring home; `host`: EFLAGS hold the flags.
+    fn trap_site(&mut self, host: bool) -> Result<(), CompileError> {
+        let ahead = self.regs.ahead();
+        let flags = match self.redo()? {
+            _ if self.flags_home => TrapFlags::Home,
+            _ if host => TrapFlags::Host,
+            Some(redo) => TrapFlags::Redo(redo),
+            None => return Err(CompileError::Form(self.at)),
+        };
+        if !matches!(flags, TrapFlags::Home) || self.regs.is_any_ahead() {
+            let insn = (self.page_offset, self.behind);
+            self.traps.push(TrapSite { at: self.asm.pos(), stub: 0, flags, ahead, insn });
+        }
+        Ok(())
+    }
+    /// Does the op leave what it may expose to its trap?
+    pub(crate) fn is_late_trap(&self, op: &Op) -> bool {
+        self.late_traps && op.code == Code::Native && traps_late(self.block, op)
+    }
     /// A native instruction.
     pub(crate) fn native(&mut self, op: &Op) -> Result<(), CompileError> {
         let Some(&n) = self.block.native_of(op) else { return Err(CompileError::Form(self.at)) };
-        if op.exposes_state() || op.is_implicit() {
+        let is_late = op.exposes_state() && self.is_late_trap(op);
+        if op.is_implicit() || op.exposes_state() && !is_late {
             self.flags_home_if(63)?;
         }
+        let host = self.flags_host;
         let mut places = Places { out: 0, in0: 0, in1: 0, mem: Mem::base(0, 0) };
         let fused = self.fused.take();
         if let Some(fused) = fused {
@@ -136,6 +205,9 @@ impl Emit<'_> {
             self.before_producer(op)?;
         } else if !op.flags_read().is_empty() {
             self.need_flags()?;
+        }
+        if is_late {
+            self.trap_site(host)?;
         }
         encode(&mut self.asm, &n, &places);
         if let Some(f) = fused {

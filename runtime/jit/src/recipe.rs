@@ -130,7 +130,8 @@ impl Private {
             ends = op.code.is_end() || op.code == Code::Br;
         }
     }
-    fn is_private(&self, label: u32) -> bool {
+    /// Does one branch lead to a label and nothing else?
+    pub(crate) fn is_private(&self, label: u32) -> bool {
         self.branches.get(label as usize) == Some(&1)
     }
 }
@@ -310,6 +311,7 @@ impl Emit<'_> {
                 }
                 Code::GotoTb => need & self.exit_live(op) != 0,
                 Code::Ld | Code::St | Code::Ptr | Code::Span | Code::SimdEnter => false,
+                Code::Native if self.is_late_trap(op) => false,
                 _ => op.exposes_state() || op.is_implicit(),
             };
             life.seen |= looked_at;

@@ -84,7 +84,7 @@ impl Runner {
         let pristine = asm.pos();
         buf.advance(pristine);
         let (start, end) = (buf.address(0), buf.address(CODE));
-        let traps = signal::register(start, end, stubs.map(|at| buf.address(at)))?;
+        let traps = signal::register(start, end, stubs.map(|at| buf.address(at)), None)?;
         // SAFETY: every field is plain numbers.
         let context: Box<Context> = unsafe { Box::<Context>::new_zeroed().assume_init() };
         Ok(Self { _traps: traps, buf, known: HashMap::new(), pristine, done, context })

@@ -4,7 +4,8 @@
 //! traps on the host. The kernel turns that into a signal. The handler looks whether the instruction lies in a registered stretch of
 //! generated code; if so it goes on at that stretch's stub for the exception, with the address behind the instruction's first byte pushed, as if
 //! the instruction had called the stub. FP state and its status flags are as the hardware left them, because the kernel restores them.
-//! Any other signal goes to whoever handled it before.
+//! Where registers or flags are not home at an instruction that may raise #XM, the stretch's list of [`Sites`] names cold code of its own,
+//! which sees to that and leaves. Any other signal goes to whoever handled it before.
 //!
 //! Besides #MF and #XM, #UD and #GP are taken this way, so that an instruction the host refuses faults in the guest and does not end the process.
 //! The handlers are process-wide, installed when the first stretch is registered, and hold no state but the list of stretches.
@@ -13,8 +14,8 @@
 #![expect(unsafe_code, reason = "a signal handler that changes the interrupted context")]
 
 use std::ffi::{c_int, c_void};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ir::NativeTrap;
 
@@ -34,11 +35,57 @@ pub(crate) const TRAPS: [(NativeTrap, i64); 4] = [
 /// The signals the kernel makes of them.
 const SIGNALS: [c_int; 3] = [libc::SIGFPE, libc::SIGILL, libc::SIGSEGV];
 
+/// The vector whose traps have sites.
+const SITED: i64 = 19;
+
+/// Instructions of a stretch that go on at code of their own when they raise #XM, by ascending offset from its start. Written
+/// by the thread that runs the code, read by the handler on the same thread.
+pub(crate) struct Sites {
+    /// Offset of the instruction in the upper half, of its cold code in the lower.
+    list: Box<[AtomicU64]>,
+    len: AtomicUsize,
+}
+
+impl Sites {
+    /// Most sites; the memory is not touched before it is used.
+    const MOST: usize = 1 << 17;
+    /// Places kept free for one block.
+    const ROOM: usize = 1 << 10;
+
+    pub(crate) fn new() -> Arc<Self> {
+        let list = std::iter::repeat_with(AtomicU64::default).take(Self::MOST).collect();
+        Arc::new(Self { list, len: AtomicUsize::new(0) })
+    }
+    /// Is there room for the sites of one more block?
+    pub(crate) fn has_room(&self) -> bool {
+        self.len.load(Ordering::Relaxed) + Self::ROOM <= Self::MOST
+    }
+    /// Adds a site behind all others; beyond the room nothing is added.
+    pub(crate) fn add(&self, site: usize, stub: usize) -> bool {
+        let len = self.len.load(Ordering::Relaxed);
+        let Some(place) = self.list.get(len) else { return false };
+        place.store((site as u64) << 32 | stub as u64 & 0xFFFF_FFFF, Ordering::Release);
+        self.len.store(len + 1, Ordering::Release);
+        true
+    }
+    /// Forgets all sites: their code is gone.
+    pub(crate) fn clear(&self) {
+        self.len.store(0, Ordering::Release);
+    }
+    /// Where the code of the site at offset `site` is.
+    fn find(&self, site: u64) -> Option<u64> {
+        let list = self.list.get(..self.len.load(Ordering::Acquire))?;
+        let n = list.binary_search_by_key(&site, |s| s.load(Ordering::Acquire) >> 32).ok()?;
+        Some(list.get(n)?.load(Ordering::Acquire) & 0xFFFF_FFFF)
+    }
+}
+
 /// One stretch of generated code; empty while `end` is 0.
 struct Stretch {
     start: AtomicU64,
     end: AtomicU64,
     stubs: [AtomicU64; TRAPS.len()],
+    sites: AtomicPtr<Sites>,
 }
 
 /// Most stretches at a time.
@@ -49,6 +96,7 @@ static STRETCHES: [Stretch; MOST] = [const {
         start: AtomicU64::new(0),
         end: AtomicU64::new(0),
         stubs: [const { AtomicU64::new(0) }; TRAPS.len()],
+        sites: AtomicPtr::new(std::ptr::null_mut()),
     }
 }; MOST];
 
@@ -58,23 +106,32 @@ static CHANGING: Mutex<()> = Mutex::new(());
 /// Who handled the signals before.
 static PREVIOUS: OnceLock<[libc::sigaction; SIGNALS.len()]> = OnceLock::new();
 
-/// A registered stretch; dropping it takes it off the list.
-pub(crate) struct Registration(usize);
+/// A registered stretch, with its sites; dropping it takes it off the list.
+pub(crate) struct Registration {
+    number: usize,
+    _sites: Option<Arc<Sites>>,
+}
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        if let Some(s) = STRETCHES.get(self.0) {
+        if let Some(s) = STRETCHES.get(self.number) {
             s.end.store(0, Ordering::Release);
+            s.sites.store(std::ptr::null_mut(), Ordering::Release);
             s.start.store(0, Ordering::Release);
         }
     }
 }
 
-/// Registers generated code at `start..end`, whose traps go on at `stubs`.
+/// Registers generated code at `start..end`, whose traps go on at `stubs`, or at those of `sites`.
 ///
 /// # Errors
 /// When there are too many stretches or the handlers cannot be installed.
-pub(crate) fn register(start: u64, end: u64, stubs: Stubs) -> Result<Registration, CodeBufError> {
+pub(crate) fn register(
+    start: u64,
+    end: u64,
+    stubs: Stubs,
+    sites: Option<Arc<Sites>>,
+) -> Result<Registration, CodeBufError> {
     let _changing = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
     install()?;
     let free = STRETCHES.iter().position(|s| s.start.load(Ordering::Acquire) == 0);
@@ -85,8 +142,10 @@ pub(crate) fn register(start: u64, end: u64, stubs: Stubs) -> Result<Registratio
     for (slot, stub) in s.stubs.iter().zip(stubs) {
         slot.store(stub, Ordering::Release);
     }
+    let list = sites.as_ref().map_or(std::ptr::null(), Arc::as_ptr);
+    s.sites.store(list.cast_mut(), Ordering::Release);
     s.end.store(end, Ordering::Release);
-    Ok(Registration(n))
+    Ok(Registration { number: n, _sites: sites })
 }
 
 fn install() -> Result<(), CodeBufError> {
@@ -135,6 +194,13 @@ fn redirect(gregs: &mut [i64; 23]) -> bool {
         at < end && at >= s.start.load(Ordering::Acquire)
     });
     let Some(stretch) = stretch else { return false };
+    // SAFETY: a registration keeps its sites alive, and code that runs is registered.
+    let sites = unsafe { stretch.sites.load(Ordering::Acquire).as_ref() };
+    let start = stretch.start.load(Ordering::Acquire);
+    if let Some(stub) = sites.filter(|_| TRAPS[trap].1 == SITED).and_then(|s| s.find(at - start)) {
+        gregs[rip] = (start + stub).cast_signed();
+        return true;
+    }
     gregs[rsp] -= 8;
     let slot = gregs[rsp].cast_unsigned() as *mut u64;
     // SAFETY: generated code keeps the host's stack pointer, uses no red zone, and the handler runs elsewhere or further down:

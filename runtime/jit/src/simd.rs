@@ -146,10 +146,36 @@ pub(crate) fn save_vectors(asm: &mut Asm<'_>, layout: &StateLayout) {
     }
 }
 
-/// Vector registers and MXCSR from the state.
+/// Vector registers and MXCSR from the state. Clobbers flags.
+///
+/// Where all upper halves are 0 the host is to know that they are: a legacy SSE instruction keeps the upper half of its
+/// destination, so otherwise each would wait for what its destination held before.
 pub(crate) fn load_vectors(asm: &mut Asm<'_>, layout: &StateLayout) {
     mxcsr(asm, layout, false);
-    vector_registers(asm, layout, std::arch::is_x86_feature_detected!("avx"), false);
+    if !std::arch::is_x86_feature_detected!("avx") {
+        return vector_registers(asm, layout, false, false);
+    }
+    for n in 0..16 {
+        let upper = layout.ymm + 32 * n + 16 - STATE_BIAS;
+        if n == 0 {
+            dynasm!(asm ; .arch x64 ; vmovaps xmm0, [r14 + upper]);
+        } else {
+            dynasm!(asm ; .arch x64 ; vorps xmm0, xmm0, [r14 + upper]);
+        }
+    }
+    dynasm!(asm ; .arch x64 ; vptest xmm0, xmm0);
+    let used = asm.jcc(Cond::Ne);
+    for n in 0..16u8 {
+        let at = layout.ymm + 32 * i32::from(n) - STATE_BIAS;
+        dynasm!(asm ; .arch x64 ; vmovaps Rx(n), [r14 + at]);
+    }
+    dynasm!(asm ; .arch x64 ; vzeroupper);
+    let done = asm.jmp();
+    let here = asm.pos();
+    asm.fix32(used, here);
+    vector_registers(asm, layout, true, false);
+    let here = asm.pos();
+    asm.fix32(done, here);
 }
 
 /// x87 state from the state's area into the host's FPU.

@@ -227,6 +227,11 @@ impl Thunks {
         names.sort_unstable();
         names
     }
+    /// Where an instruction leaves that has raised #XM, all state being home.
+    pub(crate) fn trap_simd(&self) -> usize {
+        let n = TRAPS.iter().position(|t| t.0 == ir::NativeTrap::Simd).unwrap_or(0);
+        self.traps[n]
+    }
     /// A compilation begins.
     pub(crate) fn begin(&mut self) {
         self.wanted.clear();

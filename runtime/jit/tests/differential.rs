@@ -110,6 +110,7 @@ fn one(
         exit_flags: [FlagMask::ALL; 2],
         counted: false,
         far: None,
+        late_traps: true,
     };
     jit.compile(&request, &mut compiled)?;
     let mut got = State::new(seed);

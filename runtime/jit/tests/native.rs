@@ -23,6 +23,7 @@ fn enter(jit: &mut Jit, block: &Block, tier: Tier, s: &mut State) -> u32 {
         exit_flags: [FlagMask::ALL; 2],
         counted: false,
         far: None,
+        late_traps: true,
     };
     jit.compile(&request, &mut compiled).expect("compiles");
     let tlb = tlb_for(s);

@@ -60,7 +60,7 @@ pub(super) fn usage(option: &clap::Arg) -> String {
 /// The text of `--help`: true because it is made from the options themselves.
 pub(super) fn help(command: &clap::Command) -> String {
     let mut text = String::from(
-        "Usage: stele [OPTIONS] [IMAGE]\n       stele demo linux [--arch 64|32] [--disk|--kernel] [-- OPTIONS]\n       stele spec show BYTES | spec list | isa --coverage\n\n\
+        "Usage: stele [OPTIONS] [IMAGE]\n       stele demo linux [--arch 64|32] [--disk|--kernel] [-- OPTIONS]\n       stele spec show BYTES | spec list | isa --coverage | completion SHELL | man\n\n\
          An x86 PC, translated by a generated JIT. With no option about the machine itself it runs an\n\
          embedded demo; demo linux fetches Debian's kernel with apt and boots it from a disk it builds\n\
          (cached in target/guests or ~/.cache/stele); -bios bios-256k.bin runs SeaBIOS without a disk.\n",
@@ -74,13 +74,16 @@ pub(super) fn help(command: &clap::Command) -> String {
         let about = option.get_help().map(ToString::to_string).unwrap_or_default();
         let _ = writeln!(text, "  {:<18} {about}", usage(option));
     }
-    text.push_str(
-        "\nOne dash or two. On a terminal, and with -nographic, Ctrl-a x quits and Ctrl-a h helps.\n\
-         Firmware is SeaBIOS from the Debian package seabios, unless -bios names another.\n\
-         Exit codes: 0 power-off or quit, 1 host error, 2 usage, 3 triple fault with -no-reboot,\n\
-         isa-debug-exit (v<<1)|1, 128+n signal n.\n",
-    );
+    let _ = write!(text, "\n{}", notes());
     text
+}
+
+/// What there is to know beside the options.
+pub(super) fn notes() -> &'static str {
+    "One dash or two. On a terminal, and with -nographic, Ctrl-a x quits and Ctrl-a h helps.\n\
+     Firmware is SeaBIOS from the Debian package seabios, unless -bios names another.\n\
+     Exit codes: 0 power-off or quit, 1 host error, 2 usage, 3 triple fault with -no-reboot,\n\
+     isa-debug-exit (v<<1)|1, 128+n signal n.\n"
 }
 
 #[cfg(test)]

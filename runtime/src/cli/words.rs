@@ -1,10 +1,10 @@
-//! The first words that are not machines: `spec`, `isa`, `demo`. (An image of such a name is given as `./spec`.)
+//! The first words that are not machines: `spec`, `isa`, `demo`, `completion`, `man`. (An image of such a name is given as `./spec`.)
 
 use std::ffi::{OsStr, OsString};
 
 use isa_spec::model::Isa;
 
-use super::{CliError, demo, suggest};
+use super::{CliError, demo, paper, suggest};
 
 /// A first word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,10 @@ pub(super) enum Word {
     Isa,
     /// `demo linux`, `demo --write DIR`.
     Demo,
+    /// `completion SHELL`.
+    Completion,
+    /// `man`.
+    Man,
 }
 
 /// The word that `first` is, if it is one.
@@ -23,6 +27,8 @@ pub(super) fn find(first: &OsStr) -> Option<Word> {
         "spec" => Some(Word::Spec),
         "isa" => Some(Word::Isa),
         "demo" => Some(Word::Demo),
+        "completion" => Some(Word::Completion),
+        "man" => Some(Word::Man),
         _ => None,
     }
 }
@@ -35,6 +41,10 @@ pub(super) fn run(word: Word, args: &[OsString]) -> Result<u8, CliError> {
         (Word::Spec, ["show", what @ ..]) if !what.is_empty() => spec_show(&what.join(" ")),
         (Word::Spec, ["list"]) => spec_list(),
         (Word::Isa, ["--coverage"]) => coverage(),
+        (Word::Completion, [shell]) => Err(CliError::Text(paper::completion(shell)?)),
+        (Word::Completion, _) => Err(CliError::usage("usage: stele completion bash|zsh|fish")),
+        (Word::Man, []) => Err(CliError::Text(paper::man()?)),
+        (Word::Man, _) => Err(CliError::usage("usage: stele man")),
         (Word::Spec, _) => Err(CliError::usage("usage: stele spec show BYTES | stele spec list")),
         (Word::Isa, _) => Err(CliError::usage("usage: stele isa --coverage")),
     }

@@ -209,7 +209,7 @@ impl Vcpu {
         let has_run = |off: u32| {
             let phys = (key.phys & !0xFFF) | u64::from(off & 0xFFF);
             // Where all is hot, branches go on either way, as they come.
-            always && off % 3 != 0 || cache.find(&Key { phys, ..key }).is_some()
+            always && !off.is_multiple_of(3) || cache.find(&Key { phys, ..key }).is_some()
         };
         let passes = self.translator.passes;
         let (sides, loops) = (passes.has(Passes::SIDES), passes.has(Passes::LOOPS));
@@ -247,8 +247,17 @@ impl Vcpu {
         // Hot code is entered like the code it replaces.
         let is_far = !quick && old.live.is_some_and(|id| self.core.cache.far(id).is_some());
         let far = is_far.then(|| far_kind(cpu, pc));
-        let mut request =
-            Request { block: &t.block, seg, page_offset, tier, exit_flags, counted, far };
+        let late_traps = passes.has(Passes::TRAPS) && !counted;
+        let mut request = Request {
+            block: &t.block,
+            seg,
+            page_offset,
+            tier,
+            exit_flags,
+            counted,
+            far,
+            late_traps,
+        };
         let out = &mut t.compiled;
         let mut compiled = t.jit.as_mut().map(|jit| jit.compile(&request, out));
         if let (Some(Err(CompileError::Registers)), Some(jit)) = (&compiled, t.jit.as_mut()) {

@@ -49,8 +49,11 @@ fn the_guests_clock_is_the_hosts() {
     guest.expect(INIT_MARKER);
     guest.expect("# ");
     let start = reading(&mut guest);
+    let used = processor_time(guest.id());
     std::thread::sleep(span());
+    let used = processor_time(guest.id()) - used;
     let idle = reading(&mut guest);
+    assert!(used < span() / 10, "an idle guest took {used:?} of {:?}", span());
     compare("idle", &start, &idle);
     guest.send("while :; do :; done & echo work''ing\n");
     guest.expect("working");

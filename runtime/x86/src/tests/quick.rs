@@ -162,7 +162,7 @@ fn delivery_and_return_in_real_mode() {
         quick += u32::from(deliver_both(&mut cpu, &mut dice));
         let frame = [dice.number() & 0xFFFF, selector, some_flags(&mut dice).into()];
         for (i, word) in (0..).zip(frame) {
-            let at = 0x1000 + (cpu.state.gpr[4] + 2 * i & 0xFFFF);
+            let at = 0x1000 + ((cpu.state.gpr[4] + 2 * i) & 0xFFFF);
             poke(&cpu, at, Size::B2, word & 0xFFFF);
         }
         quick += u32::from(return_both(&mut cpu, dice.pick(&[16, 16, 32])));
