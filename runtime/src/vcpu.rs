@@ -359,10 +359,14 @@ impl Vcpu {
                 self.follow_direct(false);
             }
             Jit::MISS if !unlinked => return self.fill_jump_table(),
-            exit::FAULT => self.raise_at_site(),
+            exit::FAULT => {
+                self.raise_at_site();
+                return self.is_quiet();
+            }
             shim::FAULT_AT_PC => {
                 let fault = self.core.pending.take().unwrap_or(Fault::ud());
                 self.deliver(fault);
+                return self.is_quiet();
             }
             exit::EVAL_ONE => {
                 self.core.cpu.state.pc = self.pc_of_site();
@@ -380,6 +384,13 @@ impl Vcpu {
             }
         }
         false
+    }
+
+    /// Is there nothing to be done before the next block?
+    fn is_quiet(&self) -> bool {
+        let cpu = &self.core.cpu;
+        let has_writes = !cpu.smc.is_empty() || cpu.ram.has_dirty_code();
+        !self.config.counted && cpu.state.jump_mask != 0 && !has_writes && cpu.is_quiet()
     }
 
     /// Delivers a fault at the state's instruction pointer.
@@ -450,9 +461,9 @@ impl Vcpu {
         let may = !is_barred && self.core.cache.may_link(from.0, exit, to);
         if let (true, Some(entry), Some(jit)) =
             (may, self.core.cache.entry(to), self.translator.jit_mut())
-            && self.core.cache.note_link(from.0, from.1, to)
         {
             jit.link(exit.site, entry);
+            self.core.cache.note_link(from.0, from.1, to);
         }
     }
     /// A compact block went back to hot code, as it will again and again: others jump to it without a count, so it gets warmer itself.

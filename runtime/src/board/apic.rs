@@ -58,12 +58,17 @@ impl Board {
         let target = self.system_target(at)?;
         self.time.refresh(self.alarms.clock());
         let value = match target {
-            Target::Lapic(offset) => self.chips.lapic.mmio_read(offset, size),
+            Target::Lapic(offset) => {
+                let value = self.chips.lapic.mmio_read(offset, size);
+                // A read changes nothing unless it is an error, which may interrupt.
+                self.irq_settled &= !self.chips.lapic.has_errors();
+                value
+            }
             Target::IoApic(offset) => self.chips.ioapic.mmio_read(offset, size),
             Target::Hpet(offset) => self.chips.hpet.mmio_read(offset, size),
             Target::Message => u64::MAX,
         };
-        self.settle_all();
+        self.settle();
         Some(value & size.mask())
     }
 

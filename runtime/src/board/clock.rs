@@ -27,6 +27,9 @@ const SECOND: u128 = 1_000_000_000;
 /// The time-stamp counter at virtual time `ns`.
 pub(super) fn tsc_at(ns: Ns) -> u64 {
     const SECOND: u64 = 1_000_000_000;
+    if TSC_HZ == SECOND {
+        return ns;
+    }
     (ns / SECOND).wrapping_mul(TSC_HZ).wrapping_add(ns % SECOND * TSC_HZ / SECOND)
 }
 

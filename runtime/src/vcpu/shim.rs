@@ -215,7 +215,14 @@ extern "C" fn helper(state: *mut CpuState) -> u32 {
     let core = unsafe { &mut *state.cast::<Core>() };
     core.count_call();
     let cpu = &mut core.cpu;
-    let (id, args) = (cpu.state.meta, cpu.state.args);
+    let id = cpu.state.meta;
+    let args = std::array::from_fn(|i| {
+        let arg = &raw const cpu.state.args[i];
+        // Generated code has just stored them one by one: two of them loaded at once would wait until those stores are in the
+        // cache, which took as long as all the rest of a call.
+        // SAFETY: a field of the state, borrowed here.
+        unsafe { arg.read_volatile() }
+    });
     core.helper_calls[id as usize % HELPERS] += 1;
     match x86::lower::dispatch(cpu, id, args) {
         Ok(result) => {

@@ -600,6 +600,14 @@ impl Cpu {
 pub(crate) struct Caps {
     /// Width of physical addresses.
     pub(crate) phys_bits: u8,
+    /// The highest basic leaf of CPUID.
+    pub(crate) last_basic: u32,
+    /// The highest extended leaf, 0 for none.
+    pub(crate) last_extended: u32,
+    /// Leaves 15h and 16h say how fast the clocks run.
+    pub(crate) knows_rates: bool,
+    /// CLFLUSH, and the size of a line in leaf 1.
+    pub(crate) has_clflush: bool,
     /// An x87 FPU: escapes without a row are undefined.
     pub(crate) has_fpu: bool,
     /// 4 MiB pages above 4 GiB.

@@ -199,6 +199,10 @@ impl Model {
 
 /// What follows for the system side.
 impl Model {
+    fn is_amd(&self) -> bool {
+        self.info.vendor == "AuthenticAMD"
+    }
+
     pub(crate) fn caps(&self) -> Caps {
         let has = |name: &str| self.has(name);
         let wide = if has("LM") { 0 } else { usize::from(!(has("PAE") || has("PSE36"))) + 1 };
@@ -225,10 +229,14 @@ impl Model {
         let pmc = if self.info.level >= Level::P6 { cr4::PCE } else { 0 };
         Caps {
             phys_bits: PHYS_BITS[wide],
+            last_basic: self.last_basic(),
+            last_extended: self.last_extended(),
+            knows_rates: self.knows_rates(),
+            has_clflush: has("CLFSH"),
             has_fpu: has("FPU"),
             pse36: has("PSE36"),
             page_1g: has("PDPE1GB"),
-            is_amd: self.info.vendor == "AuthenticAMD",
+            is_amd: self.is_amd(),
             has_cpuid: self.info.level >= Level::P5,
             has_long: has("LM"),
             has_sep: has("SEP"),
@@ -276,7 +284,7 @@ impl Model {
         let topology = if self.has("X2APIC") { 0xB } else { 1 };
         let rates = if self.knows_rates() { 0x16 } else { 1 };
         let caches = match self.info.level {
-            Level::P6 if self.caps().is_amd => 1,
+            Level::P6 if self.is_amd() => 1,
             Level::P6 if self.has("SSE2") => 4,
             Level::P6 => 2,
             _ => 1,
@@ -286,7 +294,7 @@ impl Model {
 
     /// Do leaves 15h and 16h say how fast the clocks run? Processors that can be armed by the counter do.
     fn knows_rates(&self) -> bool {
-        self.has("TSC_DEADLINE") && !self.caps().is_amd
+        self.has("TSC_DEADLINE") && !self.is_amd()
     }
 
     /// The highest sub-leaf of leaf 7.
@@ -329,13 +337,13 @@ impl Cpu {
     /// CPUID: EAX, EBX, ECX, EDX of a leaf. Beyond the last leaf Intel's processors give the last basic
     /// one, AMD's zeros.
     pub(crate) fn identify(&self, leaf: u32, sub: u32) -> [u32; 4] {
-        let model = &self.model;
-        let last = if leaf >> 31 != 0 { model.last_extended() } else { model.last_basic() };
+        let is_extended = leaf >> 31 != 0;
+        let last = if is_extended { self.caps.last_extended } else { self.caps.last_basic };
         if leaf > last {
             if self.caps.is_amd || leaf == 0x8000_0000 {
                 return [0; 4];
             }
-            return self.leaf(model.last_basic(), sub);
+            return self.leaf(self.caps.last_basic, sub);
         }
         self.leaf(leaf, sub)
     }
@@ -345,7 +353,7 @@ impl Cpu {
         match leaf {
             0 => {
                 let word = |n| Model::word(model.info.vendor, n);
-                [model.last_basic(), word(0), word(2), word(1)]
+                [self.caps.last_basic, word(0), word(2), word(1)]
             }
             1 => self.leaf_1(),
             2 if self.caps.has_long => [0x7603_6301, 0x00F0_B5FF, 0, 0x00C3_0000],
@@ -360,9 +368,11 @@ impl Cpu {
             0xB => model.leaf_b(sub),
             0xD => self.leaf_d(sub),
             // The crystal's rate, which is the local APIC timer's, and the counter's as a multiple of it.
-            0x15 if model.knows_rates() => [1, (TSC_HZ / CRYSTAL_HZ) as u32, CRYSTAL_HZ as u32, 0],
-            0x16 if model.knows_rates() => [(TSC_HZ / MHZ) as u32, (TSC_HZ / MHZ) as u32, 100, 0],
-            0x8000_0000 => [model.last_extended(), 0, 0, 0],
+            0x15 if self.caps.knows_rates => {
+                [1, (TSC_HZ / CRYSTAL_HZ) as u32, CRYSTAL_HZ as u32, 0]
+            }
+            0x16 if self.caps.knows_rates => [(TSC_HZ / MHZ) as u32, (TSC_HZ / MHZ) as u32, 100, 0],
+            0x8000_0000 => [self.caps.last_extended, 0, 0, 0],
             0x8000_0001 => self.leaf_8000_0001(),
             0x8000_0002..=0x8000_0004 => {
                 let at = (leaf - 0x8000_0002) as usize * 4;
@@ -389,7 +399,7 @@ impl Cpu {
         if self.state.apic_base & APIC_ENABLED == 0 {
             d &= !APIC;
         }
-        let line = if self.model.has("CLFSH") { 8 << 8 } else { 0 };
+        let line = if self.caps.has_clflush { 8 << 8 } else { 0 };
         [self.model.signature(), line, c, d]
     }
 

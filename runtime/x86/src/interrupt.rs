@@ -79,6 +79,14 @@ impl Cpu {
         self.shutdown || (self.state.eflags & flags::IF != 0 && self.bus.intr())
     }
 
+    /// Would [`service`](Self::service) find nothing to do, and does nothing else wait for the run loop?
+    pub fn is_quiet(&self) -> bool {
+        let s = &self.state;
+        let is_asked = s.leave != 0 || s.shadow != 0 || s.halted != 0 || self.pending_db != 0;
+        let is_watched = self.ferr || self.breaks_on_code() || self.has_virtual_interrupt();
+        !is_asked && !is_watched && !self.wants_service()
+    }
+
     fn take_interrupt(&mut self) -> bool {
         if !self.nmi_blocked && self.bus.take_nmi() {
             self.nmi_blocked = true;

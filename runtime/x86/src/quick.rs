@@ -69,7 +69,7 @@ const fn is_flat(s: &Segment) -> bool {
 /// Memory that the TLB knows.
 impl Cpu {
     /// The place in guest RAM of `bytes` at `lin`, which do not leave the page.
-    #[inline]
+    #[inline(always)]
     fn known(&self, lin: u64, bytes: u64, view: ViewId, is_write: bool) -> Option<u64> {
         let (lin, view) = (Lin(lin), self.tlb.view(view));
         if lin.page_offset() > 0x1000 - bytes {
@@ -87,7 +87,7 @@ impl Cpu {
     }
 
     /// Reads 8 bytes, which may be those of two fields.
-    #[inline]
+    #[inline(always)]
     fn known_u64(&self, lin: u64, view: ViewId) -> Option<u64> {
         let at = self.known(lin, 8, view, false)?;
         if at & 7 == 0 {
@@ -98,7 +98,7 @@ impl Cpu {
     }
 
     /// The descriptor of a selector in the GDT.
-    #[inline]
+    #[inline(always)]
     fn known_descriptor(&self, selector: u16) -> Option<Descriptor> {
         let index = u64::from(selector & !7);
         let is_inside = index + 7 <= u64::from(self.state.gdtr.limit);
@@ -111,7 +111,7 @@ impl Cpu {
     }
 
     /// The code segment of a selector, present and marked as accessed, not conforming.
-    #[inline]
+    #[inline(always)]
     fn known_code(&self, selector: u16) -> Option<Descriptor> {
         const WANTED: u16 = attr::S | attr::CODE | attr::A | attr::P;
         let d = self.known_descriptor(selector)?;
@@ -128,7 +128,7 @@ impl Cpu {
     }
 
     /// The stack segment of a selector for level `cpl`, present and marked as accessed.
-    #[inline]
+    #[inline(always)]
     fn known_stack(&self, selector: u16, cpl: u32) -> Option<Segment> {
         const WANTED: u16 = attr::S | attr::RW | attr::A | attr::P;
         let d = self.known_descriptor(selector)?;

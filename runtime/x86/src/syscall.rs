@@ -35,7 +35,9 @@ const fn flat_stack(selector: u16, cpl: u16) -> Segment {
 }
 
 impl Cpu {
-    /// Puts the segments and level of a fast transfer in force.
+    /// Puts the segments and level of a fast transfer in force. Inlined, so that the segments are made where they belong: a copy of one
+    /// just written in parts waits for them.
+    #[inline(always)]
     fn enter_flat(&mut self, code: Segment, stack: Segment, pc: u64) {
         self.state.cpl = u32::from(code.attr >> attr::DPL_SHIFT & 3);
         self.state.seg[usize::from(seg::CS)] = code;

@@ -324,6 +324,11 @@ impl Lapic {
 
 /// The processor's side.
 impl Lapic {
+    /// Has an error been noted since the error register was last written?
+    pub fn has_errors(&self) -> bool {
+        self.errors != 0
+    }
+
     /// Is an interrupt to be taken?
     pub fn intr(&self) -> bool {
         if !self.is_on() {

@@ -42,12 +42,34 @@ impl Vga {
         }
     }
 
-    fn byte(&self, at: u64) -> u8 {
+    pub(super) fn byte(&self, at: u64) -> u8 {
         self.vram.read(at, Size::B1) as u8
     }
 
     fn set_byte(&self, at: u64, value: u8) {
         self.vram.write(at, Size::B1, u64::from(value));
+    }
+
+    /// Where a cell of a text screen, character and attribute, is: they are neighbours in planes 0 and 1.
+    fn word_at(&self, offset: u64, size: Size) -> Option<u64> {
+        let is_cell = size == Size::B2 && offset & 1 == 0;
+        let is_chained = self.seq[SEQ_MODE] & SEQ_MODE_CHAIN4 != 0;
+        if is_cell && !is_chained { self.window(offset).map(|at| at << 1) } else { None }
+    }
+
+    fn read_cell(&self, offset: u64, size: Size) -> Option<u64> {
+        let is_odd_even = self.gfx[GFX_MODE] & GFX_MODE_ODD_EVEN != 0;
+        let plane = u64::from(self.gfx[GFX_READ_MAP] & 2);
+        let at = self.word_at(offset, size).filter(|_| is_odd_even)?;
+        Some(self.vram.read(at | plane, Size::B2))
+    }
+
+    fn write_cell(&mut self, offset: u64, size: Size, value: u64) -> Option<()> {
+        let is_odd_even = self.seq[SEQ_MODE] & SEQ_MODE_SEQUENTIAL == 0;
+        let is_text = is_odd_even && self.seq[SEQ_MAP_MASK] & 15 == 3;
+        let at = self.word_at(offset, size).filter(|_| is_text)?;
+        self.vram.write(at, Size::B2, value & 0xffff);
+        Some(())
     }
 
     fn read_byte(&mut self, offset: u64) -> u8 {
@@ -121,12 +143,18 @@ impl Vga {
 /// Offsets count from A0000h.
 impl MmioDevice for Vga {
     fn mmio_read(&mut self, offset: u64, size: Size) -> u64 {
+        if let Some(value) = self.read_cell(offset, size) {
+            return value;
+        }
         (0..size.bytes())
             .map(|i| u64::from(self.read_byte(offset.wrapping_add(i))) << (8 * i))
             .fold(0, |all, byte| all | byte)
     }
 
     fn mmio_write(&mut self, offset: u64, size: Size, value: u64) {
+        if self.write_cell(offset, size, value).is_some() {
+            return;
+        }
         for (i, byte) in value.to_le_bytes().into_iter().enumerate().take(size.bytes() as usize) {
             self.write_byte(offset.wrapping_add(i as u64), byte);
         }

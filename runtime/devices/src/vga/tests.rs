@@ -147,6 +147,35 @@ fn dac_attributes_and_status() {
     assert_eq!(v.port_read(0x0a, Size::B1), 0xff, "mono ports are silent");
 }
 
+/// What a word's access does is what those of its bytes do, in every mode.
+#[test]
+fn cells_are_two_bytes() {
+    let mut seed = 9u64;
+    let mut next = || {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        seed >> 33
+    };
+    for _ in 0..2000 {
+        let (mut whole, mut halves) = (vga(), vga());
+        let registers = [(SEQ, 2, next()), (SEQ, 4, next()), (GFX, 4, next()), (GFX, 5, next())];
+        let (misc, offset, value) = (next() & 0xf, 0x1_8000 + (next() & 15), next() & 0xffff);
+        for v in [&mut whole, &mut halves] {
+            for (port, index, value) in registers {
+                set(v, port, index, value & 0x1f);
+            }
+            set(v, GFX, 6, misc);
+            set(v, GFX, 8, 0xff);
+            (0..32).for_each(|i| v.vram.write(4 * i, Size::B4, 0x0403_0201 * (i + 1)));
+        }
+        whole.mmio_write(offset, Size::B2, value);
+        halves.mmio_write(offset, Size::B1, value & 0xff);
+        halves.mmio_write(offset + 1, Size::B1, value >> 8);
+        assert!((0..32).all(|i| whole.byte(i) == halves.byte(i)), "{registers:x?} {offset:x}");
+        let bytes = [0, 1].map(|i| halves.mmio_read(offset + i, Size::B1));
+        assert_eq!(whole.mmio_read(offset, Size::B2), bytes[0] | bytes[1] << 8, "{registers:x?}");
+    }
+}
+
 #[test]
 fn hostile_traffic_and_state() {
     let mut v = vga();
