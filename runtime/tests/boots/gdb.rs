@@ -271,3 +271,46 @@ fn an_interrupt_a_lost_peer_and_a_kill() {
     peer.write_all(b"$k#6b").expect("the machine listens");
     assert_eq!(guest.exit_code(), 0);
 }
+
+#[test]
+fn a_running_system_under_gdb() {
+    let Some(gdb) = gdb() else { return };
+    let Some(linux) = linux(Arch::Amd64, "cloud-amd64") else { return };
+    let socket = Socket::new();
+    let words = kernel_options(&linux, "quiet nokaslr");
+    let mut guest = Guest::stele(words.iter().chain(&socket.options()));
+    guest.expect(INIT_MARKER);
+    guest.expect("# ");
+    let mut place = |symbol: &str| {
+        guest.shell(&format!("grep -w {symbol} /proc/kallsyms | head -n 1 | cut -c 1-16"))
+    };
+    let (entry, jiffies) = (place("entry_SYSCALL_64"), place("jiffies"));
+    guest.send("while :; do cat /proc/uptime > /dev/null; done & echo work''ing\n");
+    guest.expect("working");
+    let script = format!(
+        "
+        hbreak *0x{entry}
+        continue
+        print $cs & 3
+        print $gs_base != $k_gs_base
+        ignore 1 20
+        continue
+        print $rip
+        stepi
+        delete
+        watch *(unsigned long *)0x{jiffies}
+        continue
+        continue
+        delete
+        detach"
+    );
+    let said = run(&gdb, &socket, &script);
+    let place = format!("0x{entry}");
+    let wanted =
+        ["Breakpoint 1,", "= 0\n", "= 1\n", "Breakpoint 1,", &place, "Old value", "Old value"];
+    expect_all(&said, &wanted);
+    // It goes on as if nothing had been.
+    assert_eq!(guest.shell("kill %1; echo $((6 * 7))").lines().last(), Some("42"));
+    guest.send("poweroff -f\n");
+    assert_eq!(guest.exit_code(), 0, "{}", guest.output());
+}
