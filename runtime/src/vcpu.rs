@@ -461,9 +461,9 @@ impl Vcpu {
         let may = !is_barred && self.core.cache.may_link(from.0, exit, to);
         if let (true, Some(entry), Some(jit)) =
             (may, self.core.cache.entry(to), self.translator.jit_mut())
+            && self.core.cache.note_link(from.0, from.1, to)
         {
             jit.link(exit.site, entry);
-            self.core.cache.note_link(from.0, from.1, to);
         }
     }
     /// A compact block went back to hot code, as it will again and again: others jump to it without a count, so it gets warmer itself.

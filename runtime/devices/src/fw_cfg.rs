@@ -43,7 +43,7 @@ const DMA_MAX: u32 = 1 << 28;
 
 /// The device. Port offset 0 is the selector, 1 the data, 4–11 the DMA address (big endian).
 pub struct FwCfg {
-    items: Vec<(u16, Arc<[u8]>)>,
+    items: Vec<(u16, Arc<Vec<u8>>)>,
     files: Vec<String>,
     selected: u16,
     offset: u32,
@@ -80,7 +80,7 @@ impl FwCfg {
     }
 
     /// Sets the bytes of a key.
-    pub fn set_item(&mut self, key: u16, bytes: impl Into<Arc<[u8]>>) {
+    pub fn set_item(&mut self, key: u16, bytes: impl Into<Arc<Vec<u8>>>) {
         let bytes = bytes.into();
         match self.items.iter_mut().find(|(k, _)| *k == key) {
             Some((_, old)) => *old = bytes,
@@ -89,7 +89,7 @@ impl FwCfg {
     }
 
     /// Adds a named file, or replaces it. Names longer than 55 bytes are cut.
-    pub fn add_file(&mut self, name: &str, bytes: impl Into<Arc<[u8]>>) {
+    pub fn add_file(&mut self, name: &str, bytes: impl Into<Arc<Vec<u8>>>) {
         let index = match self.files.iter().position(|file| file == name) {
             Some(index) => index,
             None => {

@@ -48,14 +48,14 @@ pub(super) fn fill_fw_cfg(
         cfg.add_file("etc/sercon-port", SERIAL_CONSOLE_PORT.to_le_bytes().to_vec());
     }
     for (name, rom) in &config.option_roms {
-        cfg.add_file(&format!("genroms/{name}"), rom.as_slice());
+        cfg.add_file(&format!("genroms/{name}"), rom.clone());
     }
     if let Some(plan) = &config.kernel {
         add_kernel(cfg, plan)?;
     }
     add_boot_order(cfg, config);
     for (name, bytes) in &config.fw_cfg {
-        cfg.add_file(name, bytes.as_slice());
+        cfg.add_file(name, bytes.clone());
     }
     Ok(())
 }

@@ -119,7 +119,9 @@ fn header(request: &Request<'_>) -> Result<Header, KernelError> {
 pub(super) fn plan(mut request: Request<'_>) -> Result<Plan, KernelError> {
     let header = header(&request)?;
     let cmdline = request.cmdline(header.cmdline_max)?;
-    let kernel = request.file.split_off(header.setup_len);
+    // The larger part stays where it is.
+    let setup = request.file.drain(..header.setup_len).collect();
+    let kernel = std::mem::replace(&mut request.file, setup);
     // Nothing of the code that is loaded may lie behind the file's end: syssize counts 16 bytes.
     let declared = u64::from(u32_at(&request.file, 0x1f4)) * 16;
     if header.version >= 0x0204 && declared > (kernel.len() as u64).next_multiple_of(16) {

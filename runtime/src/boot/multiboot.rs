@@ -109,7 +109,7 @@ fn load_flat(
     }
     let end = (load_at + len).max(bss_end);
     pvh::check_place(request, load_at, end - load_at)?;
-    plan.items.push(Item { key: KEY_FILE, bytes: request.file.as_slice().into() });
+    plan.items.push(Item { key: KEY_FILE, bytes: request.file.clone().into() });
     plan.load_part(KEY_FILE, offset as u32, len as u32, load_at as u32);
     plan.clear((load_at + len) as u32, (end - load_at - len) as u32);
     Ok((entry as u32, end))

@@ -37,7 +37,7 @@ pub struct Item {
     /// The key.
     pub key: u16,
     /// The bytes.
-    pub bytes: Arc<[u8]>,
+    pub bytes: Arc<Vec<u8>>,
 }
 
 /// Where the firmware's memory map goes: entries of 20 bytes, as INT 15h E820h gives them.
@@ -104,7 +104,7 @@ impl Plan {
     }
 
     /// Adds an item and loads all of it to `at`.
-    pub fn load(&mut self, key: u16, bytes: impl Into<Arc<[u8]>>, at: u32) {
+    pub fn load(&mut self, key: u16, bytes: impl Into<Arc<Vec<u8>>>, at: u32) {
         let bytes = bytes.into();
         let len = bytes.len() as u32;
         self.items.push(Item { key, bytes });

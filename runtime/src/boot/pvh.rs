@@ -74,7 +74,7 @@ pub(super) fn load_segments(
     for segment in &elf.segments {
         check_place(request, segment.physical, segment.memory_len)?;
     }
-    plan.items.push(super::plan::Item { key: KEY_FILE, bytes: request.file.as_slice().into() });
+    plan.items.push(super::plan::Item { key: KEY_FILE, bytes: request.file.clone().into() });
     for segment in &elf.segments {
         let at = segment.physical as u32;
         if segment.file_len > 0 {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::num::NonZeroUsize;
+use std::num::NonZeroU32;
 use std::ops::Range;
 
 use ir::{SPAN_SLOT, Width};
@@ -59,7 +59,7 @@ pub(super) enum Body {
 /// Where the host code of a block stands, and its part of the cache's lists.
 pub(super) struct HostCode {
     /// Cache offset of the entry.
-    pub(super) entry: usize,
+    pub(super) entry: u32,
     /// Bytes.
     pub(super) len: u32,
     insns: Span,
@@ -97,18 +97,23 @@ pub(super) struct Translated {
     pub(super) peeked: [Peeked; 2],
     /// Where its bytes, and those it peeked at, are kept.
     bytes: Span,
-    /// Blocks linked to this one: (block, exit).
-    incoming: Vec<(BlockId, usize)>,
+    /// The first of the exits linked to this one, [`LAST`] if there is none.
+    incoming: u32,
     live: bool,
     /// Translated for speed.
     is_hot: bool,
     /// Cache offset of the entry for indirect jumps.
-    far: Option<NonZeroUsize>,
+    far: Option<NonZeroU32>,
     /// That entry leaves, and began with these bytes before.
     closed: Option<[u8; 5]>,
 }
 
-const _: () = assert!(size_of::<Translated>() <= 176, "a boot makes thousands");
+const _: () = assert!(size_of::<Translated>() <= 144, "a boot makes thousands");
+
+/// Behind the last of the exits that are linked to a block.
+const LAST: u32 = u32::MAX;
+/// Instead of the next one, of an exit that is not linked.
+const UNLINKED: u32 = u32::MAX - 1;
 
 /// What few blocks have.
 #[derive(Default)]
@@ -124,7 +129,7 @@ impl Translated {
     /// Indirect jumps come here no more.
     fn close_far(&mut self, jit: &mut Jit) {
         if let (Some(far), None) = (self.far, self.closed) {
-            self.closed = Some(jit.close_far_entry(far.get(), self.pc_width()));
+            self.closed = Some(jit.close_far_entry(far.get() as usize, self.pc_width()));
         }
     }
     fn pc_width(&self) -> Width {
@@ -186,6 +191,8 @@ pub(super) struct Cache {
     first: Vec<u32>,
     insns: Vec<InsnMark>,
     exits: Vec<Exit>,
+    /// For each exit the next one that is linked to the same block.
+    linked: Vec<u32>,
     /// Bytes that blocks were made from.
     bytes: Vec<u8>,
 }
@@ -193,21 +200,22 @@ pub(super) struct Cache {
 /// log2 of the bytes of the cache that one place of `Cache::first` stands for.
 const GRAIN: u32 = 10;
 
-/// Blocks there is room for before the first reallocation: a boot's worth.
-const ROOM: usize = 4096;
+/// Blocks there is room for before the first reallocation, more than a boot makes. The host gives what is used; growing would copy.
+const ROOM: usize = 1 << 17;
 
 impl Default for Cache {
     fn default() -> Self {
         Self {
             blocks: Vec::with_capacity(ROOM),
             by_key: Index::with_room(ROOM),
-            dormant: Index::with_room(8),
+            dormant: Index::with_room(ROOM / 16),
             by_page: HashMap::default(),
             by_host: Vec::with_capacity(ROOM),
             first: Vec::new(),
             insns: Vec::with_capacity(8 * ROOM),
             exits: Vec::with_capacity(2 * ROOM),
-            bytes: Vec::with_capacity(24 * ROOM),
+            linked: Vec::with_capacity(2 * ROOM),
+            bytes: Vec::with_capacity(32 * ROOM),
         }
     }
 }
@@ -241,7 +249,7 @@ impl Cache {
                 self.by_key.remove(key.hash(), old);
                 self.retire(old, &new, jit)
             }
-            None => Vec::new(),
+            None => LAST,
         };
         let New { host, insns, len, second, peeked, live, bytes, old, is_hot } = new;
         let past = old.past;
@@ -289,16 +297,19 @@ impl Cache {
         }
         self.by_host.push((code.entry as u32, id));
         HostCode {
-            entry: code.entry,
+            entry: code.entry as u32,
             len: (code.end - code.entry) as u32,
             insns: Span::of(&mut self.insns, &code.insns),
-            exits: Span::of(&mut self.exits, &code.exits),
+            exits: {
+                self.linked.resize(self.exits.len() + code.exits.len(), UNLINKED);
+                Span::of(&mut self.exits, &code.exits)
+            },
         }
     }
     /// Entry of a block with host code.
     pub(super) fn entry(&self, id: BlockId) -> Option<usize> {
         match &self.get(id).body {
-            Body::Host(c) => Some(c.entry),
+            Body::Host(c) => Some(c.entry as usize),
             Body::Evaluated { .. } => None,
         }
     }
@@ -316,16 +327,16 @@ impl Cache {
     }
     /// The entry for indirect jumps, if one was made.
     pub(super) fn far(&self, id: BlockId) -> Option<usize> {
-        self.get(id).far.map(NonZeroUsize::get)
+        self.get(id).far.map(|far| far.get() as usize)
     }
     pub(super) fn set_far(&mut self, id: BlockId, far: Option<usize>) {
-        self.blocks[id as usize].far = far.and_then(NonZeroUsize::new);
+        self.blocks[id as usize].far = far.and_then(|far| NonZeroU32::new(far as u32));
     }
     /// Indirect jumps may come again.
     pub(super) fn open_far(&mut self, id: BlockId, jit: &mut Jit) {
         let block = &mut self.blocks[id as usize];
         if let (Some(far), Some(bytes)) = (block.far, block.closed.take()) {
-            jit.open_far_entry(far.get(), bytes);
+            jit.open_far_entry(far.get() as usize, bytes);
         }
     }
     fn host_block(&self, at: usize) -> Option<(BlockId, &HostCode)> {
@@ -342,7 +353,7 @@ impl Cache {
     /// The insn whose code ends a call at cache offset `at`.
     pub(super) fn insn_at(&self, at: usize) -> Option<InsnMark> {
         let (_, c) = self.host_block(at.checked_sub(1)?)?;
-        let rel = (at - 1 - c.entry) as u32;
+        let rel = (at - 1) as u32 - c.entry;
         let insns = &self.insns[c.insns.range()];
         let n = insns.partition_point(|insn| insn.at <= rel).checked_sub(1)?;
         Some(insns[n])
@@ -374,8 +385,24 @@ impl Cache {
             && to.key.mode.has(Mode::PLAIN) == (exit.slot == SPAN_SLOT);
         from.live && to.live && !counts && to.second().is_none() && is_same
     }
-    pub(super) fn note_link(&mut self, from: BlockId, exit: usize, to: BlockId) {
-        self.blocks[to as usize].incoming.push((from, exit));
+    /// Notes that a direct exit is about to be linked; false if it is already.
+    pub(super) fn note_link(&mut self, from: BlockId, exit: usize, to: BlockId) -> bool {
+        let Body::Host(code) = &self.get(from).body else { return false };
+        let n = code.exits.from as usize + exit;
+        if self.linked[n] != UNLINKED {
+            return false;
+        }
+        let first = &mut self.blocks[to as usize].incoming;
+        self.linked[n] = std::mem::replace(first, n as u32);
+        true
+    }
+    /// No exit is linked to a block any more.
+    fn unlink_all(&mut self, to: BlockId, jit: &mut Jit) {
+        let mut n = std::mem::replace(&mut self.blocks[to as usize].incoming, LAST);
+        while n != LAST {
+            jit.unlink(self.exits[n as usize].site);
+            n = std::mem::replace(&mut self.linked[n as usize], UNLINKED);
+        }
     }
     /// Is the second page of a crossing block still where it was?
     pub(super) fn second_page_holds(&self, id: BlockId, cpu: &mut Cpu, pc: u64) -> bool {
@@ -413,46 +440,37 @@ impl Cache {
         hit.len() as u64
     }
     /// A block of the same key replaces `id`, and takes over the jumps to it: its bytes need not be watched any more.
-    fn retire(
-        &mut self,
-        id: BlockId,
-        new: &New<'_>,
-        jit: Option<&mut Jit>,
-    ) -> Vec<(BlockId, usize)> {
+    fn retire(&mut self, id: BlockId, new: &New<'_>, jit: Option<&mut Jit>) -> u32 {
         let block = &mut self.blocks[id as usize];
         block.live = false;
         let pages = block.pages();
-        let incoming = std::mem::take(&mut block.incoming);
         for page in pages.into_iter().flatten() {
             if let Some(code) = self.by_page.get_mut(&page) {
                 code.blocks.retain(|&n| n != id);
             }
         }
-        let Some(jit) = jit else { return incoming };
+        let Some(jit) = jit else { return LAST };
         self.blocks[id as usize].close_far(jit);
-        for &(from, n) in &incoming {
-            if let Some(exit) = self.exit(from, n) {
-                match new.host {
-                    Some(code) => jit.link(exit.site, code.entry),
-                    None => jit.unlink(exit.site),
-                }
-            }
+        let Some(code) = new.host else {
+            self.unlink_all(id, jit);
+            return LAST;
+        };
+        let first = std::mem::replace(&mut self.blocks[id as usize].incoming, LAST);
+        let mut n = first;
+        while n != LAST {
+            jit.link(self.exits[n as usize].site, code.entry);
+            n = self.linked[n as usize];
         }
-        incoming
+        first
     }
     fn drop_block(&mut self, id: BlockId, page: u64, jit: &mut Jit) {
         let block = &mut self.blocks[id as usize];
         block.live = false;
         let key = block.key;
-        let incoming = std::mem::take(&mut block.incoming);
         let pages = block.pages();
         block.close_far(jit);
         self.by_key.remove(key.hash(), id);
-        for (from, n) in incoming {
-            if let Some(exit) = self.exit(from, n) {
-                jit.unlink(exit.site);
-            }
-        }
+        self.unlink_all(id, jit);
         for other in pages.into_iter().flatten().filter(|&p| p != page) {
             if let Some(code) = self.by_page.get_mut(&other) {
                 code.blocks.retain(|&n| n != id);
@@ -478,6 +496,7 @@ impl Cache {
         self.bytes.clear();
         self.insns.clear();
         self.exits.clear();
+        self.linked.clear();
         self.by_page.drain().map(|(page, _)| page).collect()
     }
 }

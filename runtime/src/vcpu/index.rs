@@ -3,14 +3,21 @@
 
 use super::cache::BlockId;
 
-/// One place of the table: half of the key's hash, and the block.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Slot {
-    hash: u32,
-    id: BlockId,
-}
+/// One place of the table: half of the key's hash, and behind it the block's number plus one; 0 when empty, so that a new table
+/// is memory that nobody has touched.
+type Slot = u64;
 
-const EMPTY: Slot = Slot { hash: 0, id: BlockId::MAX };
+const EMPTY: Slot = 0;
+
+const fn slot_of(hash: u32, id: BlockId) -> Slot {
+    (hash as u64) << 32 | (id as u64 + 1)
+}
+const fn hash_of(slot: Slot) -> u32 {
+    (slot >> 32) as u32
+}
+const fn id_of(slot: Slot) -> BlockId {
+    (slot as u32).wrapping_sub(1)
+}
 
 /// The table. Its size is a power of two, and a quarter of it is always empty. Removing closes the gap, so that code that
 /// changes without end leaves nothing behind.
@@ -30,8 +37,8 @@ impl Index {
 
     /// The block of this hash for which `is_it` says yes.
     pub(super) fn find(&self, hash: u32, is_it: impl Fn(BlockId) -> bool) -> Option<BlockId> {
-        let at = self.place(hash, |slot| slot.hash == hash && is_it(slot.id))?;
-        Some(self.slots[at].id)
+        let at = self.place(hash, |slot| hash_of(slot) == hash && is_it(id_of(slot)))?;
+        Some(id_of(self.slots[at]))
     }
 
     /// Adds a block whose key is not in the table.
@@ -43,20 +50,20 @@ impl Index {
         while self.slots[at] != EMPTY {
             at = self.next(at);
         }
-        self.slots[at] = Slot { hash, id };
+        self.slots[at] = slot_of(hash, id);
         self.used += 1;
     }
 
     /// Removes a block; false if it is not there.
     pub(super) fn remove(&mut self, hash: u32, id: BlockId) -> bool {
-        let Some(mut gap) = self.place(hash, |slot| slot == Slot { hash, id }) else {
+        let Some(mut gap) = self.place(hash, |slot| slot == slot_of(hash, id)) else {
             return false;
         };
         let mask = self.slots.len() - 1;
         let mut at = self.next(gap);
         while self.slots[at] != EMPTY {
             // A slot may move into the gap unless its search starts behind the gap.
-            let start = self.start(self.slots[at].hash);
+            let start = self.start(hash_of(self.slots[at]));
             if at.wrapping_sub(start) & mask >= at.wrapping_sub(gap) & mask {
                 self.slots[gap] = self.slots[at];
                 gap = at;
@@ -97,7 +104,7 @@ impl Index {
     fn grow(&mut self) {
         let old = std::mem::replace(self, Self::with_room(self.slots.len()));
         for slot in old.slots.into_iter().filter(|&slot| slot != EMPTY) {
-            self.insert(slot.hash, slot.id);
+            self.insert(hash_of(slot), id_of(slot));
         }
     }
 }

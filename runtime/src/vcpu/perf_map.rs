@@ -54,7 +54,7 @@ impl Vcpu {
             _ => 16,
         };
         let tier = if self.core.cache.is_hot(id) { "hot" } else { "compact" };
-        let at = jit.buf().address(code.entry);
+        let at = jit.buf().address(code.entry as usize);
         let cpl = mode.cpl();
         map.add(at, code.len as usize, format_args!("guest-{lin:016x}-{width}-cpl{cpl}-{tier}"));
     }

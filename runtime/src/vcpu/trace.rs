@@ -67,8 +67,8 @@ impl Vcpu {
         {
             self.log.out_asm(
                 lin,
-                jit.buf().address(c.entry),
-                jit.buf().bytes(c.entry, c.len as usize),
+                jit.buf().address(c.entry as usize),
+                jit.buf().bytes(c.entry as usize, c.len as usize),
             );
         }
     }
@@ -104,7 +104,7 @@ impl Vcpu {
         let cpu = &self.core.cpu;
         let pc = cpu.lin_pc(cpu.state.pc).0;
         let host = match (&self.core.cache.get(id).body, self.translator.jit()) {
-            (Body::Host(c), Some(jit)) => jit.buf().address(c.entry),
+            (Body::Host(c), Some(jit)) => jit.buf().address(c.entry as usize),
             _ => 0,
         };
         let cs_base = cpu.state.seg[1].base;

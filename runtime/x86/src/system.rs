@@ -57,7 +57,8 @@ impl Cpu {
         }
         self.state.cr0 = new;
         self.state.ready = 0;
-        if (new ^ old) & CR0_PAGING != 0 {
+        // Without paging addresses are what they are, in real mode as in protected mode.
+        if (new ^ old) & CR0_PAGING != 0 && (new | old) & cr0::PG != 0 {
             self.flush_tlb();
         }
         if old & !new & cr0::PE != 0 {
@@ -96,12 +97,10 @@ impl Cpu {
     /// LMSW: the low four bits of CR0, and PE cannot be cleared.
     pub(crate) fn load_msw(&mut self, v: u16) {
         let low = u64::from(v) & 0xF | self.state.cr0 & cr0::PE;
+        // Where PE is set there was no paging: the TLB holds.
         let changed = (self.state.cr0 ^ low) & 0xF;
         self.state.cr0 ^= changed;
         self.state.ready = 0;
-        if changed & cr0::PE != 0 {
-            self.flush_tlb();
-        }
         self.sync_in_block();
     }
 
