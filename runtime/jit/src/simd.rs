@@ -150,6 +150,7 @@ pub(crate) fn save_vectors(asm: &mut Asm<'_>, layout: &StateLayout) {
 ///
 /// Where all upper halves are 0 the host is to know that they are: a legacy SSE instruction keeps the upper half of its
 /// destination, so otherwise each would wait for what its destination held before.
+#[expect(clippy::useless_conversion, reason = "dynasm! converts register numbers")]
 pub(crate) fn load_vectors(asm: &mut Asm<'_>, layout: &StateLayout) {
     mxcsr(asm, layout, false);
     if !std::arch::is_x86_feature_detected!("avx") {
