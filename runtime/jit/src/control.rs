@@ -51,6 +51,9 @@ impl Emit<'_> {
                 }
                 let here = self.asm.pos();
                 self.labels[op.imm as usize] = here;
+                if let Some(ahead) = self.private.ahead_at(op.imm) {
+                    self.store_ahead(ahead);
+                }
                 self.simd = 0;
                 self.regs.forget_all();
                 return Ok(());
@@ -60,6 +63,7 @@ impl Emit<'_> {
                 if !self.bequeath(op.imm, true) {
                     self.flags_home_if(self.facts.label[op.imm as usize].0)?;
                 }
+                self.leave_ahead(op);
                 let short = self.is_short(op.imm);
                 let at = if short { self.asm.jcc8(op.cond()) } else { self.asm.jcc(op.cond()) };
                 self.holes.push(Hole { at, label: op.imm, short });
@@ -77,11 +81,18 @@ impl Emit<'_> {
                 self.flags_home_if(self.facts.label[op.imm as usize].0)?;
             }
             self.compare(op.w, op.a, op.b)?;
+            self.leave_ahead(op);
             short = self.is_short(op.imm);
             if short { self.asm.jcc8(op.cond()) } else { self.asm.jcc(op.cond()) }
         };
         self.holes.push(Hole { at, label: op.imm, short });
         Ok(())
+    }
+    /// At a branch: what is ahead is stored where it leads.
+    fn leave_ahead(&mut self, op: &Op) {
+        if self.regs.is_any_ahead() && self.stores_behind(op) {
+            self.private.leave_ahead(op.imm, self.regs.ahead());
+        }
     }
     /// Does a branch here only jump over one direct exit, so that a one-byte distance surely reaches?
     fn is_short(&self, label: u32) -> bool {

@@ -86,6 +86,7 @@ impl Emit<'_> {
         match op.code {
             Code::Ld | Code::St | Code::Ptr | Code::Span => !self.hot,
             Code::Label => true,
+            Code::Jccf | Code::Brcond if self.stores_behind(op) => false,
             Code::Native if self.late_traps => {
                 op.is_implicit() || op.exposes_state() && !self.is_late_trap(op)
             }
@@ -95,11 +96,13 @@ impl Emit<'_> {
     }
     /// Does a branch on flags stand behind op `i`? Nothing should come between what makes the flags and that.
     pub(crate) fn leads_to_branch(&self, i: usize) -> bool {
-        let next = |n: usize| self.block.ops.get(i + n).map(|op| op.code);
-        matches!(
-            (next(1), next(2)),
-            (Some(Code::Jccf), _) | (Some(Code::InsnStart), Some(Code::Jccf))
-        )
+        let next = |n: usize| self.block.ops.get(i + n);
+        let branch = next(1).filter(|op| op.code != Code::InsnStart).or_else(|| next(2));
+        branch.is_some_and(|op| op.code == Code::Jccf && !self.stores_behind(op))
+    }
+    /// Does what is ahead at branch `op` go home where its label is? Only if nothing else leads there.
+    pub(crate) fn stores_behind(&self, op: &Op) -> bool {
+        self.hot && self.private.is_private(op.imm)
     }
     /// Brings all guest registers' places up to date.
     pub(crate) fn store_homes(&mut self) {

@@ -11,7 +11,7 @@ use ir::{Code, Op, Val, Width};
 use crate::abi::{self, reg};
 use crate::asm::{Alu, Asm, Mem, Rm};
 use crate::compile::{CompileError, Emit, Src};
-use crate::regs::{Loc, slot_mem};
+use crate::regs::{Ahead, Loc, slot_mem};
 
 /// What is done once more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,6 +102,8 @@ pub(crate) struct Private {
     branches: Vec<u8>,
     /// What each of them left.
     left: Vec<Option<Inherited>>,
+    /// Guest registers to be stored there first.
+    ahead: Vec<Option<Ahead>>,
     /// Temporaries that a recipe needs beyond their last mention, and up to which op.
     lent: Vec<(usize, u16)>,
 }
@@ -115,6 +117,8 @@ impl Private {
         self.branches.resize(labels, 0);
         self.left.clear();
         self.left.resize(labels, None);
+        self.ahead.clear();
+        self.ahead.resize(labels, None);
         self.lent.clear();
         let mut ends = false;
         for op in ops {
@@ -129,6 +133,16 @@ impl Private {
             }
             ends = op.code.is_end() || op.code == Code::Br;
         }
+    }
+    /// The branch to a private label leaves these registers to be stored there.
+    pub(crate) fn leave_ahead(&mut self, label: u32, ahead: Ahead) {
+        if let Some(slot) = self.ahead.get_mut(label as usize) {
+            *slot = Some(ahead);
+        }
+    }
+    /// What the branch to a label has left to be stored.
+    pub(crate) fn ahead_at(&mut self, label: u32) -> Option<Ahead> {
+        self.ahead.get_mut(label as usize)?.take()
     }
     /// Does one branch lead to a label and nothing else?
     pub(crate) fn is_private(&self, label: u32) -> bool {
