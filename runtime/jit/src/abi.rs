@@ -52,9 +52,9 @@ pub const FRAME: i32 = 0x108;
 pub const SLOTS: usize = 32;
 
 /// Byte offset of the read addends behind the read tags, and so on: tags and addends of reads, then of writes.
-pub const TLB_READ_ADDEND: i32 = 0x2000;
+pub const TLB_READ_ADDEND: i32 = 0x2_0000;
 /// Byte offset of the write tags.
-pub const TLB_WRITE: i32 = 0x4000;
+pub const TLB_WRITE: i32 = 0x4_0000;
 /// Byte offset of the host address in an entry of a jump table; the tag, an instruction pointer, comes first.
 pub const JUMP_HOST: i32 = 8;
 /// What the bits that select an entry are to be multiplied by, log2.

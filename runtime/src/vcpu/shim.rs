@@ -52,6 +52,11 @@ pub(super) const HELPERS: usize = x86::lower::helpers::INFO.len();
 const HEAT: usize = 1 << 14;
 
 const _: () = assert!(jit::abi::JUMP_HOST as usize == x86::tlb::JUMP_HOST);
+const _: () = assert!(jit::abi::TLB_READ_ADDEND as usize == x86::tlb::READ_ADD);
+const _: () = assert!(jit::abi::TLB_WRITE as usize == x86::tlb::WRITE_TAG);
+const _: () = assert!(
+    x86::tlb::READ_TAG == 0 && x86::tlb::WRITE_ADD - x86::tlb::WRITE_TAG == x86::tlb::READ_ADD
+);
 const _: () = assert!(offset_of!(Core, cpu) == 0 && offset_of!(Cpu, state) == 0);
 
 impl Core {

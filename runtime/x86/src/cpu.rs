@@ -14,7 +14,7 @@ use crate::flags;
 use crate::mode::Mode;
 use crate::segment::{Segment, attr};
 use crate::state::{CpuState, MXCSR_RESET, TableReg, Window, seg};
-use crate::tlb::{INDEX_MASK, JUMP_MASK, Jumps, Tlb, ViewId};
+use crate::tlb::{JUMP_MASK, Jumps, Tlb, ViewId};
 use crate::watch::Watch;
 
 /// CR0 bits.
@@ -234,8 +234,13 @@ impl Cpu {
         let jump_mask = self.state.jump_mask;
         let data = Segment { selector: 0, attr: 0x93, limit: 0xFFFF, base: 0 };
         let signature = self.model.signature();
-        self.state =
-            CpuState { jump_mask, df: 1, tlb_mask: INDEX_MASK, pc: 0xFFF0, ..Default::default() };
+        self.state = CpuState {
+            jump_mask,
+            df: 1,
+            tlb_mask: self.tlb.mask(),
+            pc: 0xFFF0,
+            ..Default::default()
+        };
         let s = &mut self.state;
         s.gpr[2] = u64::from(signature);
         s.seg = [data; seg::COUNT];

@@ -142,6 +142,9 @@ impl Cpu {
             true => self.walk_checked(lin, need, view)?,
         };
         let page = Page { phys: Phys(found.phys.0 & self.a20_mask), ..found };
+        if self.tlb.adapt() {
+            self.state.tlb_mask = self.tlb.mask();
+        }
         self.tlb.remember(lin, page, view);
         self.enter_tlb(lin, page.phys, page.rights, view);
         Ok(page.phys.add(lin.page_offset()))

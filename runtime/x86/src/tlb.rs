@@ -18,18 +18,19 @@ use mem::{Lin, Phys};
 pub use jump::{JUMP_HOST, JUMP_MASK, JUMPS, Jumps};
 pub use view::View;
 
-/// Slots per array.
-pub const SLOTS: usize = 1024;
-/// The `pext` mask of `CpuState::tlb_mask`: address bits that select the slot.
-pub const INDEX_MASK: u64 = (SLOTS as u64 - 1) << 12;
+/// Slots per array, at most.
+pub const SLOTS: usize = 16384;
+/// Slots in use at first. Few of them are quickly forgotten and stay in the host's cache; more are taken into use when pages drive each
+/// other out.
+const LEAST: usize = 1024;
 /// Byte offset of the read tags in a view.
 pub const READ_TAG: usize = 0;
 /// Byte offset of the read addends.
-pub const READ_ADD: usize = 0x2000;
+pub const READ_ADD: usize = 8 * SLOTS;
 /// Byte offset of the write tags.
-pub const WRITE_TAG: usize = 0x4000;
+pub const WRITE_TAG: usize = 16 * SLOTS;
 /// Byte offset of the write addends.
-pub const WRITE_ADD: usize = 0x6000;
+pub const WRITE_ADD: usize = 24 * SLOTS;
 
 /// Whose accesses a view holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,12 +69,6 @@ pub(crate) struct Page {
     pub(crate) is_global: bool,
 }
 
-/// The slot of a linear address.
-#[inline]
-pub const fn slot_of(lin: Lin) -> usize {
-    (lin.0 >> 12) as usize & (SLOTS - 1)
-}
-
 /// Address spaces whose translations are kept.
 const SPACES: usize = 8;
 /// Things to be forgotten later, before all is forgotten instead.
@@ -102,8 +97,10 @@ enum Behind {
 }
 
 impl Space {
-    fn new(pcid: u16, id: u64) -> Self {
-        let (user, with_ac) = (View::new(), View::new());
+    fn new(pcid: u16, id: u64, size: usize) -> Self {
+        let (mut user, mut with_ac) = (View::new(), View::new());
+        user.resize(size);
+        with_ac.resize(size);
         Self { pcid, id, user, with_ac, left: 0, behind: Vec::new() }
     }
 
@@ -135,6 +132,11 @@ pub struct Tlb {
     ids: u64,
     /// log2 of the largest page entered since the last flush.
     largest: u8,
+    /// Slots in use in every view.
+    size: usize,
+    /// Pages that were driven out by others since the size was looked at, and times that pages were forgotten.
+    evicted: usize,
+    forgotten: usize,
 }
 
 impl Default for Tlb {
@@ -142,10 +144,13 @@ impl Default for Tlb {
         Self {
             supervisor: View::new(),
             closed: View::new(),
-            spaces: vec![Space::new(0, 1)],
+            spaces: vec![Space::new(0, 1, LEAST)],
             current: 0,
             ids: 1,
             largest: 12,
+            size: LEAST,
+            evicted: 0,
+            forgotten: 0,
         }
     }
 }
@@ -177,8 +182,37 @@ impl Tlb {
 
     /// Host address of a view, for generated code.
     pub fn base(&mut self, id: ViewId) -> u64 {
-        let view: *mut View = self.view_mut(id);
-        view.expose_provenance() as u64
+        self.view_mut(id).base()
+    }
+
+    /// The `pext` mask of `CpuState::tlb_mask`: address bits that select the slot.
+    pub(crate) const fn mask(&self) -> u64 {
+        (self.size as u64 - 1) << 12
+    }
+
+    /// Takes more slots into use when pages have driven each other out often, fewer when many are of no use, since pages are forgotten
+    /// before they come back. Everything entered is forgotten when it says true, and [`Tlb::mask`] is another.
+    #[inline]
+    pub(crate) fn adapt(&mut self) -> bool {
+        (self.evicted >= 4 * self.size || self.forgotten >= 1024) && self.resize()
+    }
+
+    #[cold]
+    fn resize(&mut self) -> bool {
+        let is_kept = 16 * self.evicted >= self.forgotten * self.size;
+        (self.evicted, self.forgotten) = (0, 0);
+        let size = if is_kept { SLOTS.min(4 * self.size) } else { LEAST };
+        if size == self.size {
+            return false;
+        }
+        self.size = size;
+        self.supervisor.resize(size);
+        self.closed.resize(size);
+        for space in &mut self.spaces {
+            space.user.resize(size);
+            space.with_ac.resize(size);
+        }
+        true
     }
 
     /// A number for the current address space as long as its translations are kept.
@@ -193,6 +227,7 @@ impl Tlb {
 
     /// Forgets every translation of all views (not the jump tables: see `Cpu::flush_jumps`). The current address space is `pcid`.
     pub fn flush(&mut self, pcid: u16) {
+        self.forgotten += 1;
         let known = self.spaces.iter().position(|space| space.pcid == pcid);
         self.current = known.unwrap_or(self.current);
         self.spaces[self.current].pcid = pcid;
@@ -207,6 +242,7 @@ impl Tlb {
 
     /// Goes to another address space. What is known of it is kept if `keeps`.
     pub(crate) fn enter_space(&mut self, pcid: u16, keeps: bool) {
+        self.forgotten += 1;
         self.supervisor.flush_local();
         let (time, largest) = (self.new_id(), u32::from(self.largest));
         self.spaces[self.current].left = time;
@@ -226,7 +262,7 @@ impl Tlb {
     /// A place for an address space: the one left longest ago, if there are enough.
     fn make_room(&mut self, pcid: u16) -> usize {
         if self.spaces.len() < SPACES {
-            self.spaces.push(Space::new(pcid, 0));
+            self.spaces.push(Space::new(pcid, 0, self.size));
             return self.spaces.len() - 1;
         }
         let oldest = (0..SPACES).min_by_key(|&n| self.spaces[n].left).unwrap_or(0);
@@ -247,6 +283,7 @@ impl Tlb {
 
     /// Forgets every translation but those of global pages.
     pub(crate) fn flush_local(&mut self) {
+        self.forgotten += 1;
         self.supervisor.flush_local();
         for n in 0..self.spaces.len() {
             let id = self.new_id();
@@ -316,7 +353,7 @@ impl Tlb {
     /// Remembers where the page of `lin` is.
     pub(crate) fn remember(&mut self, lin: Lin, page: Page, id: ViewId) {
         self.largest = self.largest.max(page.shift);
-        self.view_mut(id).remember(lin, page);
+        self.evicted += usize::from(self.view_mut(id).remember(lin, page));
     }
 
     /// Enters the host page of a linear page for generated code's reads.
@@ -348,6 +385,32 @@ mod tests {
                 assert_eq!(tlb.view(ViewId::User).write_host(Lin(i << 12 | high)), None);
             }
         }
+    }
+
+    #[test]
+    fn slots_follow_the_need() {
+        let mut tlb = Tlb::default();
+        let page = Page { phys: Phys(0), rights: right::R, shift: 12, is_global: false };
+        let touch = |tlb: &mut Tlb, n: u64| {
+            let lin = Lin(n << 12);
+            let missed = tlb.recall(lin, right::R, ViewId::User).is_none();
+            if missed {
+                tlb.adapt();
+                tlb.remember(lin, page, ViewId::User);
+                tlb.enter_read(lin, 0, ViewId::User);
+            }
+            missed
+        };
+        let misses = |tlb: &mut Tlb| (0..16_000).filter(|&n| touch(tlb, n)).count();
+        assert_eq!(misses(&mut tlb), 16_000);
+        (0..3).for_each(|_| _ = misses(&mut tlb));
+        assert_eq!((misses(&mut tlb), tlb.mask()), (0, 0x3FF_F000));
+        for _ in 0..2000 {
+            tlb.flush_local();
+            assert!(touch(&mut tlb, 7));
+        }
+        assert_eq!(tlb.mask(), 0x3F_F000);
+        assert!(!touch(&mut tlb, 7));
     }
 
     #[test]

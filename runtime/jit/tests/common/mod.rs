@@ -5,7 +5,8 @@ use std::mem::offset_of;
 
 use ir::{AccessKind, Guest, Native, NativeIo, NativeRunner, NativeState, NativeTrap, Width, exit};
 use jit::{
-    Calls, Jit, Runner, StateLayout, WindowLayout, meta_is_aligned, meta_kind, meta_seg, meta_size,
+    Calls, Jit, Runner, StateLayout, WindowLayout, abi, meta_is_aligned, meta_kind, meta_seg,
+    meta_size,
 };
 
 pub(crate) const PAGES: usize = 16;
@@ -318,14 +319,15 @@ pub(crate) fn layout() -> StateLayout {
 }
 
 pub(crate) fn tlb_for(s: &State) -> Vec<u64> {
-    let mut t = vec![0u64; 4 * 0x400];
+    let [addends, writes] = [abi::TLB_READ_ADDEND, abi::TLB_WRITE].map(|at| at as usize / 8);
+    let mut t = vec![0u64; 2 * writes];
     let base = s.memory.as_ptr() as u64;
     for i in 0..1024usize {
         let ram = i < 8;
         let tag = if ram { (i as u64) << 12 } else { ((i ^ 1) as u64) << 12 };
-        for table in [0, 0x800] {
+        for table in [0, writes] {
             t[table + i] = tag;
-            t[table + 0x400 + i] = base;
+            t[table + addends + i] = base;
         }
     }
     t

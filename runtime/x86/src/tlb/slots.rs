@@ -3,7 +3,7 @@
 use super::SLOTS;
 
 /// Which slots have some property.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Slots([u64; SLOTS / 64]);
 
 impl Slots {
@@ -21,14 +21,22 @@ impl Slots {
         self.0[i / 64 % (SLOTS / 64)] >> (i % 64) & 1 != 0
     }
 
-    /// Those in it; the set may be changed meanwhile.
-    pub(super) fn iter(self) -> impl Iterator<Item = usize> {
-        self.0.into_iter().enumerate().flat_map(|(word, bits)| {
-            let next = |bits: &u64| Some(bits & bits.wrapping_sub(1)).filter(|&rest| rest != 0);
-            let first = Some(bits).filter(|&bits| bits != 0);
-            std::iter::successors(first, next)
-                .map(move |bits| word * 64 + bits.trailing_zeros() as usize)
-        })
+    /// The first of it from `from` on that is below `end`, a multiple of 64.
+    #[inline]
+    pub(super) fn next(&self, from: usize, end: usize) -> Option<usize> {
+        let words = self.0.get(from / 64..end / 64)?;
+        let mut bits = words.first()? & !0 << (from % 64);
+        let mut word = 0;
+        while bits == 0 {
+            word += 1;
+            bits = *words.get(word)?;
+        }
+        Some((from / 64 + word) * 64 + bits.trailing_zeros() as usize)
+    }
+
+    /// Empties it up to `end`, a multiple of 64.
+    pub(super) fn clear(&mut self, end: usize) {
+        self.0[..end / 64].fill(0);
     }
 }
 
@@ -36,13 +44,20 @@ impl Slots {
 mod tests {
     use super::{SLOTS, Slots};
 
+    fn all(slots: &Slots, end: usize) -> Vec<usize> {
+        std::iter::successors(slots.next(0, end), |&i| slots.next(i + 1, end)).collect()
+    }
+
     #[test]
     fn slots_come_and_go() {
         let mut slots = Slots::NONE;
-        let all = [0, 1, 63, 64, 500, SLOTS - 1];
-        all.iter().for_each(|&i| slots.insert(i));
-        assert_eq!(slots.iter().collect::<Vec<_>>(), all);
-        all[1..].iter().for_each(|&i| slots.remove(i));
-        assert_eq!(slots.iter().collect::<Vec<_>>(), [0]);
+        let some = [0, 1, 63, 64, 500, SLOTS - 1];
+        some.iter().for_each(|&i| slots.insert(i));
+        assert_eq!(all(&slots, SLOTS), some);
+        assert_eq!(all(&slots, 64), some[..3]);
+        some[1..].iter().for_each(|&i| slots.remove(i));
+        assert_eq!(all(&slots, SLOTS), [0]);
+        slots.clear(64);
+        assert!(all(&slots, SLOTS).is_empty());
     }
 }

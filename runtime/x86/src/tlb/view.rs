@@ -3,29 +3,31 @@
 use mem::{Lin, Phys};
 
 use super::slots::Slots;
-use super::{Page, READ_ADD, READ_TAG, SLOTS, WRITE_ADD, WRITE_TAG, slot_of};
+use super::{LEAST, Page, READ_ADD, READ_TAG, SLOTS, WRITE_ADD, WRITE_TAG};
 
-/// A translation remembered for the slow path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Translation {
-    /// Linear page, or `!0`.
-    lin: u64,
-    /// Physical page.
-    phys: u64,
-    /// Bits of [`super::right`].
-    rights: u8,
+/// Where the arrays begin, in entries: the four that generated code knows, then linear pages ([`KNOWN`] set) and physical pages with the
+/// rights in bits 2:0 of the translations remembered for the slow path.
+mod at {
+    use super::{READ_ADD, READ_TAG, SLOTS, WRITE_ADD, WRITE_TAG};
+
+    pub(super) const READ_TAGS: usize = READ_TAG / 8;
+    pub(super) const READ_ADDS: usize = READ_ADD / 8;
+    pub(super) const WRITE_TAGS: usize = WRITE_TAG / 8;
+    pub(super) const WRITE_ADDS: usize = WRITE_ADD / 8;
+    pub(super) const LINS: usize = 4 * SLOTS;
+    pub(super) const PHYS: usize = 5 * SLOTS;
+    pub(super) const END: usize = 6 * SLOTS;
 }
 
-const NO_TRANSLATION: Translation = Translation { lin: !0, phys: 0, rights: 0 };
+/// A remembered linear page is one.
+const KNOWN: u64 = 1;
 
-/// The arrays of a view. Generated code knows the places of the first four.
-#[repr(C, align(4096))]
+/// The arrays of a view, of which the first slots are in use: as many as [`View::resize`] said last.
 pub struct View {
-    read_tag: [u64; SLOTS],
-    read_add: [u64; SLOTS],
-    write_tag: [u64; SLOTS],
-    write_add: [u64; SLOTS],
-    slow: [Translation; SLOTS],
+    /// Zeros where nothing was entered yet, so that the host gives memory only for what is used.
+    arrays: Box<[u64; at::END]>,
+    /// Slots in use, a power of two.
+    size: usize,
     /// Slots that hold anything.
     used: Slots,
     /// Those of pages that are not global.
@@ -36,66 +38,77 @@ pub struct View {
     regions: u64,
 }
 
-const _: () = assert!(std::mem::offset_of!(View, read_tag) == READ_TAG);
-const _: () = assert!(std::mem::offset_of!(View, read_add) == READ_ADD);
-const _: () = assert!(std::mem::offset_of!(View, write_tag) == WRITE_TAG);
-const _: () = assert!(std::mem::offset_of!(View, write_add) == WRITE_ADD);
-
+/// The tag of an empty slot: that of a page whose slot is another, however many there are.
 const fn empty_tag(slot: usize) -> u64 {
-    ((slot ^ 1) as u64) << 12
+    ((slot == 0) as u64) << 12
 }
 
-/// The tags of an empty array.
-static EMPTY_TAGS: [u64; SLOTS] = {
-    let mut tags = [0; SLOTS];
-    let mut i = 0;
-    while i < SLOTS {
-        tags[i] = empty_tag(i);
-        i += 1;
-    }
-    tags
-};
-
 impl View {
+    /// An empty view.
+    ///
+    /// # Panics
+    /// Never: the arrays are as long as they are.
     pub(super) fn new() -> Box<Self> {
-        Box::new(Self {
-            read_tag: EMPTY_TAGS,
-            read_add: [0; SLOTS],
-            write_tag: EMPTY_TAGS,
-            write_add: [0; SLOTS],
-            slow: [NO_TRANSLATION; SLOTS],
-            used: Slots::NONE,
-            local: Slots::NONE,
-            large: Slots::NONE,
-            regions: 0,
-        })
+        let arrays = vec![0; at::END].into_boxed_slice();
+        let mut arrays: Box<[u64; at::END]> = arrays.try_into().unwrap_or_else(|_| unreachable!());
+        arrays[at::READ_TAGS] = empty_tag(0);
+        arrays[at::WRITE_TAGS] = empty_tag(0);
+        let none = Slots::NONE;
+        let (used, local, large) = (none.clone(), none.clone(), none);
+        Box::new(Self { arrays, size: LEAST, used, local, large, regions: 0 })
+    }
+
+    /// Host address of the arrays.
+    pub(super) fn base(&mut self) -> u64 {
+        self.arrays.as_mut_ptr().expose_provenance() as u64
+    }
+
+    /// The slot of a linear address.
+    #[inline]
+    const fn slot_of(&self, lin: Lin) -> usize {
+        (lin.0 >> 12) as usize & (self.size - 1) & (SLOTS - 1)
+    }
+
+    /// Forgets every translation and uses `size` slots from now on. That large pages were seen is remembered.
+    pub(super) fn resize(&mut self, size: usize) {
+        let mut next = 0;
+        while let Some(i) = self.used.next(next, self.size) {
+            self.empty(i);
+            next = i + 1;
+        }
+        for set in [&mut self.used, &mut self.local, &mut self.large] {
+            set.clear(self.size);
+        }
+        self.size = size;
     }
 
     /// Forgets every translation.
     pub(super) fn flush(&mut self) {
-        for i in self.used.iter() {
-            self.empty(i);
-        }
-        (self.used, self.local, self.large) = (Slots::NONE, Slots::NONE, Slots::NONE);
+        self.resize(self.size);
         self.regions = 0;
     }
 
     /// Forgets everything but global pages.
     pub(super) fn flush_local(&mut self) {
-        for i in self.local.iter() {
+        let mut next = 0;
+        while let Some(i) = self.local.next(next, self.size) {
             self.flush_slot(i);
+            next = i + 1;
         }
     }
 
     /// Forgets a page, and what large pages of at most 2^`largest` bytes around it have left.
     pub(super) fn flush_page(&mut self, lin: Lin, largest: u32) {
-        self.flush_slot(slot_of(lin));
-        if self.may_be_large(lin) {
-            for i in self.large.iter() {
-                if self.slow[i].lin >> largest == lin.0 >> largest {
-                    self.flush_slot(i);
-                }
+        self.flush_slot(self.slot_of(lin));
+        if !self.may_be_large(lin) {
+            return;
+        }
+        let mut next = 0;
+        while let Some(i) = self.large.next(next, self.size) {
+            if self.arrays[at::LINS + i] >> largest == lin.0 >> largest {
+                self.flush_slot(i);
             }
+            next = i + 1;
         }
     }
 
@@ -112,41 +125,46 @@ impl View {
     }
 
     fn empty(&mut self, i: usize) {
-        self.read_tag[i] = empty_tag(i);
-        self.write_tag[i] = empty_tag(i);
-        self.slow[i] = NO_TRANSLATION;
+        self.arrays[at::READ_TAGS + i] = empty_tag(i);
+        self.arrays[at::WRITE_TAGS + i] = empty_tag(i);
+        self.arrays[at::LINS + i] = 0;
     }
 
     /// Drops the write entries that lead to the host page at `host`.
     pub(super) fn protect(&mut self, host: u64) {
-        for i in self.used.iter() {
-            let tag = self.write_tag[i];
-            if tag != empty_tag(i) && tag.wrapping_add(self.write_add[i]) == host {
-                self.write_tag[i] = empty_tag(i);
+        let mut next = 0;
+        while let Some(i) = self.used.next(next, self.size) {
+            let tag = self.arrays[at::WRITE_TAGS + i];
+            if tag != empty_tag(i) && tag.wrapping_add(self.arrays[at::WRITE_ADDS + i]) == host {
+                self.arrays[at::WRITE_TAGS + i] = empty_tag(i);
             }
+            next = i + 1;
         }
     }
 
     /// The remembered translation of `lin`, if it has the rights `need`.
     #[inline]
     pub(super) fn recall(&self, lin: Lin, need: u8) -> Option<Phys> {
-        let t = &self.slow[slot_of(lin)];
-        let is_hit = t.lin == lin.page().0 && t.rights & need == need;
-        is_hit.then(|| Phys(t.phys | lin.page_offset()))
+        let i = self.slot_of(lin);
+        let phys = self.arrays[at::PHYS + i];
+        let is_hit = self.arrays[at::LINS + i] == lin.page().0 | KNOWN && phys as u8 & need == need;
+        is_hit.then(|| Phys(Phys(phys).page().0 | lin.page_offset()))
     }
 
-    /// Remembers where the page of `lin` is.
-    pub(super) fn remember(&mut self, lin: Lin, page: Page) {
-        let i = slot_of(lin);
-        if self.slow[i].lin != lin.page().0 {
+    /// Remembers where the page of `lin` is; true if that of another page had to go for it.
+    pub(super) fn remember(&mut self, lin: Lin, page: Page) -> bool {
+        let i = self.slot_of(lin);
+        let (known, lin) = (self.arrays[at::LINS + i], lin.page().0);
+        let is_other = known != lin | KNOWN;
+        if is_other {
             self.flush_slot(i);
         }
         self.used.insert(i);
         if !page.is_global {
             self.local.insert(i);
         }
-        let (lin, phys) = (lin.page().0, page.phys.page().0);
-        self.slow[i] = Translation { lin, phys, rights: page.rights };
+        self.arrays[at::LINS + i] = lin | KNOWN;
+        self.arrays[at::PHYS + i] = page.phys.page().0 | u64::from(page.rights);
         if page.shift > 12 {
             self.large.insert(i);
             self.regions |= match page.shift {
@@ -155,39 +173,45 @@ impl View {
                 _ => u64::MAX,
             };
         }
+        is_other && known != 0
     }
 
     /// Enters the host page of a linear page for generated code's reads.
     pub(super) fn enter_read(&mut self, lin: Lin, host: u64) {
-        let i = slot_of(lin);
-        self.read_add[i] = host.wrapping_sub(lin.page().0);
-        self.read_tag[i] = lin.page().0;
-        self.used.insert(i);
+        self.enter(at::READ_TAGS, at::READ_ADDS, lin, host);
     }
 
     /// Enters the host page of a linear page for generated code's writes.
     pub(super) fn enter_write(&mut self, lin: Lin, host: u64) {
-        let i = slot_of(lin);
-        self.write_add[i] = host.wrapping_sub(lin.page().0);
-        self.write_tag[i] = lin.page().0;
+        self.enter(at::WRITE_TAGS, at::WRITE_ADDS, lin, host);
+    }
+
+    fn enter(&mut self, tags: usize, adds: usize, lin: Lin, host: u64) {
+        let i = self.slot_of(lin);
+        self.arrays[adds + i] = host.wrapping_sub(lin.page().0);
+        self.arrays[tags + i] = lin.page().0;
         self.used.insert(i);
     }
 
     /// The host address a read at `lin` would use, if entered.
     pub fn read_host(&self, lin: Lin) -> Option<u64> {
-        let i = slot_of(lin);
-        (self.read_tag[i] == lin.page().0).then(|| lin.0.wrapping_add(self.read_add[i]))
+        self.host(at::READ_TAGS, at::READ_ADDS, lin)
     }
 
     /// The host address a write at `lin` would use, if entered.
     pub fn write_host(&self, lin: Lin) -> Option<u64> {
-        let i = slot_of(lin);
-        (self.write_tag[i] == lin.page().0).then(|| lin.0.wrapping_add(self.write_add[i]))
+        self.host(at::WRITE_TAGS, at::WRITE_ADDS, lin)
+    }
+
+    fn host(&self, tags: usize, adds: usize, lin: Lin) -> Option<u64> {
+        let i = self.slot_of(lin);
+        let is_hit = self.arrays[tags + i] == lin.page().0;
+        is_hit.then(|| lin.0.wrapping_add(self.arrays[adds + i]))
     }
 
     /// Is the page of `lin` known, and global?
     pub(super) fn is_global(&self, lin: Lin) -> bool {
-        let i = slot_of(lin);
-        self.slow[i].lin == lin.page().0 && !self.local.has(i)
+        let i = self.slot_of(lin);
+        self.arrays[at::LINS + i] == lin.page().0 | KNOWN && !self.local.has(i)
     }
 }
