@@ -111,7 +111,7 @@ impl Space {
         self.id = id;
     }
 
-    fn forget(&mut self, what: Behind, largest: u32) {
+    fn forget(&mut self, what: Behind, largest: u8) {
         for view in [&mut self.user, &mut self.with_ac] {
             match what {
                 Behind::Page(lin) => view.flush_page(lin, largest),
@@ -244,7 +244,7 @@ impl Tlb {
     pub(crate) fn enter_space(&mut self, pcid: u16, keeps: bool) {
         self.forgotten += 1;
         self.supervisor.flush_local();
-        let (time, largest) = (self.new_id(), u32::from(self.largest));
+        let (time, largest) = (self.new_id(), self.largest);
         self.spaces[self.current].left = time;
         let known = self.spaces.iter().position(|space| space.pcid == pcid);
         self.current = known.unwrap_or_else(|| self.make_room(pcid));
@@ -298,15 +298,17 @@ impl Tlb {
 
     /// log2 of the sizes of what INVLPG of `lin` concerns of the system's code and of programs' code.
     pub(crate) fn shifts_of(&self, lin: Lin) -> (u32, u32) {
-        let shift = |is_large| if is_large { self.largest.into() } else { 12 };
-        let system = self.supervisor.may_be_large(lin)
-            || self.spaces.iter().any(|space| space.with_ac.may_be_large(lin));
-        (shift(system), shift(self.spaces.iter().any(|space| space.user.may_be_large(lin))))
+        let shift = |view: &View| view.shift_of(lin, self.largest);
+        let of_spaces = |view: fn(&Space) -> &View| {
+            self.spaces.iter().map(|space| shift(view(space))).max().unwrap_or(12)
+        };
+        let system = shift(&self.supervisor).max(of_spaces(|space| &space.with_ac));
+        (system, of_spaces(|space| &space.user))
     }
 
     /// Forgets one page in all views; all of it, if it may be a large one.
     pub fn flush_page(&mut self, lin: Lin) {
-        let largest = u32::from(self.largest);
+        let largest = self.largest;
         self.supervisor.flush_page(lin, largest);
         self.closed.flush_page(lin, largest);
         self.forget(Behind::Page(lin), None);
@@ -328,7 +330,7 @@ impl Tlb {
 
     /// Has the address spaces, or one of them, forget something: the current one now, others when they are entered.
     fn forget(&mut self, what: Behind, only: Option<u16>) {
-        let largest = u32::from(self.largest);
+        let largest = self.largest;
         for n in 0..self.spaces.len() {
             if only.is_some_and(|pcid| self.spaces[n].pcid != pcid) {
                 continue;
@@ -454,5 +456,14 @@ mod tests {
         assert_eq!(all.map(|lin| found(&tlb, lin)), [true, true, false]);
         tlb.flush_page(Lin(0x50_0000));
         assert_eq!(all.map(|lin| found(&tlb, lin)), [false; 3]);
+        for (lin, shift) in [(0x40_3000, 21), (0x8000_1000, 30), (0xBFFF_F000, 30)] {
+            let page = Page { phys: Phys(lin), rights: right::R, shift, is_global: false };
+            tlb.remember(Lin(lin), page, ViewId::Supervisor);
+        }
+        assert_eq!(tlb.shifts_of(Lin(0x9000_0000)), (30, 12));
+        assert_eq!(tlb.shifts_of(Lin(0x50_0000)), (21, 12));
+        tlb.flush_page(Lin(0x9000_0000));
+        let all = [0x40_3000, 0x8000_1000, 0xBFFF_F000];
+        assert_eq!(all.map(|lin| found(&tlb, lin)), [true, false, false]);
     }
 }

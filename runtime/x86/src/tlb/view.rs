@@ -34,8 +34,9 @@ pub struct View {
     local: Slots,
     /// Those that were filled from large pages.
     large: Slots,
-    /// Where these lie: a bit for each 2 MiB, modulo 64.
+    /// Where these lie: a bit for each 2 MiB, modulo 64; for those of 1 GiB a bit for each, likewise.
     regions: u64,
+    giants: u64,
 }
 
 /// The tag of an empty slot: that of a page whose slot is another, however many there are.
@@ -55,7 +56,7 @@ impl View {
         arrays[at::WRITE_TAGS] = empty_tag(0);
         let none = Slots::NONE;
         let (used, local, large) = (none.clone(), none.clone(), none);
-        Box::new(Self { arrays, size: LEAST, used, local, large, regions: 0 })
+        Box::new(Self { arrays, size: LEAST, used, local, large, regions: 0, giants: 0 })
     }
 
     /// Host address of the arrays.
@@ -85,7 +86,7 @@ impl View {
     /// Forgets every translation.
     pub(super) fn flush(&mut self) {
         self.resize(self.size);
-        self.regions = 0;
+        (self.regions, self.giants) = (0, 0);
     }
 
     /// Forgets everything but global pages.
@@ -97,24 +98,33 @@ impl View {
         }
     }
 
-    /// Forgets a page, and what large pages of at most 2^`largest` bytes around it have left.
-    pub(super) fn flush_page(&mut self, lin: Lin, largest: u32) {
+    /// Forgets a page, and what a large page around it has left. `largest` is the log2 of the largest page there was.
+    pub(super) fn flush_page(&mut self, lin: Lin, largest: u8) {
         self.flush_slot(self.slot_of(lin));
-        if !self.may_be_large(lin) {
+        let shift = self.shift_of(lin, largest);
+        if shift == 12 {
             return;
         }
-        let mut next = 0;
-        while let Some(i) = self.large.next(next, self.size) {
-            if self.arrays[at::LINS + i] >> largest == lin.0 >> largest {
+        // The slots of a large page's parts follow one another.
+        let first = self.slot_of(Lin(lin.0 >> shift << shift));
+        let (mut next, end) = (first, self.size.min(first + (1 << (shift - 12))));
+        while let Some(i) = self.large.next(next, end) {
+            if self.arrays[at::LINS + i] >> shift == lin.0 >> shift {
                 self.flush_slot(i);
             }
             next = i + 1;
         }
     }
 
-    /// May an address have been seen in a large page?
-    pub(super) const fn may_be_large(&self, lin: Lin) -> bool {
-        self.regions >> (lin.0 >> 21 & 63) & 1 != 0
+    /// log2 of the size of the largest page in which an address may have been seen, when the largest there was is 2^`largest` bytes.
+    pub(super) const fn shift_of(&self, lin: Lin, largest: u8) -> u32 {
+        match largest {
+            12 => 12,
+            23.. if self.giants >> (lin.0 >> 30 & 63) & 1 != 0 => 30,
+            _ if self.regions >> (lin.0 >> 21 & 63) & 1 == 0 => 12,
+            22 => 22,
+            _ => 21,
+        }
     }
 
     fn flush_slot(&mut self, i: usize) {
@@ -167,11 +177,11 @@ impl View {
         self.arrays[at::PHYS + i] = page.phys.page().0 | u64::from(page.rights);
         if page.shift > 12 {
             self.large.insert(i);
-            self.regions |= match page.shift {
-                21 => 1 << (lin >> 21 & 63),
-                22 => 3 << (lin >> 21 & 62),
-                _ => u64::MAX,
-            };
+            match page.shift {
+                21 => self.regions |= 1 << (lin >> 21 & 63),
+                22 => self.regions |= 3 << (lin >> 21 & 62),
+                _ => self.giants |= 1 << (lin >> 30 & 63),
+            }
         }
         is_other && known != 0
     }
