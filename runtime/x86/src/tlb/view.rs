@@ -22,7 +22,7 @@ mod at {
 /// A remembered linear page is one.
 const KNOWN: u64 = 1;
 
-/// The arrays of a view, of which the first slots are in use: as many as [`View::resize`] said last.
+/// The arrays of a view, of which the first slots are in use.
 pub struct View {
     /// Zeros where nothing was entered yet, so that the host gives memory only for what is used.
     arrays: Box<[u64; at::END]>,
