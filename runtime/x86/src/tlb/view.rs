@@ -39,9 +39,11 @@ pub struct View {
     giants: u64,
 }
 
-/// The tag of an empty slot: that of a page whose slot is another, however many there are.
+/// The tag of an empty slot: a page whose slot is another, however many there are, and that agrees in some bit with every page of this
+/// slot, so that their difference and a length below a page's never add up to nothing. 0 does but for the first slot and the last.
 const fn empty_tag(slot: usize) -> u64 {
-    ((slot == 0) as u64) << 12
+    let is_end = (slot + 1).is_power_of_two();
+    if is_end { (slot as u64 ^ 1) << 12 } else { 0 }
 }
 
 impl View {
@@ -52,8 +54,10 @@ impl View {
     pub(super) fn new() -> Box<Self> {
         let arrays = vec![0; at::END].into_boxed_slice();
         let mut arrays: Box<[u64; at::END]> = arrays.try_into().unwrap_or_else(|_| unreachable!());
-        arrays[at::READ_TAGS] = empty_tag(0);
-        arrays[at::WRITE_TAGS] = empty_tag(0);
+        for i in [0, LEAST - 1] {
+            arrays[at::READ_TAGS + i] = empty_tag(i);
+            arrays[at::WRITE_TAGS + i] = empty_tag(i);
+        }
         let none = Slots::NONE;
         let (used, local, large) = (none.clone(), none.clone(), none);
         Box::new(Self { arrays, size: LEAST, used, local, large, regions: 0, giants: 0 })
@@ -81,6 +85,7 @@ impl View {
             set.clear(self.size);
         }
         self.size = size;
+        self.empty(size - 1);
     }
 
     /// Forgets every translation.
@@ -223,5 +228,29 @@ impl View {
     pub(super) fn is_global(&self, lin: Lin) -> bool {
         let i = self.slot_of(lin);
         self.arrays[at::LINS + i] == lin.page().0 | KNOWN && !self.local.has(i)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_slots_differ_and_agree() {
+        let mut view = View::new();
+        for size in [LEAST, 4 * LEAST, SLOTS, LEAST] {
+            view.resize(size);
+            for n in 0..size as u64 {
+                view.enter_read(Lin(n << 12), 0);
+                view.enter_write(Lin(n << 12), 0);
+            }
+            view.flush();
+            for i in 0..size {
+                for tags in [at::READ_TAGS, at::WRITE_TAGS] {
+                    let tag_slot = (view.arrays[tags + i] >> 12) as usize % size;
+                    assert!(tag_slot != i && tag_slot != !i % size, "slot {i} of {size}");
+                }
+            }
+        }
     }
 }
