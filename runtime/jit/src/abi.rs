@@ -58,4 +58,4 @@ pub const TLB_WRITE: i32 = 0x4_0000;
 /// Byte offset of the host address in an entry of a jump table; the tag, an instruction pointer, comes first.
 pub const JUMP_HOST: i32 = 8;
 /// What the bits that select an entry are to be multiplied by, log2.
-pub const JUMP_SCALE: u8 = 2;
+pub const JUMP_SCALE: u8 = 3;

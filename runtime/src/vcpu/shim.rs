@@ -19,6 +19,7 @@ use x86::fault::Fault;
 use x86::flags;
 use x86::mode::Mode;
 use x86::state::{CpuState, Window};
+use x86::tlb::{JUMP_MASK, JUMPS};
 
 /// Exit code: `Core::pending` is to be raised at the state's own instruction pointer (a helper raised it).
 pub(super) const FAULT_AT_PC: u32 = 19;
@@ -52,6 +53,7 @@ pub(super) const HELPERS: usize = x86::lower::helpers::INFO.len();
 const HEAT: usize = 1 << 14;
 
 const _: () = assert!(jit::abi::JUMP_HOST as usize == x86::tlb::JUMP_HOST);
+const _: () = assert!(((JUMP_MASK as usize) << jit::abi::JUMP_SCALE) + 16 == JUMPS * 16);
 const _: () = assert!(jit::abi::TLB_READ_ADDEND as usize == x86::tlb::READ_ADD);
 const _: () = assert!(jit::abi::TLB_WRITE as usize == x86::tlb::WRITE_TAG);
 const _: () = assert!(

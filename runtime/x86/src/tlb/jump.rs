@@ -16,11 +16,11 @@ use mem::{Lin, NumberHasher};
 use crate::cpu::Context;
 
 /// Entries of a table.
-pub const JUMPS: usize = 32768;
-/// Bits of an instruction pointer below those that select the entry. Functions begin at multiples of 16, so that with the
-/// lowest bits many would meet in few entries; hardly ever do two targets lie within 4 bytes.
-const JUMP_SHIFT: u32 = 2;
-/// The mask in `CpuState::jump_mask`: bits of an instruction pointer that select the entry. Where they stand they are a quarter of
+pub const JUMPS: usize = 65536;
+/// Bits of an instruction pointer below those that select the entry: as many as an index register can be scaled by. Two targets a byte
+/// apart hardly ever take turns; behind a branch over a short insn they do that are two or three apart.
+const JUMP_SHIFT: u32 = 1;
+/// The mask in `CpuState::jump_mask`: bits of an instruction pointer that select the entry. Where they stand they are an eighth of
 /// its byte offset.
 pub const JUMP_MASK: u32 = (JUMPS as u32 - 1) << JUMP_SHIFT;
 /// Byte offset of the host address in an entry; the tag comes first.
@@ -29,7 +29,7 @@ pub const JUMP_HOST: usize = 8;
 /// What generated code sees of an entry: the instruction pointer, and where its host code stands.
 type Slot = [u64; 2];
 
-const _: () = assert!(size_of::<Slot>() == 4 << JUMP_SHIFT);
+const _: () = assert!(size_of::<Slot>() == 8 << JUMP_SHIFT);
 
 /// The entry for an instruction pointer.
 const fn entry_of(pc: u64) -> usize {
@@ -345,6 +345,15 @@ mod tests {
         assert!(!jumps.is_in(last));
         jumps.enter(last, |_| true);
         assert_eq!(jumps.known(0x1234), None);
+    }
+
+    #[test]
+    fn targets_behind_a_short_insn_have_entries_of_their_own() {
+        let mut jumps = Jumps::default();
+        jumps.enter(Context::of_space(0), |_| true);
+        let targets = [0x8000, 0x8002, 0x7FFE, 0x1_8000 + 4];
+        targets.iter().for_each(|&pc| jumps.note(pc, Lin(pc), pc + 1));
+        assert!(targets.iter().all(|&pc| jumps.known(pc) == Some(pc + 1)));
     }
 
     #[test]
