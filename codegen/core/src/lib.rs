@@ -27,9 +27,12 @@ pub enum Output {
     Lowering,
 }
 
-/// The folder of the tables.
+/// The folder of the tables: beside the crate that is being built, whose macro runs, as `track.rs` has it. Where this crate was built is
+/// of no use: the checkout may have been moved since.
 pub fn tables_dir() -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "..", "..", "isa-spec", "x86"].iter().collect()
+    let here = std::env::var_os("CARGO_MANIFEST_DIR");
+    let here = here.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    [here.as_os_str(), "../../isa-spec/x86".as_ref()].iter().collect()
 }
 
 /// Reads the tables and generates. Wrong tables become a `compile_error!` with every message, beside
