@@ -46,6 +46,16 @@ impl Socket {
     fn options(&self) -> [String; 2] {
         ["-gdb".to_owned(), format!("unix:{}", self.path.display())]
     }
+
+    /// The option of a disk beside the socket that boots [`SECTOR`].
+    fn boot_drive(&self) -> String {
+        let image = self.dir.path().join("disk");
+        let mut sector = SECTOR.to_vec();
+        sector.resize(510, 0);
+        sector.extend([0x55, 0xaa]);
+        std::fs::write(&image, sector).expect("room");
+        format!("file={},format=raw", image.display())
+    }
 }
 
 /// gdb, or a word about what is skipped.
@@ -92,12 +102,7 @@ fn a_boot_sector_under_gdb() {
     let Some(gdb) = gdb() else { return };
     for engine in [&["-accel", "jit"][..], &["-accel", "interp"], &["-icount", "shift=4"]] {
         let socket = Socket::new();
-        let image = socket.dir.path().join("disk");
-        let mut sector = SECTOR.to_vec();
-        sector.resize(510, 0);
-        sector.extend([0x55, 0xaa]);
-        std::fs::write(&image, sector).expect("room");
-        let drive = format!("file={},format=raw", image.display());
+        let drive = socket.boot_drive();
         let options = ["-m", "16", "-display", "none", "-S", "-snapshot", "-drive", &drive];
         let _guest = Guest::stele(
             options
@@ -232,12 +237,7 @@ fn wait_until_running(monitor: &mut Monitor) {
 #[test]
 fn an_interrupt_a_lost_peer_and_a_kill() {
     let socket = Socket::new();
-    let image = socket.dir.path().join("disk");
-    let mut sector = SECTOR.to_vec();
-    sector.resize(510, 0);
-    sector.extend([0x55, 0xaa]);
-    std::fs::write(&image, sector).expect("room");
-    let drive = format!("file={},format=raw", image.display());
+    let drive = socket.boot_drive();
     let (options, monitor) = Monitor::options();
     let words = ["-m", "16", "-display", "none", "-snapshot", "-drive", &drive].map(str::to_owned);
     let mut guest = Guest::stele(words.iter().chain(&socket.options()).chain(&options));

@@ -226,6 +226,17 @@ impl Cpu {
         is_gate && gate.is_system() && gate.is_present() && !is_closed
     }
 
+    /// What every frame of protected mode ends in: EFLAGS, CS, the instruction pointer, an error code.
+    #[inline(always)]
+    fn push_event(&self, event: &Event, words: &mut Words) {
+        words.push(event.flags);
+        words.push(self.state.seg[usize::from(seg::CS)].selector);
+        words.push(event.ip);
+        if let Some(code) = event.source.error_code() {
+            words.push(code);
+        }
+    }
+
     fn deliver_quickly_64(&mut self, event: &Event) -> Option<()> {
         let old_mode = self.state.mode;
         let index = u32::from(event.vector) * 16;
@@ -252,12 +263,7 @@ impl Cpu {
         let mut words = Words::NONE;
         words.push(self.ss().selector);
         words.push(self.state.gpr[4]);
-        words.push(event.flags);
-        words.push(self.state.seg[usize::from(seg::CS)].selector);
-        words.push(event.ip);
-        if let Some(code) = event.source.error_code() {
-            words.push(code);
-        }
+        self.push_event(event, &mut words);
         let sp = self.write_words(&words, sp & !15, Size::B8, cpl)?;
         self.enter_handler(&gate, off, d.segment(selector), cpl);
         if cpl != old_cpl {
@@ -302,12 +308,7 @@ impl Cpu {
                 self.known_inner_stack(cpl)?
             }
         };
-        words.push(event.flags);
-        words.push(self.state.seg[usize::from(seg::CS)].selector);
-        words.push(event.ip);
-        if let Some(code) = event.source.error_code() {
-            words.push(code);
-        }
+        self.push_event(event, &mut words);
         let sp = self.write_words(&words, sp, Size::B4, cpl)?;
         self.enter_handler(&gate, u64::from(gate.gate_offset()), code, cpl);
         self.state.seg[usize::from(seg::SS)] = stack;
