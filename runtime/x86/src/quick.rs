@@ -9,8 +9,7 @@ use mem::{Lin, Size};
 
 use crate::cpu::{Cpu, cr0, cr4, is_canonical};
 use crate::flags;
-use crate::interrupt::Event;
-use crate::interrupt::Source;
+use crate::interrupt::{Event, Source};
 use crate::mode::Mode;
 use crate::segment::{Descriptor, Segment, attr, is_null, rpl, system};
 use crate::state::seg;

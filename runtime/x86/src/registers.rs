@@ -1,7 +1,7 @@
 //! Registers one by one, for a debugger outside the guest. What cannot be set without the guest's own instructions (control
 //! registers, segments of protected mode, the x87 stack) can only be read.
 
-use crate::cpu::{Cpu, cr0};
+use crate::cpu::{Cpu, cr0, is_canonical};
 use crate::flags;
 use crate::state::seg;
 
@@ -50,8 +50,12 @@ pub enum Register {
     Efer,
 }
 
-/// XSAVE area: where ST0 is, and the bit that says that x87 state is there at all.
-const ST: usize = 32;
+/// 80 bits of an x87 register.
+fn wide(bytes: [u8; 10]) -> u128 {
+    let mut value = [0; 16];
+    value[..10].copy_from_slice(&bytes);
+    u128::from_le_bytes(value)
+}
 
 impl Cpu {
     /// A register's value. The x87 state must be parked.
@@ -62,10 +66,10 @@ impl Cpu {
             Register::Pc => s.pc,
             Register::Eflags => s.eflags().into(),
             Register::Segment(n) => s.seg.get(usize::from(n)).map_or(0, |seg| seg.selector.into()),
-            Register::St(n) => return self.st_bits(n),
-            Register::Fcw => self.fpu_half(0).into(),
-            Register::Fsw => self.fpu_half(2).into(),
-            Register::Ftw => self.full_tag_word().into(),
+            Register::St(n) => return wide(self.st(n.into())),
+            Register::Fcw => self.fcw().into(),
+            Register::Fsw => self.fsw().into(),
+            Register::Ftw => self.tag_word().into(),
             Register::FpuCs => s.fpu_cs.into(),
             Register::FpuIp => s.fpu_ip,
             Register::FpuDs => s.fpu_ds.into(),
@@ -95,7 +99,6 @@ impl Cpu {
         if self.peek_register(register) == value {
             return true;
         }
-        let is_canonical = |v: u64| matches!(v.cast_signed() >> 47, 0 | -1);
         let low = value as u64;
         match register {
             Register::Gpr(n) => self.state.gpr[usize::from(n & 15)] = low,
@@ -144,35 +147,5 @@ impl Cpu {
         segment.selector = value as u16;
         segment.base = value << 4;
         true
-    }
-
-    fn fpu_half(&self, at: usize) -> u16 {
-        let bytes = &self.state.fpu.0;
-        u16::from_le_bytes([bytes[at], bytes[at + 1]])
-    }
-
-    fn st_bits(&self, n: u8) -> u128 {
-        let at = ST + 16 * usize::from(n & 7);
-        let bytes = self.state.fpu.0[at..].first_chunk::<10>().copied().unwrap_or_default();
-        let mut wide = [0; 16];
-        wide[..10].copy_from_slice(&bytes);
-        u128::from_le_bytes(wide)
-    }
-
-    /// The tag word as FNSTENV has it (SDM Vol. 1, "x87 FPU Tag Word").
-    fn full_tag_word(&self) -> u16 {
-        let full = self.state.fpu.0[4];
-        let top = self.fpu_half(2) >> 11 & 7;
-        (0..8u16).fold(0, |word, physical| {
-            let bits = self.st_bits((physical.wrapping_sub(top) & 7) as u8);
-            let (exponent, mantissa) = ((bits >> 64) as u16 & 0x7FFF, bits as u64);
-            let tag = match (full >> physical & 1, exponent, mantissa) {
-                (0, ..) => 3,
-                (_, 0, 0) => 1,
-                (_, 1..=0x7FFE, m) if m >> 63 != 0 => 0,
-                _ => 2,
-            };
-            word | tag << (2 * physical)
-        })
     }
 }

@@ -47,11 +47,11 @@ impl Cpu {
         self.state.fpu.0[at..at + 2].copy_from_slice(&v.to_le_bytes());
     }
 
-    pub(super) fn fcw(&self) -> u16 {
+    pub(crate) fn fcw(&self) -> u16 {
         self.fpu_word(at::FCW)
     }
 
-    pub(super) fn fsw(&self) -> u16 {
+    pub(crate) fn fsw(&self) -> u16 {
         self.fpu_word(at::FSW)
     }
 
@@ -107,7 +107,7 @@ impl Cpu {
     }
 
     /// ST(i), 80 bits.
-    pub(super) fn st(&self, i: usize) -> [u8; 10] {
+    pub(crate) fn st(&self, i: usize) -> [u8; 10] {
         let start = at::ST + 16 * (i & 7);
         let mut value = [0; 10];
         value.copy_from_slice(&self.state.fpu.0[start..start + 10]);
@@ -121,7 +121,7 @@ impl Cpu {
     }
 
     /// The full tag word, two bits per physical register: 0 valid, 1 zero, 2 special, 3 empty.
-    pub(super) fn tag_word(&self) -> u16 {
+    pub(crate) fn tag_word(&self) -> u16 {
         let (top, full) = (self.top(), self.full_tags());
         (0..8u8).fold(0, |word, physical| {
             let tag = if full >> physical & 1 == 0 {
