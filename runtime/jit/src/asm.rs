@@ -63,6 +63,8 @@ pub(crate) enum Alu {
 pub(crate) struct Asm<'a> {
     buf: &'a mut [u8],
     pos: usize,
+    /// Places that reach fixed code of the cache, by cache offset: kept for code that is to be moved.
+    outward: Option<&'a mut Vec<u32>>,
 }
 
 impl Extend<u8> for Asm<'_> {
@@ -95,7 +97,15 @@ impl DynasmApi for Asm<'_> {
 
 impl<'a> Asm<'a> {
     pub(crate) fn new(buf: &'a mut [u8]) -> Self {
-        Self { buf, pos: 0 }
+        Self { buf, pos: 0, outward: None }
+    }
+    /// Goes on at `pos`.
+    pub(crate) fn behind(buf: &'a mut [u8], pos: usize) -> Self {
+        Self { buf, pos, outward: None }
+    }
+    /// Notes what reaches fixed code of the cache.
+    pub(crate) fn noting(self, outward: Option<&'a mut Vec<u32>>) -> Self {
+        Self { outward, ..self }
     }
     pub(crate) fn pos(&self) -> usize {
         self.pos
@@ -130,6 +140,9 @@ impl<'a> Asm<'a> {
     /// Overwrites the rel32 at `at` to reach offset `target` of the cache, this buffer starting at offset `start` of it.
     pub(crate) fn fix_cache(&mut self, at: usize, start: usize, target: usize) {
         let rel = (target as i64 - (start as i64 + at as i64 + 4)) as i32;
+        if let Some(outward) = &mut self.outward {
+            outward.push((start + at) as u32);
+        }
         if let Some(slot) = self.buf.get_mut(at..at + 4) {
             slot.copy_from_slice(&rel.to_le_bytes());
         }

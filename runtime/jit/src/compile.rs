@@ -1,24 +1,20 @@
 //! The driver: one block of IR in, one stretch of host code out.
 
-use std::sync::Arc;
-
-use ir::{Block, Code, Cond, FlagMask, NativeTrap, Op, Val, Width};
+use ir::{Block, Code, Cond, FlagMask, Op, Val, Width};
 use thiserror::Error;
 
 use crate::abi;
-use crate::asm::{Alu, Asm, Mem, state};
+use crate::asm::{Alu, Asm, state};
 use crate::control::Lost;
 use crate::control::PollSite;
 use crate::flags::FlagFacts;
 use crate::homes::Pending;
-use crate::layout::{Calls, SegPolicy, StateLayout};
+use crate::layout::{SegPolicy, StateLayout};
 use crate::memory::{Fused, SlowSite};
 use crate::native::TrapSite;
 use crate::recipe::{Private, Recipe, Redo};
 use crate::regs::{Ahead, Loc, Regs, Spill, slot_mem};
-use crate::signal::{self, Registration, Sites, TRAPS};
-use crate::thunks::Thunks;
-use crate::{CodeBuf, CodeBufError};
+use crate::thunks::{Thunks, Wish};
 
 /// Why a block was not compiled.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +41,7 @@ pub struct Exit {
     pub backward: bool,
     /// Cache offset of its five bytes: a call out while unlinked, a jump when linked.
     pub site: usize,
-    /// `host_ret` value with which it leaves while unlinked (exit code [`Jit::LINK`]).
+    /// `host_ret` value with which it leaves while unlinked (exit code [`crate::Jit::LINK`]).
     pub stub_ret: u64,
     /// `host_ret` value with which its interrupt check leaves, 0 if it has none.
     pub poll_ret: u64,
@@ -98,7 +94,7 @@ pub struct Request<'a> {
     pub tier: Tier,
     /// Flags live at the two direct exits.
     pub exit_flags: [FlagMask; 2],
-    /// Takes its insns off the state's budget first, and leaves ([`Jit::BUDGET`]) if they are too many.
+    /// Takes its insns off the state's budget first, and leaves ([`crate::Jit::BUDGET`]) if they are too many.
     pub counted: bool,
     /// It is known to be jumped to indirectly: an entry for that stands before it.
     pub far: Option<Far>,
@@ -113,316 +109,6 @@ pub struct Far {
     pub pc_width: Width,
     /// Leaves as a miss when other threads ask for it: what entry 0 of a jump table leads to must.
     pub polls: bool,
-}
-
-/// The compiler with its code cache and reusable scratch memory.
-pub struct Jit {
-    _traps: Registration,
-    sites: Arc<Sites>,
-    buf: CodeBuf,
-    pub(crate) layout: StateLayout,
-    pub(crate) thunks: Thunks,
-    facts: FlagFacts,
-    regs: Regs,
-    lists: Lists,
-    pristine: usize,
-}
-
-/// Vectors of a compilation, kept for the next.
-#[derive(Default)]
-struct Lists {
-    labels: Vec<usize>,
-    holes: Vec<Hole>,
-    slow: Vec<SlowSite>,
-    bails: Vec<Bail>,
-    lost: Vec<Lost>,
-    starts: Vec<u16>,
-    polls: Vec<PollSite>,
-    traps: Vec<TrapSite>,
-    private: Private,
-}
-
-impl Lists {
-    fn of(emit: &mut Emit<'_>) -> Self {
-        let mut lists = Self {
-            labels: std::mem::take(&mut emit.labels),
-            holes: std::mem::take(&mut emit.holes),
-            slow: std::mem::take(&mut emit.slow),
-            bails: std::mem::take(&mut emit.bails),
-            lost: std::mem::take(&mut emit.lost),
-            starts: std::mem::take(&mut emit.starts),
-            polls: std::mem::take(&mut emit.polls),
-            traps: std::mem::take(&mut emit.traps),
-            private: std::mem::take(&mut emit.private),
-        };
-        lists.labels.clear();
-        lists.holes.clear();
-        lists.slow.clear();
-        lists.bails.clear();
-        lists.lost.clear();
-        lists.starts.clear();
-        lists.polls.clear();
-        lists
-    }
-}
-
-/// Bytes a block may need at most; a block that does not fit in the rest of the cache counts as full.
-const BLOCK_ROOM: usize = 64 << 10;
-
-impl Jit {
-    /// Exit code: a direct exit is not linked yet; `host_ret` says which.
-    pub const LINK: u32 = 16;
-    /// Exit code: the jump table has no entry; the state's pc is set.
-    pub const MISS: u32 = 17;
-    /// Exit code: a direct exit's interrupt check found a request; `host_ret` says which.
-    pub const POLL_DIRECT: u32 = 18;
-    /// Exit code: the block at `host_ret` has more insns than the budget allows; they are taken off, but none has run.
-    pub const BUDGET: u32 = 20;
-    /// First of the exit codes of native instructions that raised an exception ([`Jit::trap_of`]); `host_ret` says which instruction.
-    pub(crate) const TRAP: u32 = 24;
-
-    /// The exception of a native instruction that this exit code means.
-    pub fn trap_of(code: u32) -> Option<NativeTrap> {
-        let n = code.checked_sub(Self::TRAP)?;
-        TRAPS.get(n as usize).map(|t| t.0)
-    }
-
-    /// Maps a code cache of `size` bytes and emits the fixed code.
-    ///
-    /// # Errors
-    /// When the cache cannot be mapped, or the CPU has no BMI2.
-    pub fn new(size: usize, layout: StateLayout, calls: Calls) -> Result<Self, CodeBufError> {
-        if !std::arch::is_x86_feature_detected!("bmi2") {
-            return Err(CodeBufError::Cpu);
-        }
-        let mut buf = CodeBuf::new(size.max(1 << 20))?;
-        let thunks = Thunks::emit(&mut buf, &layout, calls);
-        let pristine = buf.used();
-        let (start, end) = (buf.address(0), buf.address(buf.capacity()));
-        let sites = Sites::new();
-        let stubs = thunks.traps.map(|at| buf.address(at));
-        let traps = signal::register(start, end, stubs, Some(Arc::clone(&sites)))?;
-        Ok(Self {
-            _traps: traps,
-            sites,
-            buf,
-            layout,
-            thunks,
-            facts: FlagFacts::default(),
-            regs: Regs::default(),
-            lists: Lists::default(),
-            pristine,
-        })
-    }
-    /// The code cache.
-    pub fn buf(&self) -> &CodeBuf {
-        &self.buf
-    }
-    /// Prologue and epilogue, for `-d out_asm`.
-    pub fn prologue(&self) -> &[u8] {
-        self.buf.bytes(0, self.thunks.prologue_len)
-    }
-    /// Cache offset, length and name of each stretch of fixed code.
-    pub fn fixed_code(&self) -> Vec<(usize, usize, &'static str)> {
-        let names = self.thunks.names();
-        let ends = names.iter().map(|&(at, _)| at).skip(1).chain([self.pristine]);
-        names.iter().zip(ends).map(|(&(at, name), end)| (at, end - at, name)).collect()
-    }
-    /// Drops all blocks.
-    pub fn flush(&mut self) {
-        self.sites.clear();
-        self.thunks.forget_all();
-        self.buf.truncate(self.pristine);
-    }
-    /// Links a direct exit to the entry at cache offset `target`.
-    pub fn link(&mut self, site: usize, target: usize) {
-        self.buf.patch(site, 0xE9, target);
-    }
-    /// Makes a direct exit leave to the run loop again.
-    pub fn unlink(&mut self, site: usize) {
-        self.buf.patch(site, 0xE8, self.thunks.exit_link);
-    }
-    /// Emits an entry for indirect jumps to the block at cache offset `entry`, whose first insn is at `page_offset`. With a `counter`,
-    /// the offset of a byte from the state, it counts down, and leaves as a miss when that gets to 0.
-    ///
-    /// # Errors
-    /// When the cache is full.
-    pub fn far_entry(
-        &mut self,
-        entry: usize,
-        page_offset: u32,
-        far: Far,
-        counter: Option<i32>,
-    ) -> Result<usize, CompileError> {
-        if self.buf.capacity() - self.buf.used() < BLOCK_ROOM {
-            return Err(CompileError::Full);
-        }
-        Ok(self.far_head(page_offset, far, counter, Some(entry)))
-    }
-    /// The code of such an entry; without `entry` it leads to what is emitted next.
-    fn far_head(
-        &mut self,
-        page_offset: u32,
-        far: Far,
-        counter: Option<i32>,
-        entry: Option<usize>,
-    ) -> usize {
-        let start = self.buf.used();
-        let mut asm = Asm::new(self.buf.free_space());
-        let leave_if = |asm: &mut Asm<'_>, cond| {
-            let hole = asm.jcc(cond);
-            asm.fix_cache(hole, start, self.thunks.exit_miss(far.pc_width));
-        };
-        if let Some(at) = counter {
-            asm.alu_mi(Alu::Sub, Width::W8, state(at), 1);
-            leave_if(&mut asm, Cond::E);
-        }
-        if far.polls {
-            asm.alu_mi(Alu::Cmp, Width::W32, state(self.layout.jump_mask), 0);
-            leave_if(&mut asm, Cond::E);
-        }
-        asm.lea(far.pc_width, abi::PC, Mem::base(abi::PC, (page_offset as i32).wrapping_neg()));
-        asm.store(Width::W64, state(self.layout.pc_base), abi::PC);
-        if let Some(entry) = entry {
-            let hole = asm.jmp();
-            asm.fix_cache(hole, start, entry);
-        }
-        let len = asm.pos();
-        self.buf.advance(len);
-        start
-    }
-    /// Makes the entry for indirect jumps at cache offset `far` leave to the run loop: its block is gone. Returns what undoes that.
-    pub fn close_far_entry(&mut self, far: usize, pc_width: Width) -> [u8; 5] {
-        let mut bytes = [0; 5];
-        bytes.copy_from_slice(self.buf.bytes(far, 5));
-        self.buf.patch(far, 0xE9, self.thunks.exit_miss(pc_width));
-        bytes
-    }
-    /// Makes the entry for indirect jumps at cache offset `far` lead to its block again: `bytes` came back when it was closed.
-    pub fn open_far_entry(&mut self, far: usize, bytes: [u8; 5]) {
-        self.buf.restore(far, bytes);
-    }
-    /// Runs generated code from the entry at cache offset `entry`; the state's `pc_base` is that of its page.
-    ///
-    /// Returns an `ir::exit` code or one of this type's.
-    ///
-    /// # Safety
-    /// `state` points to the guest state this JIT's layout describes, its `tlb_base` to a live TLB whose filled
-    /// entries lead to guest RAM, and `entry` is an entry that [`Jit::compile`] returned since the last flush.
-    #[expect(unsafe_code, reason = "enters generated code")]
-    pub unsafe fn enter(&self, state: *mut u8, entry: usize) -> u32 {
-        // SAFETY: passed on from this function's contract.
-        unsafe { self.thunks.enter(&self.buf, state, self.buf.address(entry)) }
-    }
-    /// Runs generated code from the entry for indirect jumps at host address `far`; the state's `pc` says where the guest is.
-    ///
-    /// # Safety
-    /// As for [`Jit::enter`]; `far` is the address of what [`Jit::far_entry`] returned since the last flush.
-    #[expect(unsafe_code, reason = "enters generated code")]
-    pub unsafe fn enter_far(&self, state: *mut u8, far: u64) -> u32 {
-        // SAFETY: passed on from this function's contract.
-        unsafe { self.thunks.enter(&self.buf, state, far) }
-    }
-
-    /// Compiles a block into `out`, whose memory is reused.
-    ///
-    /// # Errors
-    /// See [`CompileError`]; nothing is kept then, and `out` means nothing.
-    pub fn compile(
-        &mut self,
-        request: &Request<'_>,
-        out: &mut Compiled,
-    ) -> Result<(), CompileError> {
-        if self.buf.capacity() - self.buf.used() < BLOCK_ROOM {
-            return Err(CompileError::Full);
-        }
-        let hot = request.tier == Tier::Hot;
-        match self.attempt(request, out, hot) {
-            // Operands kept for flags may be what takes the registers.
-            Err(CompileError::Registers) if hot => self.attempt(request, out, false),
-            done => done,
-        }
-    }
-    /// The same; `remakes`: flags may be made again instead of kept.
-    fn attempt(
-        &mut self,
-        request: &Request<'_>,
-        out: &mut Compiled,
-        remakes: bool,
-    ) -> Result<(), CompileError> {
-        self.thunks.begin();
-        let hot = request.tier == Tier::Hot;
-        let late_traps = hot && remakes && request.late_traps && self.sites.has_room();
-        let private = &mut self.lists.private;
-        if hot {
-            private.prepare(&request.block.ops, request.block.labels as usize);
-        }
-        let private = hot.then_some(&*private);
-        self.facts.compute(request.block, request.exit_flags, late_traps, private);
-        let temps = if hot { abi::SCRATCH_MASK } else { abi::COMPACT_TEMPS };
-        self.regs.prepare(request.block, temps);
-        out.far = request.far.map(|far| self.far_head(request.page_offset, far, None, None));
-        let start = self.buf.used();
-        let base = self.buf.address(start);
-        out.entry = start;
-        out.insns.clear();
-        out.exits.clear();
-        let mut emit = Emit {
-            asm: Asm::new(self.buf.free_space()),
-            block: request.block,
-            layout: &self.layout,
-            thunks: &mut self.thunks,
-            facts: &self.facts,
-            regs: &mut self.regs,
-            hot,
-            seg: request.seg,
-            exit_flags: request.exit_flags,
-            start,
-            base,
-            at: 0,
-            flags_home: true,
-            flags_host: false,
-            out,
-            labels: std::mem::take(&mut self.lists.labels),
-            holes: std::mem::take(&mut self.lists.holes),
-            slow: std::mem::take(&mut self.lists.slow),
-            bails: std::mem::take(&mut self.lists.bails),
-            lost: std::mem::take(&mut self.lists.lost),
-            page_offset: request.page_offset as u16,
-            counted: request.counted,
-            first_offset: request.page_offset as u16,
-            starts: std::mem::take(&mut self.lists.starts),
-            polls: std::mem::take(&mut self.lists.polls),
-            traps: std::mem::take(&mut self.lists.traps),
-            private: std::mem::take(&mut self.lists.private),
-            recipe: None,
-            prepared: None,
-            remakes,
-            late_traps,
-            behind: 0,
-            pending: [None; 2],
-            fused: None,
-            simd: 0,
-        };
-        let done = emit.body().and_then(|()| emit.finish());
-        let len = emit.asm.pos();
-        let full = emit.asm.overflowed();
-        let traps = std::mem::take(&mut emit.traps);
-        self.lists = Lists::of(&mut emit);
-        if full || done.is_err() {
-            self.thunks.forget_fresh();
-            done?;
-            return Err(CompileError::Full);
-        }
-        for site in &traps {
-            self.sites.add(start + site.at, start + site.stub);
-        }
-        self.lists.traps = traps;
-        self.lists.traps.clear();
-        out.end = start + len;
-        self.buf.advance(len);
-        Ok(())
-    }
 }
 
 /// A rel32 to be filled when its label is known.
@@ -449,7 +135,7 @@ pub(crate) struct Emit<'a> {
     pub(crate) asm: Asm<'a>,
     pub(crate) block: &'a Block,
     pub(crate) layout: &'a StateLayout,
-    pub(crate) thunks: &'a mut Thunks,
+    pub(crate) thunks: &'a Thunks,
     pub(crate) facts: &'a FlagFacts,
     pub(crate) regs: &'a mut Regs,
     pub(crate) hot: bool,
@@ -487,7 +173,9 @@ pub(crate) struct Emit<'a> {
     /// Page offset of the block's first insn.
     pub(crate) first_offset: u16,
     /// Page offsets of a counted block's insns.
-    starts: Vec<u16>,
+    pub(crate) starts: Vec<u16>,
+    /// Calls of thunks that may not exist yet, with the cache offsets of their holes.
+    pub(crate) wants: Vec<(Wish, usize)>,
     /// Insns of a counted block behind the current one.
     pub(crate) behind: u16,
     /// Guest registers without a host register that the current op computes in a scratch register.
@@ -508,7 +196,7 @@ pub(crate) enum Src {
 }
 
 impl Emit<'_> {
-    fn body(&mut self) -> Result<(), CompileError> {
+    pub(crate) fn body(&mut self) -> Result<(), CompileError> {
         let labels = self.block.labels as usize;
         self.labels.resize(labels, usize::MAX);
         let hole = self.counted.then(|| self.take_budget());
@@ -556,7 +244,7 @@ impl Emit<'_> {
         self.asm.alu_mi(Alu::Sub, Width::W32, state(self.layout.budget), i32::from(all));
         (self.asm.jcc(Cond::S), all)
     }
-    fn finish(&mut self) -> Result<(), CompileError> {
+    pub(crate) fn finish(&mut self) -> Result<(), CompileError> {
         self.span_exits();
         self.poll_exits();
         self.trap_stubs();
@@ -573,6 +261,10 @@ impl Emit<'_> {
             }
         }
         Ok(())
+    }
+    /// The call with its hole here wants a thunk.
+    pub(crate) fn want(&mut self, wish: Wish, hole: usize) {
+        self.wants.push((wish, hole));
     }
     /// Notes which guest insn the code from here on belongs to.
     pub(crate) fn mark(&mut self, page_offset: u16, behind: u16) {

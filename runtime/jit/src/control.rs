@@ -176,7 +176,7 @@ impl Emit<'_> {
         if !self.hot {
             self.asm.store(Width::W64, state(self.layout.scratch), target);
             let hole = self.asm.call();
-            self.thunks.want(Wish::Target(op.imm), self.start + hole);
+            self.want(Wish::Target(op.imm), self.start + hole);
             return Ok(());
         }
         let table = self.take()?;
@@ -196,7 +196,7 @@ impl Emit<'_> {
             self.asm.fix32(hole, here);
             self.asm.store(Width::W64, state(self.layout.scratch), target);
             let hole = self.asm.call();
-            self.thunks.want(Wish::Target(what), self.start + hole);
+            self.want(Wish::Target(what), self.start + hole);
             let hole = self.asm.lea_rip(d);
             self.asm.fix_cache(hole, self.start, self.thunks.exit_miss(Width::W64));
             self.asm.jmp_back(back);
@@ -292,7 +292,7 @@ impl Emit<'_> {
             self.asm.store_i(Width::W32, ahead, i32::from(self.behind) + 1);
         }
         let hole = self.asm.call();
-        self.thunks.want(Wish::Helper(op.imm), self.start + hole);
+        self.want(Wish::Helper(op.imm), self.start + hole);
         self.simd = 0;
         self.regs.forget_all();
         if op.d.is_none() {

@@ -136,7 +136,7 @@ impl Emit<'_> {
         let merge = op.code == Code::Ld && op.d.as_gpr().is_some();
         let key = ThunkKey { part: Part::Whole(policy), kind, size, seg: op.x, lin, value, merge };
         let hole = self.asm.call();
-        self.thunks.want(Wish::Memory(key), self.start + hole);
+        self.want(Wish::Memory(key), self.start + hole);
         if let Some(n) = high {
             self.write_high(n, value);
         }
@@ -524,7 +524,7 @@ impl Emit<'_> {
         }
     }
 
-    /// Emits the cold code of all accesses, and the thunks it needs that do not exist yet.
+    /// Emits the cold code of all accesses.
     pub(crate) fn slow_paths(&mut self) {
         let mut sites = std::mem::take(&mut self.slow);
         for site in sites.drain(..) {
@@ -543,12 +543,11 @@ impl Emit<'_> {
                 self.asm.store_i(Width::W64, state(self.layout.scratch + 8), n as i32);
             }
             let hole = self.asm.call();
-            self.thunks.want(Wish::Memory(site.key), self.start + hole);
+            self.want(Wish::Memory(site.key), self.start + hole);
             self.asm.jmp_back(site.back);
         }
         self.slow = sites;
         self.lost_looks();
-        self.thunks.emit_wanted(&mut self.asm, self.start, self.layout);
     }
 }
 

@@ -25,7 +25,7 @@ const PARTS: usize = 5;
 const HOST_MXCSR: i32 = 0x1F80;
 
 /// Offsets of the fixed code.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct SimdThunks {
     /// Vector state home.
     save: usize,

@@ -11,7 +11,7 @@ use ir::{Cond, Width, exit};
 
 use crate::abi::{self, PINNED, STATE_BIAS, TLB, reg};
 use crate::asm::{Alu, Asm, Mem, state};
-use crate::compile::Jit;
+use crate::jit::Jit;
 use crate::layout::{Calls, StateLayout};
 use crate::mem_thunk::ThunkKey;
 use crate::signal::TRAPS;
@@ -59,6 +59,7 @@ impl Hasher for WishHasher {
 }
 
 /// Offsets of the fixed code.
+#[derive(Clone)]
 pub(crate) struct Thunks {
     pub(crate) prologue_len: usize,
     load_stub: usize,
@@ -80,10 +81,14 @@ pub(crate) struct Thunks {
     pub(crate) simd: SimdThunks,
     /// Where an exception of a native instruction goes on.
     pub(crate) traps: [usize; TRAPS.len()],
-    /// Cache offset of each thunk that exists.
+}
+
+/// Thunks emitted when they were first wanted.
+#[derive(Default)]
+pub(crate) struct OnDemand {
+    /// Cache offset of each that exists.
     known: HashMap<Wish, usize, BuildHasherDefault<WishHasher>>,
-    wanted: Vec<(Wish, usize)>,
-    /// Thunks emitted with the last block.
+    /// Those emitted with the last block.
     fresh: Vec<Wish>,
 }
 
@@ -108,9 +113,6 @@ impl Thunks {
             resync: 0,
             simd: SimdThunks::default(),
             traps: [0; TRAPS.len()],
-            known: HashMap::default(),
-            wanted: Vec::new(),
-            fresh: Vec::new(),
         };
         let mut asm = Asm::new(buf.free_space());
         let early = t.trampoline(&mut asm, layout);
@@ -232,55 +234,6 @@ impl Thunks {
         let n = TRAPS.iter().position(|t| t.0 == ir::NativeTrap::Simd).unwrap_or(0);
         self.traps[n]
     }
-    /// A compilation begins.
-    pub(crate) fn begin(&mut self) {
-        self.wanted.clear();
-        self.fresh.clear();
-    }
-    /// A call with its hole at cache offset `at` wants a thunk.
-    pub(crate) fn want(&mut self, wish: Wish, at: usize) {
-        self.wanted.push((wish, at));
-    }
-    /// Fills the wanted calls, emitting thunks behind the block where they are new.
-    pub(crate) fn emit_wanted(&mut self, asm: &mut Asm<'_>, start: usize, layout: &StateLayout) {
-        for i in 0..self.wanted.len() {
-            let (wish, hole) = self.wanted[i];
-            let target = match self.known.get(&wish) {
-                Some(&at) => at,
-                None => {
-                    let at = start + asm.pos();
-                    match wish {
-                        Wish::Memory(key) => key.emit(asm, start, layout, self.common_memory),
-                        Wish::Target(what) => self.target_check(asm, start, layout, what),
-                        Wish::Helper(id) => {
-                            asm.store_i(Width::W32, state(layout.meta), id as i32);
-                            let hole = asm.jmp();
-                            asm.fix_cache(hole, start, self.helper);
-                        }
-                    }
-                    self.known.insert(wish, at);
-                    self.fresh.push(wish);
-                    at
-                }
-            };
-            asm.fix_cache(hole - start, start, target);
-        }
-        self.wanted.clear();
-    }
-    /// Forgets the thunks of a compilation that failed, and its wishes.
-    pub(crate) fn forget_fresh(&mut self) {
-        self.wanted.clear();
-        for wish in self.fresh.drain(..) {
-            self.known.remove(&wish);
-        }
-    }
-    /// Forgets all thunks emitted on demand (the cache is flushed).
-    pub(crate) fn forget_all(&mut self) {
-        self.wanted.clear();
-        self.fresh.clear();
-        self.known.clear();
-    }
-
     /// Is the jump target in `scratch[0]` one, its bits 47 to 63 all equal? If not, leaves with the fault `what`, error code 0.
     fn target_check(&self, asm: &mut Asm<'_>, start: usize, layout: &StateLayout, what: u32) {
         dynasm!(asm ; .arch x64 ; push rax);
@@ -341,6 +294,52 @@ impl Thunks {
         let hole = look_up(asm, layout, abi::PC, index, table);
         asm.fix_cache(hole, start, self.exit_miss[1]);
         asm.jmp_m(Mem::index(table, index, abi::JUMP_SCALE, abi::JUMP_HOST));
+    }
+}
+
+impl OnDemand {
+    /// Fills the calls wanted of the code that begins at cache offset `start`, emitting thunks behind it where they are new. Each call is
+    /// a wish and the cache offset of its hole.
+    pub(crate) fn emit_wanted(
+        &mut self,
+        asm: &mut Asm<'_>,
+        start: usize,
+        (thunks, layout): (&Thunks, &StateLayout),
+        wanted: impl Iterator<Item = (Wish, usize)>,
+    ) {
+        self.fresh.clear();
+        for (wish, hole) in wanted {
+            let target = match self.known.get(&wish) {
+                Some(&at) => at,
+                None => {
+                    let at = start + asm.pos();
+                    match wish {
+                        Wish::Memory(key) => key.emit(asm, start, layout, thunks.common_memory),
+                        Wish::Target(what) => thunks.target_check(asm, start, layout, what),
+                        Wish::Helper(id) => {
+                            asm.store_i(Width::W32, state(layout.meta), id as i32);
+                            let hole = asm.jmp();
+                            asm.fix_cache(hole, start, thunks.helper);
+                        }
+                    }
+                    self.known.insert(wish, at);
+                    self.fresh.push(wish);
+                    at
+                }
+            };
+            asm.fix_cache(hole - start, start, target);
+        }
+    }
+    /// Forgets the thunks of code that did not fit.
+    pub(crate) fn forget_fresh(&mut self) {
+        for wish in self.fresh.drain(..) {
+            self.known.remove(&wish);
+        }
+    }
+    /// Forgets all thunks: the cache is flushed.
+    pub(crate) fn forget_all(&mut self) {
+        self.fresh.clear();
+        self.known.clear();
     }
 }
 

@@ -112,7 +112,7 @@ fn one(
         far: None,
         late_traps: true,
     };
-    jit.compile(&request, &mut compiled)?;
+    common::compile(jit, seed % 2 == 1, &request, &mut compiled)?;
     let mut got = State::new(seed);
     let tlb = tlb_for(&got);
     got.tlb_base = tlb.as_ptr() as u64;

@@ -25,7 +25,8 @@ fn enter(jit: &mut Jit, block: &Block, tier: Tier, s: &mut State) -> u32 {
         far: None,
         late_traps: true,
     };
-    jit.compile(&request, &mut compiled).expect("compiles");
+    let away = block.ops.len() % 2 == 1;
+    common::compile(jit, away, &request, &mut compiled).expect("compiles");
     let tlb = tlb_for(s);
     s.tlb_base = tlb.as_ptr() as u64;
     // SAFETY: the state matches the layout, its TLB covers its own memory.

@@ -5,13 +5,28 @@ use std::mem::offset_of;
 
 use ir::{AccessKind, Guest, Native, NativeIo, NativeRunner, NativeState, NativeTrap, Width, exit};
 use jit::{
-    Calls, Jit, Runner, StateLayout, WindowLayout, abi, meta_is_aligned, meta_kind, meta_seg,
-    meta_size,
+    Calls, CompileError, Compiled, Jit, Piece, Request, Runner, StateLayout, WindowLayout, abi,
+    meta_is_aligned, meta_kind, meta_seg, meta_size,
 };
 
 pub(crate) const PAGES: usize = 16;
 /// The tags of a jump table of two entries, both empty.
 static NO_TARGETS: [u64; 2] = [1, 0];
+
+/// Compiles a block in its place, or as another thread would: away from the cache, and then moved there.
+pub(crate) fn compile(
+    jit: &mut Jit,
+    away: bool,
+    request: &Request<'_>,
+    out: &mut Compiled,
+) -> Result<(), CompileError> {
+    if !away {
+        return jit.compile(request, out);
+    }
+    let mut piece = Piece::default();
+    jit.compiler().compile(request, &mut piece)?;
+    jit.install(&piece, out)
+}
 
 pub(crate) const PC_BASE: u64 = 0xFFFF_8000_0000_5000;
 

@@ -1,0 +1,306 @@
+//! The compiler proper: blocks to host code in any memory, for any place of the cache. It has no cache, so that there may be several, on
+//! threads of their own; what they make is a [`Piece`], which whoever has the cache installs there.
+
+use std::sync::Arc;
+
+use ir::{Cond, Width};
+
+use crate::abi;
+use crate::asm::{Alu, Asm, Mem, state};
+use crate::compile::{Bail, CompileError, Compiled, Emit, Far, Hole, Request, Tier};
+use crate::control::{Lost, PollSite};
+use crate::flags::FlagFacts;
+use crate::layout::StateLayout;
+use crate::memory::SlowSite;
+use crate::native::TrapSite;
+use crate::recipe::Private;
+use crate::regs::Regs;
+use crate::signal::Sites;
+use crate::thunks::{Thunks, Wish};
+
+/// Vectors of a compilation, kept for the next.
+#[derive(Default)]
+struct Lists {
+    labels: Vec<usize>,
+    holes: Vec<Hole>,
+    slow: Vec<SlowSite>,
+    bails: Vec<Bail>,
+    lost: Vec<Lost>,
+    starts: Vec<u16>,
+    wants: Vec<(Wish, usize)>,
+    polls: Vec<PollSite>,
+    traps: Vec<TrapSite>,
+    private: Private,
+    /// Cache offset of the block compiled last.
+    start: usize,
+}
+
+impl Lists {
+    fn of(emit: &mut Emit<'_>) -> Self {
+        let mut lists = Self {
+            labels: std::mem::take(&mut emit.labels),
+            holes: std::mem::take(&mut emit.holes),
+            slow: std::mem::take(&mut emit.slow),
+            bails: std::mem::take(&mut emit.bails),
+            lost: std::mem::take(&mut emit.lost),
+            starts: std::mem::take(&mut emit.starts),
+            wants: std::mem::take(&mut emit.wants),
+            polls: std::mem::take(&mut emit.polls),
+            traps: std::mem::take(&mut emit.traps),
+            private: std::mem::take(&mut emit.private),
+            start: 0,
+        };
+        lists.labels.clear();
+        lists.holes.clear();
+        lists.slow.clear();
+        lists.bails.clear();
+        lists.lost.clear();
+        lists.starts.clear();
+        lists.polls.clear();
+        lists
+    }
+}
+
+/// Bytes a block may need at most; a block that does not fit in the rest of the cache counts as full.
+pub(crate) const BLOCK_ROOM: usize = 64 << 10;
+
+/// Where code is put.
+pub(crate) struct Space<'a> {
+    pub(crate) bytes: &'a mut [u8],
+    /// Cache offset of the first byte.
+    pub(crate) at: usize,
+    /// Executable address of the cache.
+    pub(crate) base: u64,
+    /// Code that is to be moved: where it reaches fixed code, by cache offset.
+    pub(crate) outward: Option<&'a mut Vec<u32>>,
+}
+
+/// What compiles blocks, with its reusable memory. It knows where the fixed code of one cache is, and calls of thunks that may not exist
+/// yet are left open.
+pub struct Compiler {
+    pub(crate) layout: StateLayout,
+    pub(crate) thunks: Thunks,
+    sites: Arc<Sites>,
+    facts: FlagFacts,
+    regs: Regs,
+    lists: Lists,
+}
+
+/// A block compiled away from its cache, as for offset 0 there. Made by [`Compiler::compile`], installed by [`crate::Jit::install`].
+#[derive(Default)]
+pub struct Piece {
+    bytes: Vec<u8>,
+    len: usize,
+    code: Compiled,
+    outward: Vec<u32>,
+    wants: Vec<(Wish, usize)>,
+    /// Instructions that go on at code of their own when they trap, and that code.
+    traps: Vec<(usize, usize)>,
+}
+
+impl std::fmt::Debug for Piece {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Piece").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+impl Piece {
+    pub(crate) fn code(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or(&[])
+    }
+    pub(crate) fn outward(&self) -> impl Iterator<Item = usize> {
+        self.outward.iter().map(|&at| at as usize)
+    }
+    pub(crate) fn wants(&self, start: usize) -> impl Iterator<Item = (Wish, usize)> {
+        self.wants.iter().map(move |&(wish, hole)| (wish, start + hole))
+    }
+    pub(crate) fn traps(&self) -> &[(usize, usize)] {
+        &self.traps
+    }
+    /// What it is when it begins at cache offset `start`, which is executable at `address`.
+    pub(crate) fn describe(&self, start: usize, address: u64, out: &mut Compiled) {
+        out.clone_from(&self.code);
+        out.entry += start;
+        out.end += start;
+        out.far = out.far.map(|far| far + start);
+        for exit in &mut out.exits {
+            exit.site += start;
+            exit.stub_ret += address;
+            exit.poll_ret += if exit.poll_ret == 0 { 0 } else { address };
+        }
+    }
+}
+
+impl Compiler {
+    pub(crate) fn new(layout: StateLayout, thunks: Thunks, sites: Arc<Sites>) -> Self {
+        let (facts, regs, lists) = <_>::default();
+        Self { layout, thunks, sites, facts, regs, lists }
+    }
+    /// Another for the same cache.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self::new(self.layout, self.thunks.clone(), Arc::clone(&self.sites))
+    }
+
+    /// Compiles a block into `piece`, whose memory is reused.
+    ///
+    /// # Errors
+    /// See [`CompileError`]; `piece` means nothing then.
+    pub fn compile(
+        &mut self,
+        request: &Request<'_>,
+        piece: &mut Piece,
+    ) -> Result<(), CompileError> {
+        piece.bytes.resize(BLOCK_ROOM, 0);
+        piece.outward.clear();
+        let (bytes, outward) = (&mut piece.bytes[..], Some(&mut piece.outward));
+        let space = Space { bytes, at: 0, base: 0, outward };
+        piece.len = self.compile_to(request, space, &mut piece.code)?;
+        piece.wants.clear();
+        piece.wants.append(&mut self.lists.wants);
+        piece.traps.clear();
+        piece.traps.extend(self.traps());
+        Ok(())
+    }
+
+    /// Compiles a block; returns the bytes of its code. Calls of thunks are left open ([`Compiler::wants`]).
+    pub(crate) fn compile_to(
+        &mut self,
+        request: &Request<'_>,
+        mut space: Space<'_>,
+        out: &mut Compiled,
+    ) -> Result<usize, CompileError> {
+        let hot = request.tier == Tier::Hot;
+        match self.attempt(request, &mut space, out, hot) {
+            // Operands kept for flags may be what takes the registers.
+            Err(CompileError::Registers) if hot => self.attempt(request, &mut space, out, false),
+            done => done,
+        }
+    }
+    /// The open calls of the block just compiled: what they want, and the cache offsets of their holes.
+    pub(crate) fn wants(&self) -> impl Iterator<Item = (Wish, usize)> {
+        self.lists.wants.iter().copied()
+    }
+    /// Its instructions that go on at code of their own when they trap, and that code, by cache offset.
+    pub(crate) fn traps(&self) -> impl Iterator<Item = (usize, usize)> {
+        let start = self.lists.start;
+        self.lists.traps.iter().map(move |site| (start + site.at, start + site.stub))
+    }
+
+    /// The same; `remakes`: flags may be made again instead of kept.
+    fn attempt(
+        &mut self,
+        request: &Request<'_>,
+        space: &mut Space<'_>,
+        out: &mut Compiled,
+        remakes: bool,
+    ) -> Result<usize, CompileError> {
+        let hot = request.tier == Tier::Hot;
+        let late_traps = hot && remakes && request.late_traps && self.sites.has_room();
+        let private = &mut self.lists.private;
+        if hot {
+            private.prepare(&request.block.ops, request.block.labels as usize);
+        }
+        let private = hot.then_some(&*private);
+        self.facts.compute(request.block, request.exit_flags, late_traps, private);
+        let temps = if hot { abi::SCRATCH_MASK } else { abi::COMPACT_TEMPS };
+        self.regs.prepare(request.block, temps);
+        if let Some(outward) = &mut space.outward {
+            outward.clear();
+        }
+        let (mut head, at) = (0, space.at);
+        if let Some(far) = request.far {
+            let asm = Asm::new(space.bytes).noting(space.outward.as_deref_mut());
+            head = self.far_head(asm, at, (request.page_offset, far), None, None);
+        }
+        out.far = request.far.map(|_| at);
+        let start = at + head;
+        out.entry = start;
+        out.insns.clear();
+        out.exits.clear();
+        let bytes = space.bytes.get_mut(head..).unwrap_or_default();
+        let lists = &mut self.lists;
+        let mut emit = Emit {
+            asm: Asm::new(bytes).noting(space.outward.as_deref_mut()),
+            block: request.block,
+            layout: &self.layout,
+            thunks: &self.thunks,
+            facts: &self.facts,
+            regs: &mut self.regs,
+            hot,
+            seg: request.seg,
+            exit_flags: request.exit_flags,
+            start,
+            base: space.base + start as u64,
+            at: 0,
+            flags_home: true,
+            flags_host: false,
+            out,
+            labels: std::mem::take(&mut lists.labels),
+            holes: std::mem::take(&mut lists.holes),
+            slow: std::mem::take(&mut lists.slow),
+            bails: std::mem::take(&mut lists.bails),
+            lost: std::mem::take(&mut lists.lost),
+            page_offset: request.page_offset as u16,
+            counted: request.counted,
+            first_offset: request.page_offset as u16,
+            starts: std::mem::take(&mut lists.starts),
+            polls: std::mem::take(&mut lists.polls),
+            traps: std::mem::take(&mut lists.traps),
+            private: std::mem::take(&mut lists.private),
+            wants: std::mem::take(&mut lists.wants),
+            recipe: None,
+            prepared: None,
+            remakes,
+            late_traps,
+            behind: 0,
+            pending: [None; 2],
+            fused: None,
+            simd: 0,
+        };
+        emit.wants.clear();
+        emit.traps.clear();
+        let done = emit.body().and_then(|()| emit.finish());
+        let len = emit.asm.pos();
+        let full = emit.asm.overflowed();
+        self.lists = Lists::of(&mut emit);
+        self.lists.start = start;
+        done?;
+        if full {
+            return Err(CompileError::Full);
+        }
+        out.end = start + len;
+        Ok(head + len)
+    }
+
+    /// The code of an entry for indirect jumps ([`crate::Jit::far_entry`]) at cache offset `start`; without `entry` it leads to what is
+    /// emitted next. Returns its bytes.
+    pub(crate) fn far_head(
+        &self,
+        mut asm: Asm<'_>,
+        start: usize,
+        (page_offset, far): (u32, Far),
+        counter: Option<i32>,
+        entry: Option<usize>,
+    ) -> usize {
+        let leave_if = |asm: &mut Asm<'_>, cond| {
+            let hole = asm.jcc(cond);
+            asm.fix_cache(hole, start, self.thunks.exit_miss(far.pc_width));
+        };
+        if let Some(at) = counter {
+            asm.alu_mi(Alu::Sub, Width::W8, state(at), 1);
+            leave_if(&mut asm, Cond::E);
+        }
+        if far.polls {
+            asm.alu_mi(Alu::Cmp, Width::W32, state(self.layout.jump_mask), 0);
+            leave_if(&mut asm, Cond::E);
+        }
+        asm.lea(far.pc_width, abi::PC, Mem::base(abi::PC, (page_offset as i32).wrapping_neg()));
+        asm.store(Width::W64, state(self.layout.pc_base), abi::PC);
+        if let Some(entry) = entry {
+            let hole = asm.jmp();
+            asm.fix_cache(hole, start, entry);
+        }
+        asm.pos()
+    }
+}
