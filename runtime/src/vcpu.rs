@@ -13,6 +13,7 @@ mod kick;
 mod memo;
 mod pages;
 mod perf_map;
+mod pipeline;
 mod report;
 mod shim;
 mod stats;

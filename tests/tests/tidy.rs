@@ -12,7 +12,7 @@ const UNSAFE_FILES: [(&str, &str); 20] = [
     ("benches/src/mechanisms.rs", "images by global_asm!"),
     ("runtime/ir/tests/native_alu.rs", "single host instructions by inline assembly"),
     ("runtime/jit/src/code_buf.rs", "maps the code cache"),
-    ("runtime/jit/src/compile.rs", "enters generated code"),
+    ("runtime/jit/src/jit.rs", "enters generated code"),
     ("runtime/jit/src/runner.rs", "runs single instructions"),
     ("runtime/jit/src/signal.rs", "handles their exceptions"),
     ("runtime/jit/src/thunks.rs", "the trampoline, emitted"),

@@ -288,6 +288,9 @@ impl Cache {
             let code = self.by_page.entry(page).or_default();
             code.blocks.push(id);
             parts(block, page, |part| code.add(part));
+            if block.key.page() == Some(page) {
+                code.add_start(block.key.phys);
+            }
         }
     }
     fn note_host(&mut self, id: BlockId, code: &Compiled) -> HostCode {
@@ -433,7 +436,11 @@ impl Cache {
         } else if let Some(code) = self.by_page.get_mut(&page) {
             code.clear();
             for &id in &kept {
-                parts(&self.blocks[id as usize], page, |part| code.add(part));
+                let block = &self.blocks[id as usize];
+                parts(block, page, |part| code.add(part));
+                if block.key.page() == Some(page) {
+                    code.add_start(block.key.phys);
+                }
             }
             code.blocks = kept;
         }
@@ -481,6 +488,11 @@ impl Cache {
     /// Does any block rest on bytes at RAM offset `at` (within a page)?
     pub(super) fn covers(&self, at: u64, len: u64) -> bool {
         self.by_page.get(&(at & !0xFFF)).is_some_and(|code| code.covers(at & 0xFFF, len))
+    }
+    /// Does any block begin at this offset of a RAM page?
+    pub(super) fn begins_at(&self, page: u64, at: u32) -> bool {
+        let (word, bit) = (at as usize / 64 % 64, at % 64);
+        self.by_page.get(&page).is_some_and(|code| code.starts()[word] >> bit & 1 != 0)
     }
     /// Lines of `page` that hold translated code.
     pub(super) fn lines_of(&self, page: u64) -> u64 {

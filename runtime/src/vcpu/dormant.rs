@@ -7,7 +7,8 @@ use x86::front::Changing;
 
 use super::Vcpu;
 use super::cache::{BlockId, Body, Cache, Key, Translated};
-use super::translate::{FETCH, guard_all};
+use super::pipeline::FETCH;
+use super::translate::guard_all;
 
 /// Times that bytes of a block change before it reads those that are immediates when it runs.
 const STEADY: u8 = 2;

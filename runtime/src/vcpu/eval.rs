@@ -57,18 +57,18 @@ impl Vcpu {
             return Some(end);
         }
         let block = match self.translator.build(&mut self.core.cpu, pc, true, None, None) {
-            Ok(_) => std::mem::take(&mut self.translator.block),
+            Ok(_) => std::mem::take(&mut self.translator.pipeline.block),
             Err(fault) => {
                 self.deliver(fault);
                 return None;
             }
         };
-        let insn = self.translator.info.insns.first().copied();
+        let insn = self.translator.pipeline.info.insns.first().copied();
         if let Some(insn) = insn {
             self.memo.add(key, insn.len, &block, &self.core.cpu.ram);
         }
         self.run_ir(&block, pc);
-        self.translator.block = block;
+        self.translator.pipeline.block = block;
         let insn = insn?;
         Some(u32::from(insn.page_off) + u32::from(insn.len))
     }

@@ -88,13 +88,16 @@ pub(super) struct CodePage {
     /// The blocks that rest on it.
     pub(super) blocks: Vec<BlockId>,
     bytes: Box<Bytes>,
+    /// Where blocks begin.
+    starts: Box<Bytes>,
     /// Page offset behind the store that dropped blocks last.
     written_to: u64,
 }
 
 impl Default for CodePage {
     fn default() -> Self {
-        Self { blocks: Vec::new(), bytes: Box::new(Bytes([0; 64])), written_to: u64::MAX }
+        let none = || Box::new(Bytes([0; 64]));
+        Self { blocks: Vec::new(), bytes: none(), starts: none(), written_to: u64::MAX }
     }
 }
 
@@ -110,9 +113,18 @@ impl CodePage {
             self.bytes.add(part);
         }
     }
+    /// A block begins here.
+    pub(super) fn add_start(&mut self, at: u64) {
+        self.starts.add(Stretch::between(at & 0xFFF, (at & 0xFFF) + 1));
+    }
+    /// Where blocks begin, a bit for each byte of the page.
+    pub(super) fn starts(&self) -> &[u64; 64] {
+        &self.starts.0
+    }
     /// Forgets all bytes: they are to be added again.
     pub(super) fn clear(&mut self) {
         self.bytes.0 = [0; 64];
+        self.starts.0 = [0; 64];
     }
     /// Does any block rest on one of these bytes?
     pub(super) fn covers(&self, from: u64, len: u64) -> bool {

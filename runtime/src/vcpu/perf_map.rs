@@ -42,12 +42,12 @@ impl PerfMap {
 }
 
 impl Vcpu {
-    /// A block was made.
-    pub(super) fn map_block(&mut self, pc: u64, id: BlockId) {
+    /// A block was made for linear address `lin`.
+    pub(super) fn map_block(&mut self, lin: u64, id: BlockId) {
         let Some(map) = &mut self.perf_map else { return };
         let block = self.core.cache.get(id);
         let (Body::Host(code), Some(jit)) = (&block.body, self.translator.jit()) else { return };
-        let (lin, mode) = (self.core.cpu.lin_pc(pc).0, block.key.mode);
+        let mode = block.key.mode;
         let width = match (mode.has(Mode::CODE64), mode.has(Mode::CODE32)) {
             (true, _) => 64,
             (_, true) => 32,

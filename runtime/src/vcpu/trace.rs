@@ -43,7 +43,7 @@ impl Vcpu {
     pub(super) fn trace_block(&mut self, pc: u64) {
         let lin = self.core.cpu.lin_pc(pc).0;
         if self.log.wants(Items::ROWS, lin) {
-            for row in self.rows.add(&self.translator.info.insns) {
+            for row in self.rows.add(&self.translator.pipeline.info.insns) {
                 let info = &ROWS[usize::from(row)];
                 self.log.write(format_args!("row {row} {} {}\n", info.mnemonic, info.opcode));
             }
@@ -53,14 +53,14 @@ impl Vcpu {
             self.log.in_asm(lin, &text);
         }
         if self.log.wants(Items::OP, lin) {
-            self.log.op(lin, &ir::text::print(&self.translator.block, &IrNames));
+            self.log.op(lin, &ir::text::print(&self.translator.pipeline.block, &IrNames));
         }
     }
     /// `OP after optimization…` and `OUT:` of the block just published.
     pub(super) fn trace_translated(&mut self, pc: u64, id: BlockId) {
         let lin = self.core.cpu.lin_pc(pc).0;
         if self.log.wants(Items::OP_OPT, lin) {
-            self.log.op_opt(lin, &ir::text::print(&self.translator.block, &IrNames));
+            self.log.op_opt(lin, &ir::text::print(&self.translator.pipeline.block, &IrNames));
         }
         if let (Body::Host(c), Some(jit)) = (&self.core.cache.get(id).body, self.translator.jit())
             && self.log.wants(Items::OUT_ASM, lin)
@@ -76,7 +76,7 @@ impl Vcpu {
     fn listing(&mut self, pc: u64) -> String {
         let mut text = String::new();
         let features = self.core.cpu.model().features();
-        let insns = self.translator.info.insns.clone();
+        let insns = self.translator.pipeline.info.insns.clone();
         let base = pc.wrapping_sub(self.core.cpu.lin_pc(pc).page_offset());
         for insn in insns {
             let ip = base.wrapping_add(u64::from(insn.page_off)) & pc_mask(self.core.cpu.mode());

@@ -1,0 +1,198 @@
+//! The stages of making a block between its bytes and its host code: decode and lower, optimise, assign and emit. What they make depends
+//! on what is given here and on nothing else, so that they may run on any thread.
+
+use ir::opt::Passes;
+use ir::{Block, Code, FlagMask};
+use jit::{CompileError, Far, Request, SegPolicy, Tier};
+use x86::front::{self, BlockInfo, BuildConfig, BuildError, Changing, CodeBytes};
+use x86::lower::{Along, Place};
+use x86::mode::Mode;
+
+use super::cache::Key;
+use super::pages::Peeked;
+
+/// Most bytes a block is made from.
+pub(super) const FETCH: usize = 256;
+const _: () = assert!(FETCH == Changing::REACH as usize);
+/// Most bytes a block is made from that has not proved hot.
+pub(super) const FETCH_COMPACT: usize = 192;
+/// Bytes looked at to see which flags a successor kills.
+pub(super) const PEEK: usize = 40;
+
+/// What is to be made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Order {
+    pub(super) key: Key,
+    pub(super) place: Place,
+    pub(super) tier: Tier,
+    /// It is to have an entry for indirect jumps.
+    pub(super) far: Option<Far>,
+    /// Somebody looks at what lies between blocks: they leave all flags home.
+    pub(super) keeps_flags: bool,
+}
+
+/// What came of an order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Outcome {
+    /// Host code of this tier.
+    Host(Tier),
+    /// There is no form: the evaluator runs the block.
+    Evaluated,
+    /// Again, without these passes: with them there are too few registers.
+    Without(Passes),
+    /// There is no room for the code.
+    Full,
+}
+
+/// The stages with their reusable memory.
+pub(super) struct Pipeline {
+    pub(super) passes: Passes,
+    pub(super) config: BuildConfig,
+    pub(super) front: front::Scratch,
+    pub(super) block: Block,
+    pub(super) info: BlockInfo,
+    opt: ir::Scratch,
+    /// What the block rests on behind its two direct exits.
+    pub(super) peeked: [Peeked; 2],
+    /// The bytes there.
+    pub(super) behind: [[u8; PEEK]; 2],
+}
+
+impl Pipeline {
+    pub(super) fn new(passes: Passes, config: BuildConfig) -> Self {
+        Self {
+            passes,
+            config,
+            front: front::Scratch::default(),
+            block: Block::default(),
+            info: BlockInfo::default(),
+            opt: ir::Scratch::new(),
+            peeked: [Peeked::default(); 2],
+            behind: [[0; PEEK]; 2],
+        }
+    }
+
+    /// How a block for speed goes on behind jumps. `changing`: it has immediates that are read when it runs.
+    pub(super) fn along<'a>(
+        &self,
+        order: &Order,
+        changing: bool,
+        has_run: &'a dyn Fn(u32) -> bool,
+    ) -> Option<Along<'a>> {
+        let (sides, loops) = (self.passes.has(Passes::SIDES), self.passes.has(Passes::LOOPS));
+        let goes_on = order.tier == Tier::Hot
+            && !order.key.mode.has(Mode::PLAIN)
+            && !changing
+            && !self.config.counted
+            && (sides || loops);
+        let (reach, max_insns) = (FETCH as u32, self.config.max_insns);
+        goes_on.then_some(Along { has_run, sides, loops, reach, max_insns })
+    }
+
+    /// Decodes and lowers a block (`single`: its first insn): fills `block` and `info`.
+    ///
+    /// # Errors
+    /// When its one insn reaches into the next page.
+    pub(super) fn lower(
+        &mut self,
+        code: &CodeBytes<'_>,
+        place: Place,
+        single: bool,
+        goes_on: Option<Along<'_>>,
+    ) -> Result<(), BuildError> {
+        let max_insns = if single { 1 } else { self.config.max_insns };
+        let config = BuildConfig { max_insns, ..self.config };
+        let made = (&mut self.block, &mut self.info);
+        front::build_along(code, place, &config, &mut self.front, made, goes_on)
+    }
+
+    /// Optimises what was lowered, and has it compiled by `compile`. `peek` reads bytes of the block's page.
+    pub(super) fn finish(
+        &mut self,
+        order: &Order,
+        peek: impl Fn(usize, &mut [u8]) -> bool,
+        mut compile: impl FnMut(&Request<'_>) -> Result<(), CompileError>,
+    ) -> Outcome {
+        let (key, counted) = (&order.key, self.config.counted);
+        // Code that has not proved hot is not worth looking at twice.
+        let quick = order.tier == Tier::Compact;
+        self.peeked = Default::default();
+        let exit_flags = match quick || order.keeps_flags {
+            true => [FlagMask::ALL; 2],
+            false => self.exit_flags(key, peek),
+        };
+        let passes = if quick { Passes::NONE } else { self.passes };
+        ir::opt::optimize(&mut self.block, &mut self.opt, passes, exit_flags);
+        let seg = policies(key.mode);
+        let wants_spans = !(quick || key.mode.has(Mode::PLAIN | Mode::SINGLE) || counted);
+        let has_spans = wants_spans && passes.has(Passes::SPANS) && {
+            let flat =
+                (0..6).filter(|&n| seg[n] == SegPolicy::Flat).fold(0, |mask, n| mask | 1 << n);
+            ir::opt::spans(&mut self.block, &mut self.opt, passes, exit_flags, flat)
+        };
+        let mut request = Request {
+            block: &self.block,
+            seg,
+            page_offset: order.place.page_off,
+            tier: order.tier,
+            exit_flags,
+            counted,
+            far: order.far,
+            late_traps: passes.has(Passes::TRAPS) && !counted,
+        };
+        let mut done = compile(&request);
+        if done == Err(CompileError::Registers) {
+            // Compact code has fewer registers for temporaries.
+            request.tier = Tier::Hot;
+            done = compile(&request);
+        }
+        let is_loop = self.info.is_loop && passes.has(Passes::LOOPS);
+        match done {
+            Ok(()) => Outcome::Host(request.tier),
+            Err(CompileError::Full) => Outcome::Full,
+            Err(_) if is_loop => Outcome::Without(Passes::LOOPS),
+            Err(_) if has_spans => Outcome::Without(Passes::SPANS),
+            Err(_) => Outcome::Evaluated,
+        }
+    }
+
+    /// Flags live at the direct exits, by a look at what follows them; notes the bytes that this rests on.
+    fn exit_flags(&mut self, key: &Key, peek: impl Fn(usize, &mut [u8]) -> bool) -> [FlagMask; 2] {
+        let mut live = [FlagMask::ALL; 2];
+        if key.page().is_none() {
+            return live;
+        }
+        let size = front::code_size(key.mode);
+        for op in self.block.ops.iter().filter(|op| op.code == Code::GotoTb && op.x < 2) {
+            let at = op.imm & 0xFFF;
+            let ip = key.pc_base.wrapping_add(at);
+            let in_limit = u64::from(key.cs_limit) + 1 - u64::from(ip.min(key.cs_limit));
+            let mut bytes = [0; PEEK];
+            let len = PEEK.min(0x1000 - at as usize).min(in_limit as usize);
+            if peek(at as usize, &mut bytes[..len]) {
+                let (dead, relied_on) =
+                    front::flags_dead_at(&bytes[..len], size, &self.config.features);
+                let slot = usize::from(op.x & 1);
+                self.peeked[slot] = Peeked { at: at as u16, mask: relied_on };
+                self.behind[slot] = bytes;
+                live[slot] = FlagMask::ALL.minus(dead);
+            }
+        }
+        live
+    }
+    /// The bytes behind the direct exits that the block rests on.
+    pub(super) fn peeked_bytes(&self) -> [&[u8]; 2] {
+        [0, 1].map(|n| &self.behind[n][..self.peeked[n].reach()])
+    }
+}
+
+/// How each segment is accessed in a mode.
+fn policies(mode: Mode) -> [SegPolicy; 6] {
+    if mode.has(Mode::CODE64) {
+        use SegPolicy::{Base, Flat};
+        return [Flat, Flat, Flat, Flat, Base, Base];
+    }
+    let rest = if mode.has(Mode::ALL_64K) { SegPolicy::Wrap64K } else { SegPolicy::Window };
+    let flat = |bit| if mode.has(bit) { SegPolicy::Flat } else { rest };
+    [flat(Mode::FLAT_ES), rest, flat(Mode::FLAT_SS), flat(Mode::FLAT_DS), rest, rest]
+}
