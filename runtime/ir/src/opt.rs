@@ -41,10 +41,12 @@ impl Passes {
     pub const LOOPS: Self = Self(64);
     /// State that is brought home when a native instruction traps, not before. Not a pass of `optimize`: the JIT's business.
     pub const TRAPS: Self = Self(128);
+    /// The supervisor's pages are taken to lie where most of them do, until the TLB says otherwise. The JIT's business, too.
+    pub const GUESS: Self = Self(256);
     /// All.
-    pub const ALL: Self = Self(255);
+    pub const ALL: Self = Self(511);
     /// Each pass with the name `parse` takes.
-    pub const NAMES: [(&'static str, Self); 8] = [
+    pub const NAMES: [(&'static str, Self); 9] = [
         ("flags", Self::FLAGS),
         ("fold", Self::FOLD),
         ("copy", Self::COPY),
@@ -53,6 +55,7 @@ impl Passes {
         ("sides", Self::SIDES),
         ("loops", Self::LOOPS),
         ("traps", Self::TRAPS),
+        ("guess", Self::GUESS),
     ];
 
     /// Is every pass of `other` in this set?
@@ -97,7 +100,7 @@ impl Passes {
 /// A name `Passes::parse` does not know.
 #[derive(thiserror::Error, Clone, PartialEq, Eq, Debug)]
 #[error(
-    "unknown optimiser pass `{0}`; there are flags, fold, copy, dead, spans, sides, loops and traps, all and none"
+    "unknown optimiser pass `{0}`; there are flags, fold, copy, dead, spans, sides, loops, traps and guess, all and none"
 )]
 pub struct UnknownPass(pub String);
 

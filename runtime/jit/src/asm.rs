@@ -388,6 +388,11 @@ impl<'a> Asm<'a> {
         self.enc(w, true, 0xBA, n, Rm::R(rm), 0);
         self.byte(bit);
     }
+    /// CF = one bit of a doubleword in memory.
+    pub(crate) fn bt_mi(&mut self, m: Mem, bit: u8) {
+        self.enc(Width::W32, true, 0xBA, 4, Rm::M(m), 0);
+        self.byte(bit);
+    }
     pub(crate) fn imul_rri(&mut self, w: Width, dst: u8, src: u8, imm: i32) {
         if i8::try_from(imm).is_ok() {
             self.enc(w, false, 0x6B, dst, Rm::R(src), 0);

@@ -10,7 +10,7 @@ use crate::control::PollSite;
 use crate::flags::FlagFacts;
 use crate::homes::Pending;
 use crate::layout::{SegPolicy, StateLayout};
-use crate::memory::{Fused, SlowSite};
+use crate::memory::{Fused, OtherAddend, SlowSite};
 use crate::native::TrapSite;
 use crate::recipe::{Private, Recipe, Redo};
 use crate::regs::{Ahead, Loc, Regs, Spill, slot_mem};
@@ -100,6 +100,8 @@ pub struct Request<'a> {
     pub far: Option<Far>,
     /// State may be brought home when a native instruction traps, and not before.
     pub late_traps: bool,
+    /// Most of its accesses are to pages whose addend is the usual one.
+    pub guesses: bool,
 }
 
 /// How indirect jumps enter a block: they bring the instruction pointer in [`abi::PC`].
@@ -155,10 +157,15 @@ pub(crate) struct Emit<'a> {
     pub(crate) recipe: Option<Recipe>,
     /// How those of the op under way can be, once it is done.
     pub(crate) prepared: Option<Recipe>,
+    /// Behind this op EFLAGS hold its flags, but not the CF it kept.
+    pub(crate) partial: Option<usize>,
     /// Flags may be made again instead of kept.
     pub(crate) remakes: bool,
     /// See [`Request::late_traps`].
     pub(crate) late_traps: bool,
+    /// See [`Request::guesses`].
+    pub(crate) guesses: bool,
+    pub(crate) others: Vec<OtherAddend>,
     pub(crate) out: &'a mut Compiled,
     pub(crate) labels: Vec<usize>,
     pub(crate) holes: Vec<Hole>,
@@ -245,6 +252,7 @@ impl Emit<'_> {
         (self.asm.jcc(Cond::S), all)
     }
     pub(crate) fn finish(&mut self) -> Result<(), CompileError> {
+        self.other_addends();
         self.span_exits();
         self.poll_exits();
         self.trap_stubs();

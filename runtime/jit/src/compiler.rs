@@ -11,7 +11,7 @@ use crate::compile::{Bail, CompileError, Compiled, Emit, Far, Hole, Request, Tie
 use crate::control::{Lost, PollSite};
 use crate::flags::FlagFacts;
 use crate::layout::StateLayout;
-use crate::memory::SlowSite;
+use crate::memory::{OtherAddend, SlowSite};
 use crate::native::TrapSite;
 use crate::recipe::Private;
 use crate::regs::Regs;
@@ -30,6 +30,7 @@ struct Lists {
     wants: Vec<(Wish, usize)>,
     polls: Vec<PollSite>,
     traps: Vec<TrapSite>,
+    others: Vec<OtherAddend>,
     private: Private,
     /// Cache offset of the block compiled last.
     start: usize,
@@ -47,6 +48,7 @@ impl Lists {
             wants: std::mem::take(&mut emit.wants),
             polls: std::mem::take(&mut emit.polls),
             traps: std::mem::take(&mut emit.traps),
+            others: std::mem::take(&mut emit.others),
             private: std::mem::take(&mut emit.private),
             start: 0,
         };
@@ -57,6 +59,7 @@ impl Lists {
         lists.lost.clear();
         lists.starts.clear();
         lists.polls.clear();
+        lists.others.clear();
         lists
     }
 }
@@ -173,7 +176,9 @@ impl Compiler {
         let hot = request.tier == Tier::Hot;
         match self.attempt(request, &mut space, out, hot) {
             // Operands kept for flags may be what takes the registers.
-            Err(CompileError::Registers) if hot => self.attempt(request, &mut space, out, false),
+            Err(CompileError::Registers | CompileError::Form(_)) if hot => {
+                self.attempt(request, &mut space, out, false)
+            }
             done => done,
         }
     }
@@ -251,8 +256,11 @@ impl Compiler {
             wants: std::mem::take(&mut lists.wants),
             recipe: None,
             prepared: None,
+            partial: None,
             remakes,
             late_traps,
+            guesses: hot && request.guesses,
+            others: std::mem::take(&mut lists.others),
             behind: 0,
             pending: [None; 2],
             fused: None,

@@ -191,9 +191,13 @@ impl Emit<'_> {
         let op = &self.block.ops[self.at];
         self.live_after() != 0 || !op.flags_read().is_empty()
     }
-    /// Before a consumer: EFLAGS hold the flags.
+    /// Before a consumer: EFLAGS hold the flags it reads.
     pub(crate) fn need_flags(&mut self) -> Result<(), CompileError> {
-        if self.flags_host {
+        self.need_flags_and(0)
+    }
+    /// The same, and the flags of `kept`.
+    fn need_flags_and(&mut self, kept: u8) -> Result<(), CompileError> {
+        if self.flags_host || self.has_part() || self.takes_carry(kept) {
             return Ok(());
         }
         match self.redo()? {
@@ -210,8 +214,11 @@ impl Emit<'_> {
     /// Before a producer: loads the flags it keeps or reads, if anyone wants them.
     pub(crate) fn before_producer(&mut self, op: &Op) -> Result<(), CompileError> {
         let kept = self.live_after() & !kills(self.block, op);
-        if !op.flags_read().is_empty() || (self.wanted_of(op) != 0 && kept != 0) {
-            self.need_flags()?;
+        let keeps = self.wanted_of(op) != 0 && kept != 0;
+        let is_stepped = keeps && kept == FlagMask::C.0 && self.prepare_step(op);
+        if (!op.flags_read().is_empty() || keeps) && !is_stepped {
+            self.need_flags_and(if keeps { kept } else { 0 })?;
+            self.partial = None;
         }
         if self.wanted_of(op) == 0 && !self.keeps_live(op) {
             self.clobber()?;
@@ -260,7 +267,7 @@ impl Emit<'_> {
         if self.merges(op) {
             return self.merge_flags(op);
         }
-        self.flags_host = true;
+        self.flags_host = self.partial != Some(self.at);
         self.flags_home = false;
         if self.facts.after[self.at].1 == 0 {
             return Ok(());

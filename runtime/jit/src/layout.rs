@@ -26,6 +26,8 @@ pub struct StateLayout {
     pub jump_base: i32,
     /// pext mask: linear address to TLB index (u64).
     pub tlb_mask: i32,
+    /// A guess at the addend that an access finds in the TLB.
+    pub usual_addend: i32,
     /// Slow-path scratch, two u64.
     pub scratch: i32,
     /// Helper arguments, four u64.

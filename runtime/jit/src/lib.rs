@@ -26,6 +26,7 @@ mod runner;
 mod shift;
 mod signal;
 mod simd;
+mod steps;
 mod thunks;
 mod trampoline;
 

@@ -80,6 +80,18 @@ struct Checked {
     ahead: Ahead,
 }
 
+/// Cold code for an access whose addend is not the one that was guessed.
+pub(crate) struct OtherAddend {
+    hole: usize,
+    back: usize,
+    /// Where it goes, and the entry's register.
+    to: u8,
+    index: u8,
+    table: i32,
+}
+
+/// How many ops back an address is looked for.
+const NEAR: usize = 4;
 const NO_HOLE: usize = usize::MAX;
 
 /// The width at which a segment offset is read.
@@ -379,8 +391,12 @@ impl Emit<'_> {
         let last = (0x1000 - op.span_bytes() as i32) >> log;
         self.asm.alu_ri(Alu::Cmp, Width::W64, tag, last);
         let hole = self.asm.jcc(Cond::A);
-        self.asm.load(Width::W64, d, Mem::index(TLB, d, 3, table + abi::TLB_READ_ADDEND));
-        self.asm.alu_rr(Alu::Add, Width::W64, d, lin);
+        let addend = self.addend(op, d, tag, table);
+        if addend == d {
+            self.asm.alu_rr(Alu::Add, Width::W64, d, lin);
+        } else {
+            self.asm.lea(Width::W64, d, Mem::index(addend, lin, 0, 0));
+        }
         let (insn, flags) = ((self.page_offset, self.behind), self.redo()?);
         self.bails.push(Bail { hole, insn, flags, ahead: self.regs.ahead() });
         Ok(())
@@ -423,12 +439,47 @@ impl Emit<'_> {
         }
         self.asm.alu_ri(Alu::Cmp, Width::W64, tag, last);
         let miss = self.asm.jcc(Cond::A);
-        self.asm.load(Width::W64, index, Mem::index(TLB, index, 3, table + abi::TLB_READ_ADDEND));
+        let addend = self.addend(op, index, tag, table);
         // Where its operands are now: the registers taken above may have been theirs.
         let flags = self.redo()?;
-        self.regs.release(tag);
+        self.regs.release(if addend == tag { index } else { tag });
         let ahead = self.regs.ahead();
-        Ok(Checked { lin, addend: index, holes: [limit, miss], flags, ahead })
+        Ok(Checked { lin, addend, holes: [limit, miss], flags, ahead })
+    }
+
+    /// The addend of the entry at `index`, in that register or in `t`. Where it is mostly the same and a load waits for it, it is taken from
+    /// the state and compared.
+    fn addend(&mut self, op: &Op, index: u8, t: u8, table: i32) -> u8 {
+        let entry = Mem::index(TLB, index, 3, table + abi::TLB_READ_ADDEND);
+        let is_waited_for = op.code == Code::Span || table == 0;
+        if !(self.guesses && is_waited_for) || self.is_on_stack(op) {
+            self.asm.load(Width::W64, index, entry);
+            return index;
+        }
+        self.asm.load(Width::W64, t, state(self.layout.usual_addend));
+        self.asm.alu_rm(Alu::Cmp, Width::W64, t, entry);
+        let hole = self.asm.jcc(Cond::Ne);
+        let back = self.asm.pos();
+        self.others.push(OtherAddend { hole, back, to: t, index, table });
+        t
+    }
+    /// Does the address come from the stack pointer? That is known early.
+    fn is_on_stack(&self, op: &Op) -> bool {
+        const RSP: Val = Val::gpr(4);
+        let before = self.block.ops[..self.at].iter().rev().take(NEAR);
+        let made = before.clone().find(|made| made.d == op.a && op.a.as_temp().is_some());
+        op.a == RSP || made.is_some_and(|made| made.a == RSP || made.b == RSP)
+    }
+    /// The cold code of guesses that were wrong.
+    pub(crate) fn other_addends(&mut self) {
+        for n in 0..self.others.len() {
+            let OtherAddend { hole, back, to, index, table } = self.others[n];
+            let here = self.asm.pos();
+            self.asm.fix32(hole, here);
+            let entry = Mem::index(TLB, index, 3, table + abi::TLB_READ_ADDEND);
+            self.asm.load(Width::W64, to, entry);
+            self.asm.jmp_back(back);
+        }
     }
 
     /// How the op's segment is checked. The wrap check relies on offsets below 64 KiB, which 32-bit addresses need not be.

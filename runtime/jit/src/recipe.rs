@@ -9,13 +9,14 @@
 use ir::{Code, Op, Val, Width};
 
 use crate::abi::{self, reg};
-use crate::asm::{Alu, Asm, Mem, Rm};
+use crate::asm::{Alu, Asm, Mem, Rm, state};
 use crate::compile::{CompileError, Emit, Src};
 use crate::regs::{Ahead, Loc, slot_mem};
+use crate::steps::{HOME_CARRY, Step};
 
 /// What is done once more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum How {
+pub(crate) enum How {
     /// `cmp a, b`
     Compare,
     /// `test a, b`
@@ -30,11 +31,13 @@ enum How {
     Zero,
     /// `a` was shifted in this way (a group of `shift_ri`) by this many bits.
     Shift(u8, u8),
+    /// Only CF, as it is home.
+    Carry,
 }
 
 /// An operand of a recipe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Operand {
+pub(crate) enum Operand {
     /// As it is.
     Val(Val),
     /// Put aside in a frame slot.
@@ -44,24 +47,26 @@ enum Operand {
 /// How the flags of a producer are made again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Recipe {
-    how: How,
-    w: Width,
-    a: Operand,
-    b: Operand,
+    pub(crate) how: How,
+    pub(crate) w: Width,
+    pub(crate) a: Operand,
+    pub(crate) b: Operand,
+    /// What came behind and left CF alone.
+    pub(crate) step: Option<Step>,
 }
 
 /// A producer's way to be done again.
 #[derive(Clone, Copy)]
-struct Candidate {
-    how: How,
-    w: Width,
-    a: Val,
-    b: Val,
+pub(crate) struct Candidate {
+    pub(crate) how: How,
+    pub(crate) w: Width,
+    pub(crate) a: Val,
+    pub(crate) b: Val,
 }
 
 /// What becomes of a producer's flags.
 #[derive(Clone, Copy)]
-enum Fate {
+pub(crate) enum Fate {
     /// The operands stay as long as the flags live: up to this op; and is a label before it?
     Stay(usize, bool),
     /// An operand changes while they live.
@@ -72,7 +77,7 @@ enum Fate {
 
 /// Where an operand is.
 #[derive(Clone, Copy)]
-enum Place {
+pub(crate) enum Place {
     Reg(u8),
     Mem(Mem),
     Imm(i32),
@@ -85,6 +90,7 @@ pub(crate) struct Redo {
     w: Width,
     a: Place,
     b: Place,
+    step: Option<(Step, Place)>,
 }
 
 /// The flags as a branch left them, for the label that only it leads to.
@@ -151,7 +157,7 @@ impl Private {
 }
 
 /// Does writing `d` change `v`?
-fn touches(d: Val, v: Val) -> bool {
+pub(crate) fn touches(d: Val, v: Val) -> bool {
     let gpr = |v: Val| v.as_gpr().or(v.as_high());
     d == v && !d.is_none() || (gpr(d).is_some() && gpr(d) == gpr(v))
 }
@@ -164,6 +170,8 @@ struct Life {
     labels: Vec<u32>,
     /// An operand changes on the way.
     lost: bool,
+    /// One changed by a step, which can be taken back.
+    stepped: bool,
     /// They are looked at on a path that is not cold.
     seen: bool,
 }
@@ -197,12 +205,12 @@ impl Emit<'_> {
             && self.lend(&c, until, has_labels)
         {
             let (a, b) = (Operand::Val(c.a), Operand::Val(c.b));
-            return Ok(Some(Recipe { how: c.how, w: c.w, a, b }));
+            return Ok(Some(Recipe { how: c.how, w: c.w, a, b, step: None }));
         }
         let Some(&(c, _)) = ways.iter().flatten().next() else { return Ok(None) };
         let Some(a) = self.put_aside(&op, c.a, c.w)? else { return Ok(None) };
         let b = if c.b == c.a { Some(a) } else { self.put_aside(&op, c.b, c.w)? };
-        Ok(b.map(|b| Recipe { how: c.how, w: c.w, a, b }))
+        Ok(b.map(|b| Recipe { how: c.how, w: c.w, a, b, step: None }))
     }
     /// The ways to make the flags of op `n` again, if they are not surely looked at, and what becomes of them.
     fn ways(&self, n: usize) -> [Option<(Candidate, Fate)>; 2] {
@@ -236,7 +244,7 @@ impl Emit<'_> {
         let Ok(slot) = self.regs.new_slot() else { return Ok(()) };
         self.asm.store(Width::W64, slot_mem(slot), r);
         let (a, b) = (Operand::Slot(slot), Operand::Val(Val::NONE));
-        self.prepared = Some(Recipe { how: c.how, w: c.w, a, b });
+        self.prepared = Some(Recipe { how: c.how, w: c.w, a, b, step: None });
         Ok(())
     }
     /// Operand `v` of the current op, which is done, in a frame slot; constants stay what they are.
@@ -269,8 +277,9 @@ impl Emit<'_> {
                 && fits(c.b)
     }
     /// What becomes of the flags of op `n` if they are made again in this way.
-    fn fate(&self, c: &Candidate, n: usize) -> Fate {
-        let mut life = Life { until: n, labels: Vec::new(), lost: false, seen: false };
+    pub(crate) fn fate(&self, c: &Candidate, n: usize) -> Fate {
+        let mut life =
+            Life { until: n, labels: Vec::new(), lost: false, stepped: false, seen: false };
         let mut go_on = self.follow(c, n + 1, self.facts.after[n].0, true, &mut life);
         let mut next = 0;
         while let (Some(()), Some(&label)) = (go_on, life.labels.get(next)) {
@@ -334,7 +343,9 @@ impl Emit<'_> {
             }
             need &= !(op.flags_asked().minus(op.flags_kept(&self.block.pool)).0);
             if need != 0 && [op.d, op.e].iter().any(|&d| touches(d, r.a) || touches(d, r.b)) {
-                life.lost = true;
+                let is_step = Step::of(op).is_some_and(|step| step.can_be_undone(r.w));
+                life.lost |= !is_step || life.stepped;
+                life.stepped |= is_step;
             }
         }
         Some(())
@@ -396,15 +407,28 @@ impl Emit<'_> {
     /// The current recipe, if the flags are nowhere else, with the places of its operands here.
     pub(crate) fn redo(&self) -> Result<Option<Redo>, CompileError> {
         let Some(r) = self.recipe.filter(|_| !self.flags_home) else { return Ok(None) };
-        if r.how == How::Zero {
-            let (a, b) = (Place::Reg(abi::STATE), Place::Reg(abi::STATE));
-            return Ok(Some(Redo { how: How::Compare, w: Width::W64, a, b }));
-        }
         let lost = CompileError::Form(self.at);
-        let a = self.place(r.a, r.w).ok_or(lost)?;
-        let b =
-            if r.b == Operand::Val(Val::NONE) { a } else { self.place(r.b, r.w).ok_or(lost)? };
-        Ok(Some(Redo { how: r.how, w: r.w, a, b }))
+        let step = match r.step {
+            None => None,
+            Some(step) => {
+                let at = self.place(Operand::Val(step.d), step.w).ok_or(lost)?;
+                Some((step, at))
+            }
+        };
+        let (how, w) = match r.how {
+            How::Zero => (How::Compare, Width::W64),
+            how => (how, r.w),
+        };
+        let (a, b) = match r.how {
+            How::Zero => (Place::Reg(abi::STATE), Place::Reg(abi::STATE)),
+            How::Carry => (Place::Mem(state(self.layout.cc)), Place::Imm(0)),
+            _ => {
+                let a = self.place(r.a, r.w).ok_or(lost)?;
+                let is_same = r.b == Operand::Val(Val::NONE);
+                (a, if is_same { a } else { self.place(r.b, r.w).ok_or(lost)? })
+            }
+        };
+        Ok(Some(Redo { how, w, a, b, step }))
     }
     /// The state's copy of the flags becomes current, wherever they are now.
     pub(crate) fn bring_home(&mut self) -> Result<(), CompileError> {
@@ -467,6 +491,13 @@ fn candidates(op: &Op) -> [Option<Candidate>; 2] {
 impl Redo {
     /// EFLAGS = the flags, everything else as it was.
     pub(crate) fn emit(&self, asm: &mut Asm<'_>) {
+        let Some((step, at)) = self.step else { return self.emit_first(asm) };
+        step.emit(asm, at, true);
+        self.emit_first(asm);
+        step.emit(asm, at, false);
+    }
+    /// The same without the step.
+    fn emit_first(&self, asm: &mut Asm<'_>) {
         match (self.how, self.a, self.b) {
             (How::Shift(..), Place::Mem(m), _)
             | (How::Test, Place::Mem(m), _)
@@ -480,7 +511,7 @@ impl Redo {
                 } else {
                     self.b.pushed()
                 };
-                Self { a: Place::Reg(r), b, ..*self }.emit(asm);
+                Self { a: Place::Reg(r), b, ..*self }.emit_first(asm);
                 asm.pop_reg(r);
             }
             (How::Compare, a, b) => alu(asm, Alu::Cmp, self.w, a, b),
@@ -508,7 +539,8 @@ impl Redo {
             (How::Shift(group, count), Place::Reg(r), _) => {
                 asm.shift_ri(group, self.w, Rm::R(r), count)
             }
-            (How::Zero, ..) | (How::Test | How::Shift(..), Place::Imm(_), _) => {}
+            (How::Carry, Place::Mem(cc), _) => asm.bt_mi(cc, HOME_CARRY),
+            (How::Zero | How::Carry, ..) | (How::Test | How::Shift(..), Place::Imm(_), _) => {}
         }
     }
 }

@@ -7,7 +7,7 @@ use std::mem::offset_of;
 use common::{PC_BASE, RUNNER, State, Stop, calls, layout, mix, tlb_for, trap_code, x87};
 use ir::text::{NoNames, print};
 use ir::{Block, Code, End, FlagMask, Guest, NativeRunner, Scratch, exit, run};
-use jit::{CompileError, Compiled, Jit, Request, SegPolicy, Tier};
+use jit::{CompileError, Compiled, Jit, Request, SegPolicy, Tier, abi};
 
 mod common;
 #[path = "../../ir/tests/common/random.rs"]
@@ -111,11 +111,14 @@ fn one(
         counted: false,
         far: None,
         late_traps: true,
+        guesses: !seed.is_multiple_of(4),
     };
     common::compile(jit, seed % 2 == 1, &request, &mut compiled)?;
     let mut got = State::new(seed);
     let tlb = tlb_for(&got);
     got.tlb_base = tlb.as_ptr() as u64;
+    // Guesses at addends are right or wrong.
+    got.usual_addend = if seed % 4 == 1 { tlb[abi::TLB_READ_ADDEND as usize / 8] } else { seed };
     // SAFETY: the state matches the layout, its TLB covers its own memory.
     let code = unsafe { jit.enter((&raw mut got).cast(), compiled.entry) };
     let what = match end {

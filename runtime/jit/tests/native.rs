@@ -24,6 +24,7 @@ fn enter(jit: &mut Jit, block: &Block, tier: Tier, s: &mut State) -> u32 {
         counted: false,
         far: None,
         late_traps: true,
+        guesses: false,
     };
     let away = block.ops.len() % 2 == 1;
     common::compile(jit, away, &request, &mut compiled).expect("compiles");

@@ -139,6 +139,7 @@ impl Pipeline {
             counted,
             far: order.far,
             late_traps: passes.has(Passes::TRAPS) && !counted,
+            guesses: passes.has(Passes::GUESS) && !key.mode.has(Mode::CODE64) && key.mode.cpl() < 3,
         };
         let mut done = compile(&request);
         if done == Err(CompileError::Registers) {

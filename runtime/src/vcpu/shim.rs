@@ -105,6 +105,7 @@ pub(super) fn layout() -> StateLayout {
         pc: field(offset_of!(CpuState, pc)),
         jump_base: field(offset_of!(CpuState, jump_base)),
         tlb_mask: field(offset_of!(CpuState, tlb_mask)),
+        usual_addend: field(offset_of!(CpuState, usual_addend)),
         scratch: field(offset_of!(CpuState, scratch)),
         args: field(offset_of!(CpuState, args)),
         meta: field(offset_of!(CpuState, meta)),

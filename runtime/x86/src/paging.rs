@@ -159,6 +159,9 @@ impl Cpu {
         }
         let host = host.addr() as u64 & !0xFFF;
         self.tlb_fills[view as usize] += 1;
+        if view != ViewId::User {
+            self.state.usual_addend = self.tlb.usual_addend(host.wrapping_sub(lin.page().0));
+        }
         if rights & right::R != 0 {
             self.tlb.enter_read(lin, host, view);
         }

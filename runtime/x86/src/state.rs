@@ -122,6 +122,8 @@ pub struct CpuState {
     pub host_ret: u64,
     /// Host address of the current view's TLB, loaded into a host register on entry.
     pub tlb_base: u64,
+    /// Host address less linear address of most pages that supervisor code uses: a guess, which generated code checks.
+    pub usual_addend: u64,
     /// Fast windows of ES CS SS DS FS GS.
     pub window: [Window; seg::COUNT],
     /// Counted runs: insns that may still begin, less those of the blocks entered; a block that would make it negative leaves.

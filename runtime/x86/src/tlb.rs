@@ -137,6 +137,8 @@ pub struct Tlb {
     /// Pages that were driven out by others since the size was looked at, and times that pages were forgotten.
     evicted: usize,
     forgotten: usize,
+    /// The addend that most pages entered for supervisors have had of late, and by how many it leads.
+    usual: (u64, u8),
 }
 
 impl Default for Tlb {
@@ -151,6 +153,7 @@ impl Default for Tlb {
             size: LEAST,
             evicted: 0,
             forgotten: 0,
+            usual: (0, 0),
         }
     }
 }
@@ -366,6 +369,17 @@ impl Tlb {
     /// Enters the host page of a linear page for generated code's writes.
     pub(crate) fn enter_write(&mut self, lin: Lin, host: u64, id: ViewId) {
         self.view_mut(id).enter_write(lin, host);
+    }
+
+    /// A page with this addend was entered for a supervisor: which addend most of them have (by Boyer and Moore's vote).
+    pub(crate) const fn usual_addend(&mut self, addend: u64) -> u64 {
+        let (usual, lead) = self.usual;
+        self.usual = match lead {
+            _ if usual == addend => (usual, if lead < 64 { lead + 1 } else { lead }),
+            0 => (addend, 1),
+            _ => (usual, lead - 1),
+        };
+        self.usual.0
     }
 
     /// Is the page of supervisor code at `lin` known, and global?
