@@ -514,7 +514,8 @@ impl Vcpu {
             return false;
         };
         let is_crossing = self.core.cache.is_crossing(to);
-        self.core.cpu.enter_jump(pc, is_crossing, far);
+        let place = self.core.cache.get(to).key.phys & !0xFFF;
+        self.core.cpu.enter_jump(pc, is_crossing, far, place);
         true
     }
     /// Host address of a block's entry for indirect jumps, made when first wanted.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::mem::offset_of;
 use std::num::NonZeroU32;
 use std::ops::Range;
 
@@ -33,12 +34,14 @@ impl Key {
     pub(super) fn page(&self) -> Option<u64> {
         (self.phys >> 63 == 0).then_some(self.phys & !0xFFF)
     }
+    /// Blocks of one page lie side by side in an [`Index`], as they do in the page: what is asked for next is mostly near.
     pub(super) fn hash(&self) -> u32 {
         let mut hasher = NumberHasher::default();
-        hasher.write_u64(self.phys);
+        hasher.write_u64(self.phys & !0xFFF);
         hasher.write_u64(u64::from(self.mode.0) << 32 | u64::from(self.pc_base));
         hasher.write_u32(self.cs_limit);
-        hasher.finish() as u32 // the halves are mixed
+        let page = hasher.finish() as u32; // the halves are mixed
+        page.wrapping_add(self.phys as u32 & 0xFFF)
     }
 }
 
@@ -62,8 +65,19 @@ pub(super) struct HostCode {
     pub(super) entry: u32,
     /// Bytes.
     pub(super) len: u32,
-    insns: Span,
-    exits: Span,
+    first_insn: u32,
+    first_exit: u32,
+    insns: u16,
+    exits: u16,
+}
+
+impl HostCode {
+    fn insns(&self) -> Range<usize> {
+        Span { from: self.first_insn, len: self.insns.into() }.range()
+    }
+    fn exits(&self) -> Range<usize> {
+        Span { from: self.first_exit, len: self.exits.into() }.range()
+    }
 }
 
 /// Part of a list that all blocks share.
@@ -85,30 +99,33 @@ impl Span {
     }
 }
 
-/// One translated block.
+/// One translated block. What is looked at to find and enter it stands in one line of the host's cache.
+#[repr(C, align(64))]
 pub(super) struct Translated {
     pub(super) key: Key,
     pub(super) body: Body,
-    /// Guest bytes.
-    pub(super) len: u32,
-    /// What few blocks have.
-    rare: Option<Box<Rare>>,
-    /// What of its first page it looked at beyond its own bytes.
-    pub(super) peeked: [Peeked; 2],
-    /// Where its bytes, and those it peeked at, are kept.
-    bytes: Span,
-    /// The first of the exits linked to this one, [`LAST`] if there is none.
-    incoming: u32,
+    /// Cache offset of the entry for indirect jumps.
+    far: Option<NonZeroU32>,
     live: bool,
     /// Translated for speed.
     is_hot: bool,
-    /// Cache offset of the entry for indirect jumps.
-    far: Option<NonZeroU32>,
+    /// What few blocks have.
+    rare: Option<Box<Rare>>,
     /// That entry leaves, and began with these bytes before.
     closed: Option<[u8; 5]>,
+    /// Guest bytes.
+    pub(super) len: u32,
+    /// The first of the exits linked to this one, [`LAST`] if there is none.
+    incoming: u32,
+    /// Where its bytes, and those it peeked at, are kept.
+    bytes: Span,
+    /// What of its first page it looked at beyond its own bytes.
+    pub(super) peeked: [Peeked; 2],
 }
 
-const _: () = assert!(size_of::<Translated>() <= 144, "a boot makes thousands");
+const _: () = assert!(size_of::<Translated>() == 128, "a boot makes thousands");
+const _: () =
+    assert!(offset_of!(Translated, closed) >= 64, "what comes before is in the first line");
 
 /// Behind the last of the exits that are linked to a block.
 const LAST: u32 = u32::MAX;
@@ -299,14 +316,17 @@ impl Cache {
             self.first.resize(grain + 1, self.by_host.len() as u32);
         }
         self.by_host.push((code.entry as u32, id));
+        self.linked.resize(self.exits.len() + code.exits.len(), UNLINKED);
+        let insns = Span::of(&mut self.insns, &code.insns);
+        let exits = Span::of(&mut self.exits, &code.exits);
         HostCode {
             entry: code.entry as u32,
             len: (code.end - code.entry) as u32,
-            insns: Span::of(&mut self.insns, &code.insns),
-            exits: {
-                self.linked.resize(self.exits.len() + code.exits.len(), UNLINKED);
-                Span::of(&mut self.exits, &code.exits)
-            },
+            first_insn: insns.from,
+            first_exit: exits.from,
+            // A block has a few hundred at most.
+            insns: insns.len as u16,
+            exits: exits.len as u16,
         }
     }
     /// Entry of a block with host code.
@@ -357,7 +377,7 @@ impl Cache {
     pub(super) fn insn_at(&self, at: usize) -> Option<InsnMark> {
         let (_, c) = self.host_block(at.checked_sub(1)?)?;
         let rel = (at - 1) as u32 - c.entry;
-        let insns = &self.insns[c.insns.range()];
+        let insns = &self.insns[c.insns()];
         let n = insns.partition_point(|insn| insn.at <= rel).checked_sub(1)?;
         Some(insns[n])
     }
@@ -366,11 +386,11 @@ impl Cache {
         let at = jit?.buf().offset_of(host_ret)?;
         let (id, c) = self.host_block(at.checked_sub(1)?)?;
         let mine = |e: &Exit| e.stub_ret == host_ret || e.poll_ret == host_ret;
-        self.exits[c.exits.range()].iter().position(mine).map(|n| (id, n))
+        self.exits[c.exits()].iter().position(mine).map(|n| (id, n))
     }
     pub(super) fn exit(&self, id: BlockId, exit: usize) -> Option<Exit> {
         match &self.get(id).body {
-            Body::Host(c) => self.exits[c.exits.range()].get(exit).copied(),
+            Body::Host(c) => self.exits[c.exits()].get(exit).copied(),
             Body::Evaluated { .. } => None,
         }
     }
@@ -391,7 +411,7 @@ impl Cache {
     /// Notes that a direct exit is about to be linked; false if it is already.
     pub(super) fn note_link(&mut self, from: BlockId, exit: usize, to: BlockId) -> bool {
         let Body::Host(code) = &self.get(from).body else { return false };
-        let n = code.exits.from as usize + exit;
+        let n = code.first_exit as usize + exit;
         if self.linked[n] != UNLINKED {
             return false;
         }

@@ -98,7 +98,7 @@ pub mod efer {
 const MISC_ENABLE_RESET: u64 = 0x1801;
 
 /// A translation context: what a jump table belongs to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct Context {
     mode: u32,
     cs_limit: u32,
@@ -111,6 +111,14 @@ impl Context {
     /// Is it that of a program?
     pub(crate) const fn is_user(&self) -> bool {
         self.space != 0
+    }
+    /// The same of no address space in particular.
+    pub(crate) const fn of_any_space(self) -> Self {
+        Self { space: 0, ..self }
+    }
+    /// Linear address of an instruction pointer.
+    pub(crate) const fn lin_of(&self, pc: u64) -> u64 {
+        self.cs_base.wrapping_add(pc)
     }
 }
 
@@ -476,7 +484,9 @@ impl Cpu {
     pub fn flush_tlb(&mut self) {
         self.tlb.flush(self.pcid(self.state.cr3));
         self.sync_views();
-        self.flush_jumps();
+        self.follow_jumps();
+        self.jumps.forget_all();
+        self.forget_transfers();
     }
 
     /// Goes to the address space of a new CR3: `pcid`, of which what is known is kept if `keeps`.
@@ -514,14 +524,14 @@ impl Cpu {
     }
 
     /// Notes where the code at `pc` stands in host memory, for indirect jumps in the current mode.
-    /// `is_crossing`: its bytes extend into the next page.
-    pub fn enter_jump(&mut self, pc: u64, is_crossing: bool, host: u64) {
+    /// `is_crossing`: its bytes extend into the next page. `place` tells where in memory the page with its first byte lies.
+    pub fn enter_jump(&mut self, pc: u64, is_crossing: bool, host: u64, place: u64) {
         let lin = self.lin_pc(pc);
         let is_global = self.tlb.is_global(lin)
             && (!is_crossing || self.tlb.is_global(Lin(lin.0.wrapping_add(0x1000))));
         self.has_local_code |= self.state.cpl != 3 && !is_global;
         self.follow_jumps();
-        self.jumps.note(pc, lin, host);
+        self.jumps.note(pc, lin, host, place);
     }
 
     /// Forgets what the jump table knows of `pc`.
@@ -542,10 +552,10 @@ impl Cpu {
         self.tlb.flush_page_of(pcid, lin);
     }
 
-    /// Makes every jump-table entry stale (all code was dropped, or all mappings changed).
+    /// Makes every jump-table entry stale: all code was dropped.
     pub fn flush_jumps(&mut self) {
         self.follow_jumps();
-        self.jumps.forget_all();
+        self.jumps.drop_all();
         self.forget_transfers();
     }
 

@@ -9,8 +9,10 @@
 //! forgotten in a space that is not current is noted, and forgotten when it is entered. Every view knows which of
 //! its slots are in use, so that forgetting costs by what was entered, not by the size of the arrays.
 
+mod asleep;
 mod jump;
 mod slots;
+mod targets;
 mod view;
 
 use mem::{Lin, Phys};

@@ -158,7 +158,7 @@ fn jump_contexts_differ_where_they_must() {
     cpu.far_jmp(u64::from(sel::CODE), 0, 32, 0).unwrap();
     assert_eq!(cpu.state.jump_base, flat);
     cpu.state.pc = 0x1234;
-    cpu.enter_jump(0x1234, false, 5);
+    cpu.enter_jump(0x1234, false, 5, 0);
     assert_eq!(cpu.known_jump(), Some(5));
     cpu.flush_tlb();
     assert_eq!(cpu.known_jump(), None);

@@ -5,18 +5,21 @@
 //! wanted; [`CpuState::jump_base`](crate::state::CpuState::jump_base) leads to that of the current context. When a page is
 //! remapped, the entries that lead to it are emptied, and those to the page before it, whose last insn may reach over.
 //!
+//! What is mapped anew is mostly mapped as before. So the entries of a table that is emptied sleep, page by page, with the place in
+//! memory that they were made from. The first jump that misses to a page finds out where it lies now: if that is the same
+//! place, its entries are back all at once.
+//!
 //! An empty entry has the tag of another slot: while [`CpuState::jump_mask`](crate::state::CpuState::jump_mask) is 0, every
 //! jump looks at entry 0. A new table is memory that nobody has touched, of which the host gives what is used.
 
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
+use mem::Lin;
 
-use mem::{Lin, NumberHasher};
-
+use super::asleep::{Asleep, LAST_OWN};
+use super::targets::Targets;
 use crate::cpu::Context;
 
 /// Entries of a table.
-pub const JUMPS: usize = 65536;
+pub const JUMPS: usize = 1 << 17;
 /// Bits of an instruction pointer below those that select the entry: as many as an index register can be scaled by. Two targets a byte
 /// apart hardly ever take turns; behind a branch over a short insn they do that are two or three apart.
 const JUMP_SHIFT: u32 = 1;
@@ -27,7 +30,7 @@ pub const JUMP_MASK: u32 = (JUMPS as u32 - 1) << JUMP_SHIFT;
 pub const JUMP_HOST: usize = 8;
 
 /// What generated code sees of an entry: the instruction pointer, and where its host code stands.
-type Slot = [u64; 2];
+pub(super) type Slot = [u64; 2];
 
 const _: () = assert!(size_of::<Slot>() == 8 << JUMP_SHIFT);
 
@@ -47,6 +50,8 @@ struct Table {
     targets: Targets,
     /// `None`: what it holds is of no use any more.
     context: Option<Context>,
+    /// Whose entries it holds, if they are to sleep when it is emptied.
+    holds: Option<Context>,
     /// When it was entered.
     entered: u64,
 }
@@ -55,7 +60,8 @@ impl Table {
     fn new() -> Self {
         let mut slots = vec![[0; 2]; JUMPS];
         slots[0][0] = no_target(0);
-        Self { slots: slots.into(), targets: Targets::default(), context: None, entered: 0 }
+        let targets = Targets::default();
+        Self { slots: slots.into(), targets, context: None, holds: None, entered: 0 }
     }
 
     fn empty(slots: &mut [Slot], i: usize) {
@@ -66,6 +72,35 @@ impl Table {
     fn clear(&mut self) {
         let slots = &mut self.slots;
         self.targets.take_all(|i| Self::empty(slots, i));
+    }
+
+    /// Empties it, and lays down what it holds.
+    fn lay_down(&mut self, asleep: &mut Asleep) {
+        let context = self.holds;
+        for (page, leads) in self.targets.plain() {
+            let Some(context) = context else { break };
+            let slots = leads.entries().map(|i| self.slots[i]);
+            // An insn at a page's end may reach over, and an entry noted here may be another page's by now.
+            let is_own = |&[pc, _]: &Slot| {
+                let lin = context.lin_of(pc);
+                lin >> 12 == page && lin & 0xFFF <= LAST_OWN
+            };
+            asleep.lay_down(context, page, leads.place(), slots.filter(is_own));
+        }
+        self.clear();
+    }
+
+    /// Enters a target.
+    fn note(&mut self, pc: u64, lin: Lin, [host, place]: [u64; 2]) {
+        let i = entry_of(pc);
+        if self.slots[i][0] == pc {
+            // The entry that this jump has already is noted.
+            self.targets.compare(lin, place);
+        } else if !self.targets.note(lin, place, i) {
+            self.clear();
+            self.targets.note(lin, place, i);
+        }
+        self.slots[i] = [pc, host];
     }
 }
 
@@ -81,11 +116,13 @@ pub struct Jumps {
     previous: usize,
     /// Contexts entered so far.
     time: u64,
+    asleep: Asleep,
 }
 
 impl Default for Jumps {
     fn default() -> Self {
-        Self { tables: vec![Table::new()], current: 0, previous: 0, time: 0 }
+        let asleep = Asleep::default();
+        Self { tables: vec![Table::new()], current: 0, previous: 0, time: 0, asleep }
     }
 }
 
@@ -128,8 +165,9 @@ impl Jumps {
             }
             None => (0..KEPT).min_by_key(|&n| self.tables[n].entered).unwrap_or(0),
         };
-        self.tables[n].clear();
+        self.tables[n].lay_down(&mut self.asleep);
         self.tables[n].context = Some(context);
+        self.tables[n].holds = Some(context);
         n
     }
 
@@ -140,15 +178,24 @@ impl Jumps {
         }
     }
 
-    /// Empties the current table and forgets all others.
+    /// Empties the current table and forgets all others: what was mapped anywhere may be elsewhere.
     pub(crate) fn forget_all(&mut self) {
         for (n, table) in self.tables.iter_mut().enumerate() {
             if n == self.current {
-                table.clear();
+                table.lay_down(&mut self.asleep);
             } else {
                 table.context = None;
             }
         }
+    }
+
+    /// The same where there is no code any more that entries could lead to: nothing of them sleeps.
+    pub(crate) fn drop_all(&mut self) {
+        self.asleep = Asleep::default();
+        let current = self.tables[self.current].holds;
+        self.tables.iter_mut().for_each(|table| table.holds = None);
+        self.forget_all();
+        self.tables[self.current].holds = current;
     }
 
     /// Host address of the current table, for generated code.
@@ -162,16 +209,20 @@ impl Jumps {
         (slots[i][0] == pc).then_some(slots[i][1])
     }
 
-    /// Enters a target, instruction pointer `pc` at `lin`, into the current table.
-    pub(crate) fn note(&mut self, pc: u64, lin: Lin, host: u64) {
-        let i = entry_of(pc);
+    /// Enters a target, instruction pointer `pc` at `lin`, whose page's code is that of `place`, into the current table. If it is
+    /// the first of its page, those that sleep come back.
+    pub(crate) fn note(&mut self, pc: u64, lin: Lin, host: u64, place: u64) {
         let table = &mut self.tables[self.current];
-        // The entry that this jump has already is noted.
-        if table.slots[i][0] != pc && !table.targets.note(lin, i) {
-            table.clear();
-            table.targets.note(lin, i);
+        let is_first = !table.targets.is_known(lin);
+        table.note(pc, lin, [host, place]);
+        let Some(context) = table.holds.filter(|_| is_first) else { return };
+        let (base, page) = (lin.0.wrapping_sub(pc), lin.0 >> 12);
+        for &[pc, host] in self.asleep.of(context, page, place) {
+            let i = entry_of(pc);
+            if table.slots[i][0] == no_target(i) {
+                table.note(pc, Lin(base.wrapping_add(pc)), [host, place]);
+            }
         }
-        table.slots[i] = [pc, host];
     }
 
     /// Empties the current table's entry for an instruction pointer.
@@ -192,128 +243,17 @@ impl Jumps {
     }
 }
 
-/// Which entries lead to which linear page.
-#[derive(Default)]
-struct Targets {
-    pages: HashMap<u64, Vec<u16>, BuildHasherDefault<NumberHasher>>,
-    noted: usize,
-    /// Where these pages lie: a bit for each 2 MiB, modulo 64.
-    regions: u64,
-}
-
-/// The bit of a page's region.
-const fn region(page: u64) -> u64 {
-    1 << (page >> 9 & 63)
-}
-
-/// Notes that are kept: entries that were overwritten leave theirs behind.
-const MOST: usize = 4 * JUMPS;
-
-/// Empty lists that are kept for the next targets: the same pages mostly come again.
-const LISTS: usize = 128;
-
-impl Targets {
-    /// Notes that entry `i` leads to `lin`. False if there are too many notes: the whole cache must be emptied first.
-    fn note(&mut self, lin: Lin, i: usize) -> bool {
-        if self.noted >= MOST {
-            return false;
-        }
-        self.noted += 1;
-        self.regions |= region(lin.0 >> 12);
-        self.pages.entry(lin.0 >> 12).or_default().push(i as u16);
-        true
-    }
-
-    /// Forgets the entries that lead to the pages of `lin`'s surroundings of 2^`shift` bytes, or end in them; tells which.
-    fn take(&mut self, lin: Lin, shift: u32, mut each: impl FnMut(usize)) {
-        let first = lin.0 >> shift << shift >> 12;
-        let around = match shift {
-            12..=21 => region(first),
-            22 => region(first) | region(first + 512),
-            _ => u64::MAX,
-        };
-        if self.regions & (region(first.wrapping_sub(1)) | around) == 0 {
-            return;
-        }
-        let (pages, noted) = (&mut self.pages, &mut self.noted);
-        let mut drop_list = |list: Vec<u16>| {
-            *noted -= list.len();
-            list.into_iter().for_each(|i| each(i.into()));
-        };
-        if shift <= 12 {
-            let page = lin.0 >> 12;
-            for page in [page, page.wrapping_sub(1) & (!0 >> 12)] {
-                pages.remove(&page).into_iter().for_each(&mut drop_list);
-            }
-            return;
-        }
-        let is_in = |page: u64| page >> (shift - 12) == lin.0 >> shift;
-        for (_, list) in pages.extract_if(|&page, _| is_in(page) || is_in(page.wrapping_add(1))) {
-            drop_list(list);
-        }
-    }
-
-    /// Forgets all; tells which entries there were.
-    fn take_all(&mut self, mut each: impl FnMut(usize)) {
-        for list in self.pages.values_mut() {
-            list.drain(..).for_each(|i| each(i.into()));
-        }
-        if self.pages.len() > LISTS {
-            self.pages.clear();
-        }
-        self.noted = 0;
-        self.regions = 0;
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Context, JUMPS, Jumps, KEPT, MOST, Targets, no_target};
+    use super::{Context, JUMPS, Jumps, KEPT, no_target};
     use mem::Lin;
-
-    fn taken(targets: &mut Targets, lin: u64, shift: u32) -> Vec<usize> {
-        let mut found = Vec::new();
-        targets.take(Lin(lin), shift, |i| found.push(i));
-        found.sort_unstable();
-        found
-    }
-
-    #[test]
-    fn a_page_takes_its_own_and_those_that_reach_into_it() {
-        let mut targets = Targets::default();
-        for (lin, i) in [(0x1FFF, 1), (0x2000, 2), (0x2FFF, 3), (0x3000, 4)] {
-            assert!(targets.note(Lin(lin), i));
-        }
-        assert_eq!(taken(&mut targets, 0x2123, 12), [1, 2, 3]);
-        assert!(taken(&mut targets, 0x2123, 12).is_empty());
-        assert_eq!(taken(&mut targets, 0x4000, 12), [4]);
-    }
-
-    #[test]
-    fn a_large_page_takes_all_in_it() {
-        let mut targets = Targets::default();
-        for (lin, i) in [(0x1F_FFF0, 1), (0x20_0000, 2), (0x3F_F000, 3), (0x40_0000, 4)] {
-            assert!(targets.note(Lin(lin), i));
-        }
-        assert_eq!(taken(&mut targets, 0x2A_0000, 21), [1, 2, 3]);
-        assert_eq!(targets.noted, 1);
-    }
-
-    #[test]
-    fn notes_are_bounded() {
-        let mut targets = Targets::default();
-        assert!((0..MOST).all(|n| targets.note(Lin(n as u64), n % 4096)));
-        assert!(!targets.note(Lin(0), 0));
-        targets.take_all(|_| ());
-        assert!(targets.note(Lin(0), 0));
-    }
 
     #[test]
     fn contexts_do_not_see_each_other() {
         let mut jumps = Jumps::default();
         for space in 0..2 {
             jumps.enter(Context::of_space(space), |_| true);
-            jumps.note(0x1234, Lin(0x1234), 100 + space);
+            jumps.note(0x1234, Lin(0x1234), 100 + space, space);
         }
         jumps.enter(Context::of_space(0), |_| true);
         assert_eq!(jumps.known(0x1234), Some(100));
@@ -336,7 +276,7 @@ mod tests {
         for space in 0..2 * KEPT as u64 {
             jumps.enter(Context::of_space(space), |_| true);
             assert_eq!(jumps.known(0x1234), None);
-            jumps.note(0x1234, Lin(0x1234), space);
+            jumps.note(0x1234, Lin(0x1234), space, space);
         }
         assert_eq!(jumps.tables.len(), KEPT);
         let last = Context::of_space(2 * KEPT as u64 - 1);
@@ -348,11 +288,50 @@ mod tests {
     }
 
     #[test]
+    fn a_page_that_lies_where_it_lay_has_its_entries_back() {
+        let mut jumps = Jumps::default();
+        jumps.enter(Context::of_space(0), |_| true);
+        let fill = |jumps: &mut Jumps| {
+            for pc in [0x1000, 0x1234, 0x1FF8, 0x2000] {
+                jumps.note(pc, Lin(pc), pc + 1, 0x7000);
+            }
+        };
+        fill(&mut jumps);
+        jumps.forget_all();
+        assert_eq!(jumps.known(0x1234), None, "not before it is looked at");
+        jumps.note(0x1800, Lin(0x1800), 9, 0x7000);
+        assert_eq!([0x1000, 0x1234].map(|pc| jumps.known(pc)), [Some(0x1001), Some(0x1235)]);
+        assert_eq!(jumps.known(0x1FF8), None, "its insn may reach into the next page");
+        assert_eq!(jumps.known(0x2000), None);
+        jumps.forget_all();
+        jumps.note(0x1800, Lin(0x1800), 9, 0x8000);
+        assert_eq!(jumps.known(0x1234), None, "the page is another");
+        fill(&mut jumps);
+        jumps.drop_all();
+        jumps.note(0x1800, Lin(0x1800), 9, 0x7000);
+        assert_eq!(jumps.known(0x1234), None, "the code is gone");
+    }
+
+    #[test]
+    fn a_new_address_space_has_what_slept_of_another() {
+        let mut jumps = Jumps::default();
+        for space in 1..3 {
+            let here = Context::of_space(space);
+            jumps.enter(here, |context| context == here);
+            assert_eq!(jumps.known(0x1234), None);
+            jumps.note(0x1800, Lin(0x1800), 9, 0x7000);
+            assert_eq!(jumps.known(0x1234), (space == 2).then_some(5));
+            jumps.note(0x1234, Lin(0x1234), 5, 0x7000);
+        }
+        assert_eq!(jumps.tables.len(), 1);
+    }
+
+    #[test]
     fn targets_behind_a_short_insn_have_entries_of_their_own() {
         let mut jumps = Jumps::default();
         jumps.enter(Context::of_space(0), |_| true);
         let targets = [0x8000, 0x8002, 0x7FFE, 0x1_8000 + 4];
-        targets.iter().for_each(|&pc| jumps.note(pc, Lin(pc), pc + 1));
+        targets.iter().for_each(|&pc| jumps.note(pc, Lin(pc), pc + 1, 0));
         assert!(targets.iter().all(|&pc| jumps.known(pc) == Some(pc + 1)));
     }
 
@@ -360,7 +339,7 @@ mod tests {
     fn empty_entries_match_no_target() {
         let mut jumps = Jumps::default();
         assert!((0..8 * JUMPS as u64).all(|pc| jumps.known(pc).is_none()));
-        jumps.note(5, Lin(5), 1);
+        jumps.note(5, Lin(5), 1, 0);
         jumps.forget_one(5);
         assert!((0..8 * JUMPS as u64).all(|pc| jumps.known(pc).is_none()));
     }
