@@ -135,10 +135,22 @@ impl Cpu {
         }
     }
 
-    /// Is the span writable RAM without code under it, or (`!is_write`) readable RAM, in one page?
-    /// Gives its offset in guest RAM.
-    fn plain_ram(&self, span: &Span, bytes: u32, is_write: bool) -> Option<u64> {
-        let at = span.piece(0, bytes)?;
+    /// Fills `to` from displacement `disp` of a span on, if that is plain RAM in one page.
+    pub(crate) fn span_read_bytes(&self, span: &Span, disp: u32, to: &mut [u8]) -> bool {
+        let at = self.plain_ram(span, disp, to.len() as u32, false);
+        at.is_some_and(|at| self.ram.read_bytes(at, to))
+    }
+
+    /// Writes `from` at displacement `disp` of a span, if that is plain RAM in one page and no code is under it.
+    pub(crate) fn span_write_bytes(&self, span: &Span, disp: u32, from: &[u8]) -> bool {
+        let at = self.plain_ram(span, disp, from.len() as u32, true);
+        at.is_some_and(|at| self.ram.write_bytes(at, from))
+    }
+
+    /// Are these bytes of the span writable RAM without code under it, or (`!is_write`) readable RAM, in one page?
+    /// Gives their offset in guest RAM.
+    fn plain_ram(&self, span: &Span, disp: u32, bytes: u32, is_write: bool) -> Option<u64> {
+        let at = span.piece(disp, bytes)?;
         let PageKind::Ram { off, writable } = self.map.lookup(at) else { return None };
         if is_write {
             let hit = self.ram.code_lines(off) & line_mask(at.page_offset(), u64::from(bytes));
@@ -311,7 +323,7 @@ impl Cpu {
         if self.watches_data() && self.watch_hits(lin, bytes, Access::Read) != 0 {
             return Ok(Slow::EvalOne);
         }
-        if self.is_counted && self.plain_ram(&span, bytes, false).is_none() {
+        if self.is_counted && self.plain_ram(&span, 0, bytes, false).is_none() {
             return Ok(Slow::EvalOne);
         }
         Ok(Slow::Done(self.span_read(&span, 0, bytes)))
@@ -324,7 +336,7 @@ impl Cpu {
         if self.watches_data() && self.watch_hits(lin, bytes, Access::Write) != 0 {
             return Ok(Slow::EvalOne);
         }
-        match self.plain_ram(&span, bytes, true) {
+        match self.plain_ram(&span, 0, bytes, true) {
             Some(at) => {
                 self.refill(lin, &span);
                 if let Some(size) = size_of_bytes(bytes) {
@@ -353,7 +365,7 @@ impl Cpu {
             return Ok(Slow::EvalOne);
         }
         let is_write = kind != AccessKind::R;
-        let Some(at) = self.plain_ram(&span, bytes, is_write) else {
+        let Some(at) = self.plain_ram(&span, 0, bytes, is_write) else {
             if !is_write && bytes > 8 && !self.is_counted {
                 return Ok(Slow::Done(self.bounce(&span, bytes)));
             }

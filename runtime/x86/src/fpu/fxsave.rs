@@ -12,6 +12,27 @@ const FXSAVE_BYTES: u32 = 512;
 /// Its alignment.
 const FXSAVE_ALIGN: u64 = 16;
 
+/// Bytes of 16 halves of vector registers.
+pub(super) const VECTORS: usize = 256;
+
+/// The low (0) or high (2) halves of the vector registers, one behind the other.
+pub(super) fn halves(registers: &[[u64; 4]; 16], half: usize) -> [u8; VECTORS] {
+    let mut image = [0; VECTORS];
+    let words = registers.iter().flat_map(|register| &register[half..half + 2]);
+    for (place, word) in image.as_chunks_mut().0.iter_mut().zip(words) {
+        *place = word.to_le_bytes();
+    }
+    image
+}
+
+/// The other way round.
+pub(super) fn set_halves(registers: &mut [[u64; 4]], half: usize, image: &[u8; VECTORS]) {
+    let words = registers.iter_mut().flat_map(|register| &mut register[half..half + 2]);
+    for (word, bytes) in words.zip(image.as_chunks().0) {
+        *word = u64::from_le_bytes(*bytes);
+    }
+}
+
 impl Cpu {
     /// XMM registers that the mode has.
     pub(super) fn vector_registers(&self) -> usize {
@@ -71,23 +92,16 @@ impl Cpu {
         !self.caps.is_amd || self.fsw() & 0x80 != 0
     }
 
-    /// The low halves of the first `count` vector registers.
+    /// The low halves of the first `count` vector registers, of which there are 16.
     pub(super) fn write_xmm(&mut self, operand: &Operand, count: usize) {
-        for n in 0..count {
-            let [low, high, ..] = self.state.ymm[n];
-            let value = (u128::from(high) << 64 | u128::from(low)).to_le_bytes();
-            operand.write(self, at::XMM + 16 * n, &value);
-        }
+        let image = halves(&self.state.ymm, 0);
+        operand.write(self, at::XMM, &image[..16 * count]);
     }
 
     pub(super) fn read_xmm(&mut self, operand: &Operand, count: usize) {
-        for n in 0..count {
-            let mut value = [0; 16];
-            operand.read(self, at::XMM + 16 * n, &mut value);
-            let value = u128::from_le_bytes(value);
-            self.state.ymm[n][0] = value as u64;
-            self.state.ymm[n][1] = (value >> 64) as u64;
-        }
+        let mut image = [0; VECTORS];
+        operand.read(self, at::XMM, &mut image[..16 * count]);
+        set_halves(&mut self.state.ymm[..count], 0, &image);
     }
 
     pub(super) fn write_mxcsr(&mut self, operand: &Operand) {

@@ -58,6 +58,9 @@ impl Operand {
 
     /// Fills `to` from displacement `at` on.
     fn read(&self, cpu: &mut Cpu, at: usize, to: &mut [u8]) {
+        if cpu.span_read_bytes(&self.span, at as u32, to) {
+            return;
+        }
         for (at, bytes, piece) in pieces(at, to.len()) {
             let value = cpu.span_read(&self.span, at, bytes).to_le_bytes();
             to[piece].iter_mut().zip(value).for_each(|(to, b)| *to = b);
@@ -66,6 +69,9 @@ impl Operand {
 
     /// Writes `from` at displacement `at`.
     fn write(&self, cpu: &mut Cpu, at: usize, from: &[u8]) {
+        if cpu.span_write_bytes(&self.span, at as u32, from) {
+            return;
+        }
         for (at, bytes, piece) in pieces(at, from.len()) {
             let mut value = [0; 8];
             value.iter_mut().zip(&from[piece]).for_each(|(to, b)| *to = *b);

@@ -6,6 +6,7 @@
 use mem::Access;
 
 use super::area::at;
+use super::fxsave::{VECTORS, halves, set_halves};
 use super::{MXCSR_INIT, Operand};
 use crate::cpu::{Cpu, cr0, cr4};
 use crate::fault::Fault;
@@ -143,21 +144,14 @@ impl Cpu {
     }
 
     fn write_upper(&mut self, area: &Operand) {
-        for n in 0..self.vector_registers() {
-            let [_, _, low, high] = self.state.ymm[n];
-            let value = (u128::from(high) << 64 | u128::from(low)).to_le_bytes();
-            area.write(self, AVX_AT + AVX_BYTES * n, &value);
-        }
+        let image = halves(&self.state.ymm, 2);
+        area.write(self, AVX_AT, &image[..AVX_BYTES * self.vector_registers()]);
     }
 
     fn read_upper(&mut self, area: &Operand) {
-        for n in 0..self.vector_registers() {
-            let mut value = [0; AVX_BYTES];
-            area.read(self, AVX_AT + AVX_BYTES * n, &mut value);
-            let value = u128::from_le_bytes(value);
-            self.state.ymm[n][2] = value as u64;
-            self.state.ymm[n][3] = (value >> 64) as u64;
-        }
+        let (mut image, count) = ([0; VECTORS], self.vector_registers());
+        area.read(self, AVX_AT, &mut image[..AVX_BYTES * count]);
+        set_halves(&mut self.state.ymm[..count], 2, &image);
     }
 
     /// XGETBV.
