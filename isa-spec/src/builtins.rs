@@ -91,6 +91,7 @@ pub const BUILTINS: &[Builtin] = &[
     b("pair", 2, false, Gives::Bits(16)),
     b("vsib", 1, false, Gives::Bits(16)),
     b("arith_flags", 0, false, Gives::Bits(32)),
+    b("host_ticks", 0, false, Gives::Bits(64)),
     b("alone", 0, false, Gives::Bool),
     b("is_cpl0", 0, false, Gives::Bool),
     b("virtual_if", 0, false, Gives::Bool),

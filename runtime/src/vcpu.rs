@@ -205,6 +205,8 @@ impl Vcpu {
 
     /// Runs until the outer loop is needed. FP state is home then: another CPU may run on this thread, or this one on another.
     pub fn run(&mut self) -> VcpuExit {
+        // Time may have been stopped, or set, since the last run.
+        self.core.cpu.forget_time();
         loop {
             if let Some(exit) = self.between_blocks() {
                 self.core.cpu.park_fpu();

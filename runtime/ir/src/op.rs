@@ -227,6 +227,8 @@ pub enum Code {
     StEnv,
     /// d(W32 or W64) = instruction pointer value of page offset imm (signed, may lie outside the page) of this block's page
     ReadPc,
+    /// d(W64) = the host's time-stamp counter; all ones where there is none to be read
+    Ticks,
     // ---- guest memory; x = segment number, `a` = offset within the segment at the address width y (Width as u8, W16 values are already zero-extended to W32)
     /// d = load at width w
     Ld,

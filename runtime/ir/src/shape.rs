@@ -92,7 +92,7 @@ const fn shape_of(code: Code) -> Shape {
         Code::Divu2 | Code::Divs2 => two_results(W, W, W),
         Code::Bt => shape(No, W, W, No),
         Code::Bts | Code::Btr | Code::Btc | Code::Bsf | Code::Bsr => shape(Opt, W, W, No),
-        Code::LdEnv | Code::ReadPc => shape(W, No, No, No),
+        Code::LdEnv | Code::ReadPc | Code::Ticks => shape(W, No, No, No),
         Code::StEnv => shape(No, W, No, No),
         Code::Look => shape(W, W, No, No),
         Code::GotoPtr => shape(No, W, Opt, No),
@@ -109,7 +109,7 @@ const fn shape_of(code: Code) -> Shape {
 
 impl Code {
     /// All codes in order.
-    pub const ALL: [Self; 68] = [
+    pub const ALL: [Self; 69] = [
         Self::InsnStart,
         Self::Label,
         Self::Br,
@@ -163,6 +163,7 @@ impl Code {
         Self::LdEnv,
         Self::StEnv,
         Self::ReadPc,
+        Self::Ticks,
         Self::Ld,
         Self::St,
         Self::Ptr,
@@ -181,8 +182,8 @@ impl Code {
     ];
 }
 
-const SHAPES: [Shape; 68] = {
-    let mut shapes = [shape(Role::No, Role::No, Role::No, Role::No); 68];
+const SHAPES: [Shape; Code::ALL.len()] = {
+    let mut shapes = [shape(Role::No, Role::No, Role::No, Role::No); Code::ALL.len()];
     let mut n = 0;
     while n < shapes.len() {
         assert!(Code::ALL[n] as usize == n, "Code::ALL is out of order");

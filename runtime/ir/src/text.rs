@@ -153,6 +153,7 @@ const fn mnemonic(code: Code) -> &'static str {
         Code::LdEnv => "ld",
         Code::StEnv => "st",
         Code::ReadPc => "read_pc",
+        Code::Ticks => "ticks",
         Code::Ld => "qemu_ld",
         Code::St => "qemu_st",
         Code::Ptr => "guest_ptr",

@@ -103,6 +103,7 @@ impl Check<'_> {
             {
                 self.fail("b is not what look found");
             }
+            Code::Ticks if op.w != Width::W64 => self.fail("ticks are 64 bits wide"),
             Code::ReadPc if op.w < Width::W32 => self.fail("read_pc needs 32 or 64 bits"),
             Code::Bt | Code::Bts | Code::Btr | Code::Btc | Code::Bsf | Code::Bsr
                 if op.w == Width::W8 =>

@@ -435,6 +435,14 @@ impl<'a> Asm<'a> {
         let rxb = !((dst >> 3) << 7 | src >> 3 << 5) & 0xA0 | 0x40;
         self.bytes(&[0xC4, rxb | 3, 0x7B, 0xF0, 0xC0 | (dst & 7) << 3 | src & 7, count]);
     }
+    /// The same at 64 bits.
+    pub(crate) fn rorx64(&mut self, dst: u8, src: u8, count: u8) {
+        let rxb = !((dst >> 3) << 7 | src >> 3 << 5) & 0xA0 | 0x40;
+        self.bytes(&[0xC4, rxb | 3, 0xFB, 0xF0, 0xC0 | (dst & 7) << 3 | src & 7, count]);
+    }
+    pub(crate) fn rdtsc(&mut self) {
+        self.bytes(&[0x0F, 0x31]);
+    }
     /// BMI2 `shlx`, `shrx`, `sarx` (by their number in the shift group) `dst, src, count`: leaves the flags alone.
     pub(crate) fn shift_apart(&mut self, n: u8, w: Width, dst: u8, src: u8, count: u8) {
         // VEX.LZ.66/F2/F3.0F38.W F7 /r
@@ -609,6 +617,7 @@ mod tests {
         check(|a| a.shift_apart(5, Width::W64, 9, 10, 8), &[0xC4, 0x42, 0xBB, 0xF7, 0xCA]);
         check(|a| a.lea(Width::W64, 8, Mem::scaled(1, 3, 16)), &[0x4C, 0x8D, 4, 0xCD, 16, 0, 0, 0]);
         check(|a| a.rorx(9, 0, 8), &[0xC4, 0x63, 0x7B, 0xF0, 0xC8, 8]);
+        check(|a| a.rorx64(2, 2, 32), &[0xC4, 0xE3, 0xFB, 0xF0, 0xD2, 32]);
         check(
             |a| a.alu_rm(Alu::Xor, Width::W64, 8, Mem::index(13, 9, 3, 0)),
             &[0x4F, 0x33, 0x44, 0xCD, 0],

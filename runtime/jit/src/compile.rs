@@ -305,6 +305,7 @@ impl Emit<'_> {
             | Code::Shld
             | Code::Shrd => self.shift(op),
             Code::Mulu2 | Code::Muls2 | Code::Divu2 | Code::Divs2 => self.muldiv(op),
+            Code::Ticks => self.ticks(op),
             _ => self.alu(op),
         }
     }

@@ -1,9 +1,9 @@
-//! Widening multiplication and division: the host's one-operand forms work on RAX and RDX, which are also guest registers.
+//! Widening multiplication and division, and the time-stamp counter: the host's forms work on RAX and RDX, which are also guest registers.
 
 use ir::{Code, Op, Val, Width};
 
 use crate::abi::reg;
-use crate::asm::{Rm, state};
+use crate::asm::{Mem, Rm, state};
 use crate::compile::{CompileError, Emit, Src};
 
 const RAX: Val = Val::gpr(0);
@@ -141,6 +141,20 @@ impl Emit<'_> {
             }
             _ => self.write_back(d, w, from),
         }
+    }
+
+    /// The host's RDTSC, which leaves its halves in EAX and EDX. Flags stay.
+    pub(crate) fn ticks(&mut self, op: &Op) -> Result<(), CompileError> {
+        let (a, d) = (self.take()?, self.take()?);
+        let to = self.dst(op.d)?;
+        self.asm.mov_rr(Width::W64, a, reg::RAX);
+        self.asm.mov_rr(Width::W64, d, reg::RDX);
+        self.asm.rdtsc();
+        self.asm.rorx64(reg::RDX, reg::RDX, 32);
+        self.asm.lea(Width::W64, to, Mem::index(reg::RAX, reg::RDX, 0, 0));
+        self.asm.mov_rr(Width::W64, reg::RAX, a);
+        self.asm.mov_rr(Width::W64, reg::RDX, d);
+        Ok(())
     }
 
     /// Byte forms: AX = AL * r, or AL, AH = AX / r.

@@ -47,6 +47,40 @@ pub enum Access {
     Fetch = 4,
 }
 
+/// How a time-stamp counter follows from the host's: within `span` ticks of `zero` it is `base + (ticks * scale >> 64)`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TscMap {
+    /// The host's counter where the span begins.
+    pub zero: u64,
+    /// Ticks of the host for which this holds; 0: it is not known.
+    pub span: u64,
+    /// Counts of a tick of the host, times 2^64.
+    pub scale: u64,
+    /// The counter where the span begins.
+    pub base: u64,
+}
+
+impl TscMap {
+    /// The counter when the host's is `ticks`, within the span.
+    pub const fn at(&self, ticks: u64) -> Option<u64> {
+        let since = ticks.wrapping_sub(self.zero);
+        if since < self.span { Some(self.after(since)) } else { None }
+    }
+
+    /// The counter `since` ticks into the span, or beyond its end.
+    pub const fn after(&self, since: u64) -> u64 {
+        let counts = (since as u128 * self.scale as u128) >> 64;
+        self.base.wrapping_add(counts as u64)
+    }
+
+    /// The same for a counter that is ahead by `by`.
+    #[must_use]
+    pub const fn moved(self, by: u64) -> Self {
+        Self { base: self.base.wrapping_add(by), ..self }
+    }
+}
+
 /// What a CPU sees of the machine around it. Implemented by the board.
 ///
 /// Addresses are bus addresses (after A20 and paging). Accesses never fault: an unclaimed read
@@ -109,6 +143,10 @@ pub trait Bus {
     }
     /// Time stamp counter value for RDTSC.
     fn tsc(&mut self) -> u64;
+    /// How [`tsc`](Self::tsc) follows from the host's counter, right after it was asked.
+    fn tsc_map(&self) -> TscMap {
+        TscMap::default()
+    }
     /// Instruction-counted time: it is `now` at the insn that reaches the bus next.
     fn advance_to(&mut self, now: Ns) {
         let _ = now;

@@ -14,7 +14,7 @@ pub mod state;
 mod window;
 
 pub use addr::{Lin, PAGE_SIZE, Phys, Port};
-pub use bus::{Access, Bus, Dma, IrqLine, MmioDevice, Ns, PortDevice, Size, Timer};
+pub use bus::{Access, Bus, Dma, IrqLine, MmioDevice, Ns, PortDevice, Size, Timer, TscMap};
 pub use hash::NumberHasher;
 pub use physmap::{PageKind, PhysMap};
 pub use ram::{CODE_LINE, GuestRam, RamError, line_mask};

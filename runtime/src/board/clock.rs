@@ -6,11 +6,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
 
 use devices::Alarm;
-use mem::{Ns, Timer};
+use mem::{Ns, Timer, TscMap};
 use x86::cpuid::TSC_HZ;
+
+use super::ticks::HostTime;
 
 /// What drives virtual time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,20 +23,20 @@ pub enum ClockKind {
 }
 
 /// Nanoseconds of a second.
-const SECOND: u128 = 1_000_000_000;
+const NS_HZ: u64 = 1_000_000_000;
 
 /// The time-stamp counter at virtual time `ns`.
 pub(super) fn tsc_at(ns: Ns) -> u64 {
-    const SECOND: u64 = 1_000_000_000;
-    if TSC_HZ == SECOND {
+    if TSC_HZ == NS_HZ {
         return ns;
     }
-    (ns / SECOND).wrapping_mul(TSC_HZ).wrapping_add(ns % SECOND * TSC_HZ / SECOND)
+    (ns / NS_HZ).wrapping_mul(TSC_HZ).wrapping_add(ns % NS_HZ * TSC_HZ / NS_HZ)
 }
 
 /// When the time-stamp counter reaches `tsc`.
 pub(super) fn ns_of_tsc(tsc: u64) -> Ns {
-    (u128::from(tsc) * SECOND).div_ceil(u128::from(TSC_HZ)).min(u128::from(Ns::MAX)) as Ns
+    (u128::from(tsc) * u128::from(NS_HZ)).div_ceil(u128::from(TSC_HZ)).min(u128::from(Ns::MAX))
+        as Ns
 }
 
 /// Virtual time now, shared by the board and the chips' alarms.
@@ -44,9 +45,8 @@ pub(super) struct Clock {
     now: AtomicU64,
     /// The host's clock is to be read before `now` is looked at.
     is_stale: AtomicBool,
-    /// Where host time is counted from.
-    origin: Instant,
-    /// Virtual time at `origin`, wrapping.
+    host: HostTime,
+    /// What virtual time is ahead of the host's, wrapping.
     base: AtomicU64,
 }
 
@@ -60,26 +60,20 @@ pub(super) struct Source {
 impl Clock {
     fn new() -> Self {
         let (now, base) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { now, is_stale: AtomicBool::new(false), origin: Instant::now(), base }
+        Self { now, is_stale: AtomicBool::new(false), host: HostTime::new(), base }
     }
 
     pub(super) fn now(&self) -> Ns {
         if self.is_stale.load(Relaxed) {
             self.is_stale.store(false, Relaxed);
-            self.set(self.base.load(Relaxed).wrapping_add(self.host_ns()));
+            self.set(self.base.load(Relaxed).wrapping_add(self.host.ns()));
         }
         self.now.load(Relaxed)
     }
 
-    /// Host time in nanoseconds.
-    fn host_ns(&self) -> Ns {
-        let elapsed = self.origin.elapsed();
-        elapsed.as_secs().wrapping_mul(1_000_000_000) + u64::from(elapsed.subsec_nanos())
-    }
-
     /// Host time now is virtual time `now`.
     fn anchor(&self, now: Ns) {
-        self.base.store(now.wrapping_sub(self.host_ns()), Relaxed);
+        self.base.store(now.wrapping_sub(self.host.ns()), Relaxed);
     }
 
     fn set(&self, now: Ns) {
@@ -97,6 +91,15 @@ impl Source {
     pub(super) fn refresh(&self, clock: &Clock) {
         if self.is_running {
             clock.is_stale.store(true, Relaxed);
+        }
+    }
+
+    /// How the time-stamp counter follows from the host's, if it does.
+    pub(super) fn tsc_map(&self, clock: &Clock) -> TscMap {
+        if self.is_running && TSC_HZ == NS_HZ {
+            clock.host.map().moved(clock.base.load(Relaxed))
+        } else {
+            TscMap::default()
         }
     }
 

@@ -26,6 +26,7 @@ mod pci;
 mod ports;
 mod smbios;
 mod snapshot;
+mod ticks;
 
 pub use clock::ClockKind;
 pub use config::{BoardConfig, BoardError, BoardEvent, Change, IdeUnit};
@@ -41,7 +42,7 @@ use devices::block::BlockDev;
 use devices::debugcon::Debugcon;
 use devices::vga::{TextScreen, Vga};
 use devices::virtio::VirtioPci;
-use mem::{Bus, GuestRam, Ns, Phys, PhysMap, Port, RamDma, Size};
+use mem::{Bus, GuestRam, Ns, Phys, PhysMap, Port, RamDma, Size, TscMap};
 
 use chips::Chips;
 use clock::{Alarms, Sleeper, Source};
@@ -448,6 +449,10 @@ impl Bus for Board {
 
     fn tsc(&mut self) -> u64 {
         clock::tsc_at(self.now())
+    }
+
+    fn tsc_map(&self) -> TscMap {
+        self.time.tsc_map(self.alarms.clock())
     }
 
     #[inline]

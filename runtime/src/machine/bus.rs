@@ -153,6 +153,10 @@ impl Bus for SharedBoard {
         self.board.borrow_mut().tsc()
     }
 
+    fn tsc_map(&self) -> mem::TscMap {
+        self.board.borrow().tsc_map()
+    }
+
     fn advance_to(&mut self, now: Ns) {
         self.board.borrow_mut().advance_to(now);
     }

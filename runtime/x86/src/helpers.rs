@@ -175,8 +175,11 @@ impl Helpers for Cpu {
     fn cache_op(&mut self) {}
 
     // Flags, identification, counters, ports.
-    fn popf(&mut self, v: u64, osz: u64) -> Result<(), Fault> {
-        self.pop_flags(v as u32, osz as u32)
+    fn popf(&mut self, v: u64, osz: u64, next: u64) -> Result<(), Fault> {
+        self.pop_flags(v as u32, osz as u32)?;
+        self.set_sp(self.sp().wrapping_add(osz / 8));
+        self.state.pc = next;
+        Ok(())
     }
     fn set_vif(&mut self, on: u64) -> Result<(), Fault> {
         self.set_virtual_if(on != 0)
@@ -204,6 +207,16 @@ impl Helpers for Cpu {
     }
     fn rdtsc(&mut self) -> Result<u64, Fault> {
         self.read_tsc()
+    }
+    fn rdtsc_next(&mut self, next: u64, aux: u64) -> Result<(), Fault> {
+        let t = self.read_tsc()?;
+        self.state.gpr[0] = t & 0xFFFF_FFFF;
+        self.state.gpr[2] = t >> 32;
+        if aux != 0 {
+            self.state.gpr[1] = self.state.tsc_aux & 0xFFFF_FFFF;
+        }
+        self.state.pc = next;
+        Ok(())
     }
     fn rdpmc(&mut self, n: u64) -> Result<u64, Fault> {
         self.read_pmc(n as u32)

@@ -167,6 +167,11 @@ impl Cpu {
         self.bus.tsc().wrapping_add(self.msr.tsc_offset)
     }
 
+    /// What the guest has moved its counter by.
+    pub(crate) const fn tsc_offset(&self) -> u64 {
+        self.msr.tsc_offset
+    }
+
     fn set_time_stamp(&mut self, v: u64) {
         let old = self.time_stamp();
         self.move_time_stamp(v.wrapping_sub(old));
@@ -176,6 +181,7 @@ impl Cpu {
         // The deadline is a value of the counter, not a time.
         let deadline = self.tsc_deadline();
         self.msr.tsc_offset = self.msr.tsc_offset.wrapping_add(by);
+        self.forget_time();
         self.msr.tsc_adjust = self.msr.tsc_adjust.wrapping_add(by);
         if deadline != 0 {
             self.set_tsc_deadline(deadline);

@@ -3,6 +3,8 @@
 //! Generated code holds the address of its byte 128 in a host register throughout, so that the first 256 bytes are reached with
 //! one-byte displacements, `cc` with none. Offsets are taken with `offset_of!` and asserted below.
 
+use mem::TscMap;
+
 /// Segment register numbers as encoded (SDM Vol. 2, "ModR/M and SIB Bytes").
 pub mod seg {
     /// ES.
@@ -218,6 +220,8 @@ pub struct CpuState {
     pub apic_base: u64,
     /// IA32_MISC_ENABLE.
     pub misc_enable: u64,
+    /// How the time-stamp counter follows from the host's, with `CR4.TSD` and the guest's own offset in it; not known at first.
+    pub tsc: TscMap,
     /// A copy of memory operands that generated code cannot point at in guest RAM.
     pub bounce: Bounce,
     /// x87 and MMX state as XSAVE stores it, when `fpu_host` is 0.
@@ -228,7 +232,7 @@ pub struct CpuState {
 
 /// Places of the fields that the tables name (`state` items of `helpers.isa`).
 pub mod field {
-    use super::{CpuState, Segment, Transfer, Window, seg};
+    use super::{CpuState, Segment, Transfer, TscMap, Window, seg};
     use std::mem::offset_of;
 
     const fn base_of(n: u8) -> usize {
@@ -270,6 +274,16 @@ pub mod field {
     pub const SS_WORD: usize = SS_BASE - 8;
     /// Base of SS.
     pub const SS_BASE: usize = base_of(seg::SS);
+    /// Of `tsc`: where its span begins.
+    pub const TSC_ZERO: usize = offset_of!(CpuState, tsc) + offset_of!(TscMap, zero);
+    /// Of `tsc`: ticks it holds for.
+    pub const TSC_SPAN: usize = offset_of!(CpuState, tsc) + offset_of!(TscMap, span);
+    /// Of `tsc`: counts of a tick.
+    pub const TSC_SCALE: usize = offset_of!(CpuState, tsc) + offset_of!(TscMap, scale);
+    /// Of `tsc`: the counter where the span begins.
+    pub const TSC_BASE: usize = offset_of!(CpuState, tsc) + offset_of!(TscMap, base);
+    /// IA32_TSC_AUX.
+    pub const TSC_AUX: usize = offset_of!(CpuState, tsc_aux);
     /// IA32_LSTAR.
     pub const LSTAR: usize = offset_of!(CpuState, lstar);
     /// IA32_FMASK.

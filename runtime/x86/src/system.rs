@@ -3,7 +3,7 @@
 //! Source: SDM Vol. 3A, "Control Registers", "Initializing IA-32e Mode"; Vol. 2, "MOV - Move to/from
 //! Control Registers", "INVPCID".
 
-use mem::Lin;
+use mem::{Lin, TscMap};
 
 use crate::cpu::{Cpu, cr0, cr4, efer, is_canonical};
 use crate::fault::Fault;
@@ -158,6 +158,7 @@ impl Cpu {
         }
         self.state.cr4 = v;
         self.state.ready = 0;
+        self.forget_time();
         if changed & CR4_PAGING != 0 {
             self.flush_tlb();
         }
@@ -238,7 +239,22 @@ impl Cpu {
         if self.state.cr4 & cr4::TSD != 0 && self.state.cpl != 0 {
             return Err(Fault::gp(0));
         }
-        Ok(self.time_stamp())
+        let now = self.time_stamp();
+        self.follow_time();
+        Ok(now)
+    }
+
+    /// Lets generated code tell the time by itself, as far as it may.
+    fn follow_time(&mut self) {
+        self.state.tsc = match self.state.cr4 & cr4::TSD {
+            0 => self.bus.tsc_map().moved(self.tsc_offset()),
+            _ => TscMap::default(),
+        };
+    }
+
+    /// The host's counter may stand otherwise to the guest's than it did.
+    pub const fn forget_time(&mut self) {
+        self.state.tsc.span = 0;
     }
 }
 

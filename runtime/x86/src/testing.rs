@@ -84,6 +84,9 @@ impl Bus for TestBus {
     fn tsc(&mut self) -> u64 {
         1000
     }
+    fn tsc_map(&self) -> mem::TscMap {
+        mem::TscMap { zero: 0, span: 1 << 40, scale: 1 << 62, base: 1000 }
+    }
     fn a20(&self) -> bool {
         !self.0.borrow().a20_off
     }

@@ -105,7 +105,8 @@ const KINDS: [Kind; Code::ALL.len()] = {
         kinds[n] = match code {
             Code::Mov => Kind::Move,
             Code::Brcond => Kind::Branch,
-            Code::LdEnv | Code::ReadPc | Code::Getf | Code::Setccf | Code::Bt => Kind::Opaque,
+            Code::LdEnv | Code::ReadPc | Code::Ticks => Kind::Opaque,
+            Code::Getf | Code::Setccf | Code::Bt => Kind::Opaque,
             _ if code.is_pure() => Kind::Value,
             _ => Kind::Opaque,
         };

@@ -7,7 +7,7 @@ use super::boolean::B;
 use super::node::V;
 use super::{Dest, Lower, Write, mark, row};
 use crate::mode::Mode;
-use ir::Width;
+use ir::{Code, Width};
 
 /// Page size.
 const PAGE: i64 = 4096;
@@ -34,6 +34,11 @@ impl Lower<'_> {
                 self.push_st_env(offset as usize, w, value);
             }
         }
+    }
+
+    /// `host_ticks()`: the host's time-stamp counter.
+    pub(super) fn host_ticks(&mut self) -> V {
+        V::Node(self.op_node(Code::Ticks, Width::W64, &[]))
     }
 
     /// `alone()`: does the run loop look between this insn and the next, whatever happens? So it does in single steps and

@@ -63,14 +63,14 @@ fn debug_registers() {
 #[test]
 fn flags_under_iopl() {
     let (mut cpu, _) = protected();
-    cpu.popf(0x3200, 32).unwrap();
+    cpu.popf(0x3200, 32, 0).unwrap();
     enter_level(&mut cpu, 3);
-    cpu.popf(0, 32).unwrap();
+    cpu.popf(0, 32, 0).unwrap();
     assert_eq!(cpu.state.eflags(), 0x3002);
     cpu.sti(0);
     assert_eq!((cpu.state.eflags(), cpu.state.shadow), (0x3202, 1));
     cpu.state.eflags = flags::IF | 2 << 12;
-    cpu.popf(0, 32).unwrap();
+    cpu.popf(0, 32, 0).unwrap();
     assert_eq!(cpu.state.eflags(), 0x2202);
 }
 
@@ -89,13 +89,16 @@ fn identification() {
 #[test]
 fn counters_and_msrs() {
     let (mut cpu, _) = protected();
-    assert_eq!(cpu.rdtsc(), Ok(1000));
+    assert_eq!((cpu.rdtsc(), cpu.state.tsc.at(8)), (Ok(1000), Some(1002)));
     cpu.wrmsr(0x10, 5).unwrap();
-    assert_eq!(cpu.rdtsc(), Ok(5));
+    assert_eq!(cpu.state.tsc.at(8), None);
+    assert_eq!((cpu.rdtsc(), cpu.state.tsc.at(8)), (Ok(5), Some(7)));
     assert_eq!(cpu.rdmsr(0x10), Ok(5));
     assert_eq!(cpu.rdmsr(0xCE), Err(Fault::gp(0)));
     assert_eq!(cpu.wrmsr(0x1234, 0), Err(Fault::gp(0)));
     cpu.write_cr(4, 4).unwrap();
+    assert_eq!(cpu.state.tsc.at(8), None);
+    assert_eq!((cpu.rdtsc(), cpu.state.tsc.at(8)), (Ok(5), None));
     enter_level(&mut cpu, 3);
     assert_eq!(cpu.rdtsc(), Err(Fault::gp(0)));
     assert_eq!(cpu.rdpmc(0), Err(Fault::gp(0)));
