@@ -41,6 +41,8 @@ pub(super) const SVR_WRITABLE: u32 = 0x3ff;
 /// LVT bits by entry: vector, mask; mode of the timer; delivery mode; polarity and trigger of pins.
 pub(super) const LVT_WRITABLE: [u32; 6] =
     [0x7_00ff, 0x1_07ff, 0x1_07ff, 0x1_a7ff, 0x1_a7ff, 0x1_00ff];
+/// LVT bit that only pins have: trigger mode.
+const LVT_TRIGGER: u32 = 1 << 15;
 /// ICR bits: vector, modes, level, trigger, shorthand.
 const ICR_WRITABLE: u64 = 0x000c_cfff;
 /// ICR destination shorthand: this processor.
@@ -48,6 +50,14 @@ const TO_SELF: u64 = 1 << 18;
 /// ICR bits above the low word in an xAPIC and in an x2APIC.
 const ICR_TO: u64 = 0xff00_0000 << 32;
 const X2_ICR_TO: u64 = 0xffff_ffff << 32;
+
+/// Bits that may be set where an LVT entry is written as an MSR: its own, and what can only be read, as the processor ignores
+/// that: delivery status, and remote IRR where the entry is a pin's.
+fn lvt_accepted(i: usize) -> u32 {
+    let writable = LVT_WRITABLE[i];
+    let remote_irr = if writable & LVT_TRIGGER != 0 { 1 << 14 } else { 0 };
+    writable | 1 << 12 | remote_irr
+}
 
 impl Lapic {
     /// The logical destination register. An x2APIC derives it: cluster, and a bit in it.
@@ -214,8 +224,7 @@ impl Lapic {
             EOI | ESR => 0,
             SVR => u64::from(SVR_WRITABLE),
             ICR => ICR_WRITABLE | X2_ICR_TO,
-            // The delivery status can be written as read.
-            LVT..=LVT_LAST => u64::from(LVT_WRITABLE[(n - LVT) as usize] | 1 << 12),
+            LVT..=LVT_LAST => u64::from(lvt_accepted((n - LVT) as usize)),
             INITIAL => 0xffff_ffff,
             DIVIDE => 0xb,
             SELF_IPI => 0xff,

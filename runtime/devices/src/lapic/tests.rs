@@ -230,6 +230,12 @@ fn x2apic() {
     {
         assert!(!l.msr_write(n, value), "{n:#x}");
     }
+    for (n, value, is_taken) in
+        [(0x35, 0x5700, true), (0x36, 0x5000, true), (0x32, 0x1030, true), (0x32, 0x4030, false)]
+    {
+        assert_eq!(l.msr_write(n, value), is_taken, "read-only and reserved bits, {n:#x}");
+    }
+    assert_eq!(l.msr_read(0x35), Some(0x700), "read-only bits are not taken over");
     assert!(l.msr_write(0x30, 0x4031));
     assert!(l.take_message().is_some_and(|m| l.is_addressed(&m) && l.deliver(&m)));
     assert!(l.msr_write(0x3f, 0x51));
