@@ -1,5 +1,5 @@
 //! Stock guests, from power-on to power-off: Debian's kernels by `-kernel` and from a disk, GRUB's rescue media, memtest86+,
-//! Debian's installer, time beside the host's, and what the command's exit code says about their end.
+//! Debian's installer, other firmware and a hypervisor, time beside the host's, and what the command's exit code says about their end.
 //!
 //! Guests are fetched with apt into `target/guests` (see the crate `guests`) and shared by all tests; without them the
 //! tests skip loudly. The emulator is the real command in a process of its own.
@@ -10,6 +10,8 @@ mod chips;
 mod demo;
 #[path = "boots/disk.rs"]
 mod disk;
+#[path = "boots/firmware.rs"]
+mod firmware;
 #[path = "boots/gdb.rs"]
 mod gdb;
 #[path = "boots/kernel.rs"]

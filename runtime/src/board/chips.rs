@@ -32,7 +32,7 @@ use super::irq::{Flag, IrqSource, Signals};
 use super::memory::Layout;
 use super::pci::{FIRST_FREE_SLOT, PCI_SLOTS};
 use super::ports::{Chip, PortMap};
-use super::{BoardConfig, BoardError, IdeUnit, guide};
+use super::{BoardConfig, BoardError, IdeUnit, acpi, guide};
 
 /// All chips.
 pub(super) struct Chips {
@@ -60,6 +60,8 @@ pub(super) struct Chips {
     pub(super) vga: Option<Vga>,
     pub(super) virtio: Vec<VirtioPci>,
     pub(super) fw_cfg: FwCfg,
+    /// What the ACPI tables in `fw_cfg` say, unless the user's are there.
+    pub(super) acpi: Option<acpi::Machine>,
     pub(super) debugcon: Vec<Debugcon>,
     pub(super) debug_exit: DebugExit,
 }
@@ -85,6 +87,8 @@ impl Chips {
         let flag = |which| signals.flag_wire(which);
         let mut fw_cfg = FwCfg::new(Box::new(parts.dma.clone()));
         guide::fill_fw_cfg(&mut fw_cfg, parts.layout, &config)?;
+        let has_own_tables = config.fw_cfg.iter().any(|(name, _)| acpi::is_file(name));
+        let acpi = (!has_own_tables).then(|| guide::acpi_machine(parts.layout, &config));
         let mut rtc = Rtc::new(alarms.alarm(Sleeper::Rtc), irq(IrqSource::Rtc), config.rtc_base);
         guide::fill_cmos(&mut rtc, parts.layout, &config);
         let vga = config.vga.then(|| build_vga(parts));
@@ -127,6 +131,7 @@ impl Chips {
             vga,
             virtio: build_virtio(config.virtio, parts),
             fw_cfg,
+            acpi,
             debugcon,
             debug_exit: DebugExit::default(),
         })

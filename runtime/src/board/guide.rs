@@ -32,9 +32,7 @@ pub(super) fn fill_fw_cfg(
     // The timer's interrupt, ISA 0, is at the IOAPIC's input 2.
     cfg.set_item(fw_cfg::KEY_IRQ0_OVERRIDE, 1u32.to_le_bytes().to_vec());
     cfg.add_file("etc/e820", e820(layout));
-    for (name, bytes) in acpi::files(&acpi_machine(layout, config)) {
-        cfg.add_file(name, bytes);
-    }
+    add_acpi_tables(cfg, &acpi_machine(layout, config));
     for (name, bytes) in smbios::files(layout, &config.smbios) {
         cfg.add_file(name, bytes);
     }
@@ -60,12 +58,21 @@ pub(super) fn fill_fw_cfg(
     Ok(())
 }
 
-fn acpi_machine(layout: &Layout, config: &BoardConfig) -> acpi::Machine {
+/// Adds the ACPI tables, or puts new ones in their place.
+pub(super) fn add_acpi_tables(cfg: &mut FwCfg, machine: &acpi::Machine) {
+    for (name, bytes) in acpi::files(machine) {
+        cfg.add_file(name, bytes);
+    }
+}
+
+/// What the ACPI tables say before firmware has placed anything.
+pub(super) fn acpi_machine(layout: &Layout, config: &BoardConfig) -> acpi::Machine {
     acpi::Machine {
         pci_hole: layout.pci_hole(),
         serial: config.serial.each_ref().map(Option::is_some),
         has_vga: config.vga,
         has_floppy: config.floppies.iter().any(Option::is_some),
+        pm_base: acpi::PM_BASE,
     }
 }
 

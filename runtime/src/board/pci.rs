@@ -7,8 +7,9 @@ use devices::ide::BUS_MASTER_PORTS;
 use devices::pci::ConfigSpace;
 use devices::virtio::{Bar, VirtioPci};
 
-use super::Board;
+use super::chips::Chips;
 use super::ports::Chip;
+use super::{Board, guide};
 
 /// Device and function numbers, as QEMU's i440FX machine has them: firmware knows some by heart.
 const HOST_BRIDGE: (u8, u8) = (0, 0);
@@ -130,9 +131,19 @@ impl Board {
         self.ports.place(Chip::BusMaster, master, BUS_MASTER_PORTS, Size::B4);
         let pm = self.chips.acpi_pm.io_base();
         self.ports.place(Chip::AcpiPm, pm, PM_PORTS, Size::B4);
+        self.follow_pm_base(pm);
         for (i, virtio) in self.chips.virtio.iter().enumerate() {
             let (base, len) = virtio.ports();
             self.ports.place(Chip::Virtio(i), base, len, Size::B4);
+        }
+    }
+
+    /// Lets the ACPI tables, which firmware fetches later, name the place that it has chosen for the PM function's ports.
+    fn follow_pm_base(&mut self, pm: Option<u16>) {
+        let Chips { acpi: Some(tables), fw_cfg, .. } = &mut self.chips else { return };
+        if let Some(base) = pm.filter(|&base| base != tables.pm_base) {
+            tables.pm_base = base;
+            guide::add_acpi_tables(fw_cfg, tables);
         }
     }
 

@@ -136,6 +136,39 @@ fn pci_functions_and_bars() {
     assert_eq!(b.map().lookup(Phys(0xe000_0000)), PageKind::Io);
 }
 
+/// A fw_cfg file, by its directory.
+fn fw_cfg_file(b: &mut Board, name: &str) -> Vec<u8> {
+    let mut read = |key: u16, len: usize| {
+        b.port_out(Port(0x510), Size::B2, key.into());
+        (0..len).map(|_| b.port_in(Port(0x511), Size::B1) as u8).collect::<Vec<u8>>()
+    };
+    let files = read(0x19, 4).iter().fold(0, |n, byte| n << 8 | usize::from(*byte));
+    let directory = read(0x19, 4 + 64 * files);
+    let entry = directory[4..].chunks(64).find(|e| e[8..].starts_with(name.as_bytes())).unwrap();
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |n, byte| n << 8 | usize::from(*byte));
+    read(number(&entry[4..6]) as u16, number(&entry[..4]))
+}
+
+#[test]
+fn acpi_tables_follow_the_pm_ports() {
+    const ACPI_PM: u64 = 1 << 3 | 3;
+    let mut b = board();
+    let names = |b: &mut Board, port: u16| {
+        let tables = fw_cfg_file(b, "etc/acpi/tables");
+        tables.windows(4).filter(|bytes| **bytes == u32::from(port).to_le_bytes()).count()
+    };
+    assert_eq!((names(&mut b, 0x608), names(&mut b, 0xb008)), (2, 0), "SeaBIOS's place");
+    pci(&mut b, ACPI_PM, 0x40, Some((Size::B4, 0xb001)));
+    pci(&mut b, ACPI_PM, 0x80, Some((Size::B1, 1)));
+    assert_eq!((names(&mut b, 0x608), names(&mut b, 0xb008)), (0, 2));
+    let mut config = config();
+    config.fw_cfg.push(("etc/acpi/tables".to_owned(), vec![1, 2, 3]));
+    let mut b = Board::new(config).unwrap();
+    pci(&mut b, ACPI_PM, 0x40, Some((Size::B4, 0xb001)));
+    pci(&mut b, ACPI_PM, 0x80, Some((Size::B1, 1)));
+    assert_eq!(fw_cfg_file(&mut b, "etc/acpi/tables"), [1, 2, 3], "the user's stay");
+}
+
 #[test]
 fn interrupts_reach_the_cpu() {
     let mut b = board();

@@ -43,7 +43,7 @@ fn pci_root(machine: &Machine) -> Aml {
         name("_CRS", crs),
         name("_PRT", routing()),
         isa_bridge(machine),
-        chipset_resources(),
+        chipset_resources(machine),
     ]);
     device("PCI0", body)
 }
@@ -65,8 +65,8 @@ fn routing() -> Aml {
 }
 
 /// Ports of the power management function that no PCI register announces.
-fn chipset_resources() -> Aml {
-    let pm = io(super::PM_BASE, 0x40);
+fn chipset_resources(machine: &Machine) -> Aml {
+    let pm = io(machine.pm_base, 0x40);
     let body = list([
         name("_HID", eisa_id("PNP0C02")),
         name("_UID", int(1)),

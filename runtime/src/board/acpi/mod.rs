@@ -12,8 +12,8 @@ use std::ops::Range;
 
 use loader::{Script, Zone};
 
-/// Where firmware puts the PM function's register block.
-const PM_BASE: u16 = 0x600;
+/// Where SeaBIOS puts the PM function's register block; the tables follow firmware that chooses another place.
+pub(super) const PM_BASE: u16 = 0x600;
 const GPE0_BASE: u16 = 0xafe0;
 const GPE0_LEN: u8 = 4;
 const SMI_CMD: u16 = 0xb2;
@@ -41,6 +41,13 @@ pub(super) struct Machine {
     pub(super) serial: [bool; 4],
     pub(super) has_vga: bool,
     pub(super) has_floppy: bool,
+    /// First port of the PM function's register block.
+    pub(super) pm_base: u16,
+}
+
+/// Is this the name of one of the files?
+pub(super) fn is_file(name: &str) -> bool {
+    [RSDP, TABLES, LOADER].contains(&name)
 }
 
 /// The files: names and bytes.
@@ -148,15 +155,16 @@ fn fadt(machine: &Machine, dsdt: u32) -> Vec<u8> {
     const NO_C2: u16 = 101;
     const NO_C3: u16 = 1001;
 
+    let pm = machine.pm_base;
     let mut table = [0u8; FADT_LEN];
     let mut put = |at: usize, bytes: &[u8]| table[at..at + bytes.len()].copy_from_slice(bytes);
     put(40, &dsdt.to_le_bytes());
     put(46, &SCI_IRQ.to_le_bytes());
     put(48, &u32::from(SMI_CMD).to_le_bytes());
     put(52, &[devices::acpi_pm::APM_ACPI_ENABLE, devices::acpi_pm::APM_ACPI_DISABLE]);
-    put(56, &u32::from(PM_BASE).to_le_bytes());
-    put(64, &u32::from(PM_BASE + 4).to_le_bytes());
-    put(76, &u32::from(PM_BASE + 8).to_le_bytes());
+    put(56, &u32::from(pm).to_le_bytes());
+    put(64, &u32::from(pm + 4).to_le_bytes());
+    put(76, &u32::from(pm + 8).to_le_bytes());
     put(80, &u32::from(GPE0_BASE).to_le_bytes());
     put(88, &[4, 2, 0, 4, GPE0_LEN]);
     put(220, &port(GPE0_BASE, 8 * GPE0_LEN, 1));
@@ -169,9 +177,9 @@ fn fadt(machine: &Machine, dsdt: u32) -> Vec<u8> {
     put(116, &port(RESET_PORT, 8, 1));
     put(128, &[RESET_VALUE]);
     put(140, &u64::from(dsdt).to_le_bytes());
-    put(148, &port(PM_BASE, 32, 2));
-    put(172, &port(PM_BASE + 4, 16, 2));
-    put(208, &port(PM_BASE + 8, 32, 3));
+    put(148, &port(pm, 32, 2));
+    put(172, &port(pm + 4, 16, 2));
+    put(208, &port(pm + 8, 32, 3));
     table[36..].to_vec()
 }
 

@@ -8,6 +8,7 @@ fn machine() -> Machine {
         serial: [true, false, false, true],
         has_vga: true,
         has_floppy: true,
+        pm_base: 0xb000,
     }
 }
 
@@ -86,6 +87,8 @@ fn linked_tables_are_found_from_the_root() {
     assert_eq!(u32_at(fadt, 36) % 64, 0);
     assert_eq!(&table(u32_at(fadt, 40))[..4], b"DSDT");
     assert_eq!((u32_at(fadt, 40), 0), (u32_at(fadt, 140), u32_at(fadt, 132)));
+    let pm = [56, 64, 76, 152, 176, 212].map(|at| u32_at(fadt, at));
+    assert_eq!(pm, [0xb000, 0xb004, 0xb008, 0xb000, 0xb004, 0xb008]);
 }
 
 #[test]
