@@ -4,6 +4,7 @@
 //! back. Stages of making one are in `translate`; which blocks exist and how they are linked in `cache`; the two entry points
 //! generated code calls in `shim`.
 
+mod beside;
 mod cache;
 mod counted;
 mod dormant;
@@ -20,6 +21,7 @@ mod stats;
 mod stops;
 mod trace;
 mod translate;
+mod worker;
 
 use std::rc::Rc;
 
@@ -34,6 +36,7 @@ use x86::tlb::JUMP_MASK;
 
 use crate::log::{Items, Log};
 use crate::machine::Accel;
+use beside::Beside;
 use cache::{BlockId, Key};
 pub use counted::Stretch;
 use dormant::{Old, Past};
@@ -62,6 +65,8 @@ pub struct VcpuConfig {
     pub hot_after: Option<u8>,
     /// Tells `perf` of each block (a file in `/tmp`).
     pub perf_map: bool,
+    /// For tests: a block made on the second thread is taken so many visits of the run loop after it was ordered, not when it is there.
+    pub lag: Option<u32>,
 }
 
 impl Default for VcpuConfig {
@@ -75,6 +80,7 @@ impl Default for VcpuConfig {
             counted: false,
             hot_after: Some(64),
             perf_map: false,
+            lag: None,
         }
     }
 }
@@ -125,6 +131,7 @@ pub struct Vcpu {
     next_block: Option<BlockId>,
     memo: memo::Memo,
     stops: Option<stops::Stops>,
+    beside: Beside,
 }
 
 impl Drop for Vcpu {
@@ -151,6 +158,7 @@ impl Vcpu {
             Accel::Jit => Some(Jit::new(config.cache_bytes, shim::layout(), shim::calls())?),
             Accel::Interp => None,
         };
+        let is_beside = Self::translates_beside(&config);
         let kicker = Kicker::new(&mut core.cpu.state.jump_mask);
         let mut vcpu = Self {
             core,
@@ -167,6 +175,7 @@ impl Vcpu {
             next_block: None,
             memo: memo::Memo::default(),
             stops: None,
+            beside: Beside::new(is_beside),
         };
         if let (true, Some(jit)) = (vcpu.config.perf_map, vcpu.translator.jit()) {
             vcpu.perf_map = PerfMap::open(jit);
@@ -243,6 +252,8 @@ impl Vcpu {
             cpu.sync_mode();
         }
         let kicked = self.kicker.take(&mut cpu.state.jump_mask);
+        self.take_ordered();
+        let cpu = &mut self.core.cpu;
         cpu.service();
         if cpu.shutdown {
             return Some(VcpuExit::Shutdown);
@@ -576,7 +587,10 @@ impl Vcpu {
         if self.config.hot_after.is_some() && self.core.cache.is_compact(id) {
             let heat = self.core.heat_mut(id);
             *heat = heat.saturating_sub(step);
-            if *heat == 0 {
+            let is_due = *heat == 0;
+            if is_due && self.order_hot(id, pc) {
+                *self.core.heat_mut(id) = u8::MAX;
+            } else if is_due {
                 let block = self.core.cache.get(id);
                 let (key, past) = (block.key, block.past());
                 let old = Old { live: Some(id), dormant: None, past };

@@ -18,7 +18,7 @@ options:
   --shard I/N      only every Nth row, starting with the Ith (from 0)
   --mode BITS      16, 32 or 64; may be given again (default: all)
   --row ROW        only rows of this name or mnemonic, or whose opcode column begins so: \"0F B1\"
-  --engine NAME    evaluator, compact, hot, compact-optimised, hot-optimised, mixed; may be given again
+  --engine NAME    evaluator, compact, hot, compact-optimised, hot-optimised, mixed, beside; may be given again
                    (default: evaluator, compact, hot-optimised)
   --deal yes       deal the cases out to the engines instead of running each on all
   --strict yes     tell known mistakes of ours, too
@@ -40,6 +40,7 @@ fn engine(name: &str) -> Option<Engine> {
         "compact-optimised" => Engine::CompactOptimised,
         "hot-optimised" => Engine::HotOptimised,
         "mixed" => Engine::Mixed,
+        "beside" => Engine::Beside,
         _ => return None,
     })
 }

@@ -12,7 +12,7 @@ use ir::opt::Passes;
 use mem::{Bus, GuestRam, Phys, PhysMap, Port, Size};
 use stele::log::{Items, Log};
 use stele::machine::{Accel, host_cpuid};
-use stele::vcpu::{Kicker, Vcpu, VcpuConfig, VcpuExit};
+use stele::vcpu::{Kicker, Stats, Vcpu, VcpuConfig, VcpuExit};
 use x86::cpu::Cpu;
 use x86::cpuid::Model;
 
@@ -43,19 +43,22 @@ pub enum Engine {
     CompactOptimised,
     /// Host code in its final form after every optimiser pass.
     HotOptimised,
-    /// As a machine runs it: optimised, compact first, final after a few dispatches.
+    /// Almost as a machine runs it: optimised, compact first, final after a few dispatches.
     Mixed,
+    /// The same with the final form made on another thread, which takes effect a fixed while after it was ordered.
+    Beside,
 }
 
 impl Engine {
     /// All of them, the reference first.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Evaluator,
         Self::Compact,
         Self::Hot,
         Self::CompactOptimised,
         Self::HotOptimised,
         Self::Mixed,
+        Self::Beside,
     ];
 
     /// The vCPU's configuration, with a code cache as small as a test needs.
@@ -66,9 +69,11 @@ impl Engine {
             Self::Hot => (Accel::Jit, Passes::NONE, Some(0)),
             Self::CompactOptimised => (Accel::Jit, Passes::ALL, None),
             Self::HotOptimised => (Accel::Jit, Passes::ALL, Some(0)),
-            Self::Mixed => (Accel::Jit, Passes::ALL, Some(2)),
+            Self::Mixed => (Accel::Jit, Passes::ALL.without(Passes::ASYNC), Some(2)),
+            Self::Beside => (Accel::Jit, Passes::ALL, Some(2)),
         };
-        VcpuConfig { accel, passes, hot_after, cache_bytes: 1 << 20, ..VcpuConfig::default() }
+        let cache_bytes = 1 << 20;
+        VcpuConfig { accel, passes, hot_after, cache_bytes, lag: Some(1), ..VcpuConfig::default() }
     }
 }
 
@@ -245,6 +250,11 @@ impl Bench {
             }
         }
         Ending::Endless
+    }
+
+    /// What the vCPU has counted.
+    pub fn stats(&self) -> Stats {
+        self.vcpu.stats()
     }
 
     /// Everything a guest could see.

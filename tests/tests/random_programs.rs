@@ -36,6 +36,7 @@ impl Benches {
             let mut config = engine.config();
             config.max_insns = *rng.pick(&[64, 64, 5, 1]);
             config.nochain = rng.once_in(6);
+            config.lag = Some(*rng.pick(&[0, 0, 1, 2, 5]));
             if config.passes == Passes::ALL && rng.once_in(3) {
                 let some = Passes::NAMES.iter().filter(|_| rng.once_in(2));
                 config.passes = some.fold(Passes::NONE, |set, (_, pass)| set.with(*pass));

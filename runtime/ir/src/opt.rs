@@ -43,10 +43,12 @@ impl Passes {
     pub const TRAPS: Self = Self(128);
     /// The supervisor's pages are taken to lie where most of them do, until the TLB says otherwise. The JIT's business, too.
     pub const GUESS: Self = Self(256);
+    /// Blocks for speed are made on a second thread. Not a pass of `optimize`: the run loop's business.
+    pub const ASYNC: Self = Self(512);
     /// All.
-    pub const ALL: Self = Self(511);
+    pub const ALL: Self = Self(1023);
     /// Each pass with the name `parse` takes.
-    pub const NAMES: [(&'static str, Self); 9] = [
+    pub const NAMES: [(&'static str, Self); 10] = [
         ("flags", Self::FLAGS),
         ("fold", Self::FOLD),
         ("copy", Self::COPY),
@@ -56,6 +58,7 @@ impl Passes {
         ("loops", Self::LOOPS),
         ("traps", Self::TRAPS),
         ("guess", Self::GUESS),
+        ("async", Self::ASYNC),
     ];
 
     /// Is every pass of `other` in this set?
@@ -100,7 +103,7 @@ impl Passes {
 /// A name `Passes::parse` does not know.
 #[derive(thiserror::Error, Clone, PartialEq, Eq, Debug)]
 #[error(
-    "unknown optimiser pass `{0}`; there are flags, fold, copy, dead, spans, sides, loops, traps and guess, all and none"
+    "unknown optimiser pass `{0}`; there are flags, fold, copy, dead, spans, sides, loops, traps, guess and async, all and none"
 )]
 pub struct UnknownPass(pub String);
 

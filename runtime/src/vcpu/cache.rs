@@ -109,6 +109,8 @@ pub(super) struct Translated {
     live: bool,
     /// Translated for speed.
     is_hot: bool,
+    /// A form of it for speed is being made.
+    is_ordered: bool,
     /// What few blocks have.
     rare: Option<Box<Rare>>,
     /// That entry leaves, and began with these bytes before.
@@ -151,6 +153,10 @@ impl Translated {
     }
     fn pc_width(&self) -> Width {
         if self.key.mode.has(Mode::CODE64) { Width::W64 } else { Width::W32 }
+    }
+    /// Is a form of it for speed being made?
+    pub(super) fn is_ordered(&self) -> bool {
+        self.is_ordered
     }
     fn second(&self) -> Option<Second> {
         self.rare.as_ref().and_then(|rare| rare.second)
@@ -289,6 +295,7 @@ impl Cache {
             incoming,
             live: true,
             is_hot,
+            is_ordered: false,
             far: None,
             closed: None,
         });
@@ -343,6 +350,9 @@ impl Cache {
     /// Is it in its final form?
     pub(super) fn is_hot(&self, id: BlockId) -> bool {
         self.get(id).is_hot
+    }
+    pub(super) fn set_ordered(&mut self, id: BlockId, is_ordered: bool) {
+        self.blocks[id as usize].is_ordered = is_ordered;
     }
     /// Is it found by its key?
     pub(super) fn is_live(&self, id: BlockId) -> bool {
@@ -399,10 +409,10 @@ impl Cache {
         self.get(id).second().is_some()
     }
     /// A direct jump stays within one page of one mapping; a block that crosses its page's end depends on a second mapping.
-    /// Compact code counts its loops by leaving, and hot code leads to hot code only.
+    /// Compact code counts its loops by leaving, and hot code leads to hot code only, or what soon is.
     pub(super) fn may_link(&self, from: BlockId, exit: Exit, to: BlockId) -> bool {
         let (from, to) = (self.get(from), self.get(to));
-        let counts = if from.is_hot { !to.is_hot } else { exit.backward };
+        let counts = if from.is_hot { !to.is_hot && !to.is_ordered } else { exit.backward };
         let (Mode(now), Mode(then)) = (from.key.mode, to.key.mode);
         let is_same = (now ^ then) & !Mode::PLAIN == 0
             && to.key.mode.has(Mode::PLAIN) == (exit.slot == SPAN_SLOT);
@@ -420,7 +430,7 @@ impl Cache {
         true
     }
     /// No exit is linked to a block any more.
-    fn unlink_all(&mut self, to: BlockId, jit: &mut Jit) {
+    pub(super) fn unlink_all(&mut self, to: BlockId, jit: &mut Jit) {
         let mut n = std::mem::replace(&mut self.blocks[to as usize].incoming, LAST);
         while n != LAST {
             jit.unlink(self.exits[n as usize].site);
@@ -508,6 +518,10 @@ impl Cache {
     /// Does any block rest on bytes at RAM offset `at` (within a page)?
     pub(super) fn covers(&self, at: u64, len: u64) -> bool {
         self.by_page.get(&(at & !0xFFF)).is_some_and(|code| code.covers(at & 0xFFF, len))
+    }
+    /// Where blocks begin in a RAM page, a bit for each of its bytes.
+    pub(super) fn starts(&self, page: u64) -> [u64; 64] {
+        self.by_page.get(&page).map_or([0; 64], |code| *code.starts())
     }
     /// Does any block begin at this offset of a RAM page?
     pub(super) fn begins_at(&self, page: u64, at: u32) -> bool {

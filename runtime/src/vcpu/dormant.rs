@@ -7,6 +7,7 @@ use x86::front::Changing;
 
 use super::Vcpu;
 use super::cache::{BlockId, Body, Cache, Key, Translated};
+use super::pages::{Peeked, Stretch};
 use super::pipeline::FETCH;
 use super::translate::guard_all;
 
@@ -64,37 +65,10 @@ impl Cache {
 
     /// Is what the block rests on in memory as it was?
     fn still_holds(&self, block: &Translated, ram: &GuestRam) -> bool {
-        let Some(page) = block.key.page() else { return false };
-        let mut known = self.bytes_of(block);
-        let (mut buf, start) = ([0; FETCH], block.key.phys & 0xFFF);
-        let len = (block.len as usize).min(FETCH);
-        let (own, rest) = known.split_at(len.min(known.len()));
-        known = rest;
-        if !ram.read_bytes(page + start, &mut buf[..len]) {
-            return false;
-        }
-        let same = |from: u64, to: u64| {
-            let (from, to) = ((from - start) as usize, (to - start) as usize);
-            own.get(from..to) == buf.get(from..to)
-        };
-        let mut at = start;
-        for live in block.live_bytes() {
-            if !same(at, live.at.into()) {
-                return false;
-            }
-            at = live.end();
-        }
-        if !same(at, start + len as u64) {
-            return false;
-        }
-        block.peeked.iter().all(|peeked| {
-            let (reach, mut now) = (peeked.reach(), [0; 64]);
-            let (was, rest) = known.split_at(reach.min(known.len()));
-            known = rest;
-            let is_read = ram.read_bytes(page + u64::from(peeked.at), &mut now[..reach]);
-            let same = |n: usize| peeked.mask >> n & 1 == 0 || was.get(n) == Some(&now[n]);
-            is_read && (0..reach).all(same)
-        })
+        let (own, rest) = split(self.bytes_of(block), (block.len as usize).min(FETCH));
+        let (first, rest) = split(rest, block.peeked[0].reach());
+        let behind = [(block.peeked[0], first), (block.peeked[1], rest)];
+        block.key.page().is_some() && holds(ram, block.key.phys, own, block.live_bytes(), behind)
     }
 
     /// What a block that sleeps tells of the next.
@@ -121,6 +95,46 @@ impl Cache {
         self.enter(id);
         self.open_far(id, jit);
     }
+}
+
+/// The first `at` bytes of some, and the rest.
+fn split(bytes: &[u8], at: usize) -> (&[u8], &[u8]) {
+    bytes.split_at(at.min(bytes.len()))
+}
+
+/// Is the code at RAM offset `at` (in one page) still `own`, but for the bytes in `live`, and are those that were peeked at in its
+/// page what they were?
+pub(super) fn holds(
+    ram: &GuestRam,
+    at: u64,
+    own: &[u8],
+    live: &[Stretch],
+    behind: [(Peeked, &[u8]); 2],
+) -> bool {
+    let (mut buf, start) = ([0; FETCH], at & 0xFFF);
+    let len = own.len().min(FETCH);
+    if !ram.read_bytes(at, &mut buf[..len]) {
+        return false;
+    }
+    let same = |from: u64, to: u64| {
+        let (from, to) = ((from - start) as usize, (to - start) as usize);
+        own.get(from..to) == buf.get(from..to)
+    };
+    let mut from = start;
+    for live in live {
+        if !same(from, live.at.into()) {
+            return false;
+        }
+        from = live.end();
+    }
+    same(from, start + len as u64)
+        && behind.iter().all(|(peeked, was)| {
+            let (reach, mut now) = (peeked.reach(), [0; 64]);
+            let page = at & !0xFFF;
+            let is_read = ram.read_bytes(page + u64::from(peeked.at), &mut now[..reach]);
+            let same = |n: usize| peeked.mask >> n & 1 == 0 || was.get(n) == Some(&now[n]);
+            is_read && (0..reach).all(same)
+        })
 }
 
 impl Vcpu {

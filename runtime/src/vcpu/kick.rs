@@ -35,6 +35,14 @@ impl Kicker {
             unsafe { AtomicU32::from_ptr(mask) }.store(0, Ordering::Release);
         }
     }
+    /// Makes the run loop come by, without asking `run` to return.
+    pub(super) fn nudge(&self) {
+        let Ok(word) = self.0.0.lock() else { return };
+        if let Some(Word(mask)) = *word {
+            // SAFETY: as in `kick`.
+            unsafe { AtomicU32::from_ptr(mask) }.store(0, Ordering::Release);
+        }
+    }
     /// Sets the mask; was there a kick since the last call? In this order: a kick that comes in between clears it again.
     pub(super) fn take(&self, jump_mask: &mut u32) -> bool {
         // SAFETY: the reference is exclusive among the owners; other threads access the word atomically only.

@@ -29,6 +29,12 @@ pub struct Stats {
     pub blocks: u64,
     /// Of these, for speed.
     pub hot_blocks: u64,
+    /// Of these, made by the second translator.
+    pub beside: u64,
+    /// Blocks it made in vain, because the code had changed.
+    pub too_late: u64,
+    /// Nanoseconds it took.
+    pub beside_ns: u64,
     /// Guest insns translated.
     pub insns: u64,
     /// Of these, for speed.
@@ -64,6 +70,9 @@ impl Default for Stats {
         Self {
             blocks: 0,
             hot_blocks: 0,
+            beside: 0,
+            too_late: 0,
+            beside_ns: 0,
             insns: 0,
             hot_insns: 0,
             guest_bytes: 0,
@@ -102,12 +111,15 @@ impl Stats {
         [
             ("blocks translated", self.blocks),
             ("  for speed", self.hot_blocks),
+            ("  on another thread", self.beside),
+            ("  in vain", self.too_late),
             ("insns translated", self.insns),
             ("  for speed", self.hot_insns),
             ("guest bytes", self.guest_bytes),
             ("host bytes", self.host_bytes),
             ("host bytes per insn", self.host_bytes / self.insns.max(1)),
             ("translation time, ms", self.translate_ns / 1_000_000),
+            ("  on another thread", self.beside_ns / 1_000_000),
             ("translation, ns/insn", self.translate_ns / self.insns.max(1)),
             ("insns evaluated", self.evaluated),
             ("blocks invalidated", self.invalidated),

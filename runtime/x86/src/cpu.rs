@@ -118,8 +118,7 @@ impl Context {
     }
     /// Linear address of an instruction pointer.
     pub(crate) const fn lin_of(&self, pc: u64) -> u64 {
-        let lin = self.cs_base.wrapping_add(pc);
-        if Mode(self.mode).has(Mode::CODE64) { lin } else { lin & 0xFFFF_FFFF }
+        self.cs_base.wrapping_add(pc)
     }
 }
 

@@ -31,7 +31,6 @@ mod privilege;
 #[allow(dead_code, reason = "as above")]
 mod registers;
 mod retarget;
-mod segment;
 mod show;
 #[allow(dead_code, reason = "as above")]
 mod state;
