@@ -79,6 +79,38 @@ fn invlpg() {
     }
 }
 
+/// All translations are dropped, those of global pages, too, each time after one page came to lie elsewhere.
+#[test]
+fn toggles_of_global_pages() {
+    // xor [pte], rdi; mov rdx, cr4; then twice: xor rdx, rsi; mov cr4, rdx
+    let mut switch = vec![0x48, 0x31, 0x3C, 0x25, 0, 0, 0, 0, 0x0F, 0x20, 0xE2];
+    switch[4..8].copy_from_slice(&(pte_of_called(setup::at::PAGES) as u32).to_le_bytes());
+    switch.extend([0x48, 0x31, 0xF2, 0x0F, 0x22, 0xE2, 0x48, 0x31, 0xF2, 0x0F, 0x22, 0xE2]);
+    for engine in Engine::ALL {
+        for (frames, expect) in [(0x5000 ^ 0x6000, IN_TURNS), (0, u64::from(ROUNDS))] {
+            let mut bench = bench(engine, &switch, RW | GLOBAL);
+            let s = &mut bench.cpu_mut().state;
+            s.cr4 |= PGE;
+            (s.gpr[6], s.gpr[7]) = (PGE, frames);
+            assert_eq!(sum(bench), expect, "{engine:?} {frames:x}");
+        }
+    }
+}
+
+/// Calls of two pages that want the same entry of the jump table.
+#[test]
+fn two_targets_of_one_entry() {
+    let other = CALLED + 2 * x86::tlb::JUMPS as u64;
+    // call other; add ebx, eax
+    let mut switch = vec![0xE8, 0, 0, 0, 0, 0x01, 0xC3];
+    switch[1..5].copy_from_slice(&((other - START - 12) as u32).to_le_bytes());
+    for engine in Engine::ALL {
+        let mut bench = bench(engine, &switch, RW);
+        bench.poke(other, &[0xB8, 0, 0, 1, 0, 0xC3]); // mov eax, 10000h; ret
+        assert_eq!(sum(bench), u64::from(ROUNDS) * 0x1_0001, "{engine:?}");
+    }
+}
+
 /// xor rdx, rsi; mov cr3, rdx
 const SWITCH: [u8; 6] = [0x48, 0x31, 0xF2, 0x0F, 0x22, 0xDA];
 

@@ -59,3 +59,9 @@ pub const TLB_WRITE: i32 = 0x4_0000;
 pub const JUMP_HOST: i32 = 8;
 /// What the bits that select an entry are to be multiplied by, log2.
 pub const JUMP_SCALE: u8 = 3;
+/// Byte offset of a jump table's annex, where a jump looks second.
+pub const ANNEX: i32 = 0x20_0000;
+/// The low half of an instruction pointer, multiplied by this and shifted right by [`ANNEX_SHIFT`], selects an entry of the annex.
+pub const ANNEX_FACTOR: i32 = 0x61C8_8647;
+/// See [`ANNEX_FACTOR`].
+pub const ANNEX_SHIFT: u8 = 20;

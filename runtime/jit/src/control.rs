@@ -198,7 +198,7 @@ impl Emit<'_> {
             let hole = self.asm.call();
             self.want(Wish::Target(what), self.start + hole);
             let hole = self.asm.lea_rip(d);
-            self.asm.fix_cache(hole, self.start, self.thunks.exit_miss(Width::W64));
+            self.asm.fix_cache(hole, self.start, self.thunks.second_look);
             self.asm.jmp_back(back);
         }
         self.lost = lost;

@@ -10,7 +10,7 @@ use dynasmrt::{DynasmApi, dynasm};
 use ir::{Cond, Width, exit};
 
 use crate::abi::{self, PINNED, STATE_BIAS, TLB, reg};
-use crate::asm::{Alu, Asm, Mem, state};
+use crate::asm::{Alu, Asm, Mem, Rm, state};
 use crate::jit::Jit;
 use crate::layout::{Calls, StateLayout};
 use crate::mem_thunk::ThunkKey;
@@ -71,6 +71,8 @@ pub(crate) struct Thunks {
     pub(crate) exit_budget: usize,
     /// By width of the instruction pointer: 32, 64 bits.
     exit_miss: [usize; 2],
+    /// Where a jump goes on that has met another's entry of the jump table.
+    pub(crate) second_look: usize,
     pub(crate) exit_tb: usize,
     pub(crate) exit_raise: usize,
     pub(crate) save_flags: usize,
@@ -105,6 +107,7 @@ impl Thunks {
             exit_poll_direct: 0,
             exit_budget: 0,
             exit_miss: [0; 2],
+            second_look: 0,
             exit_tb: 0,
             exit_raise: 0,
             save_flags: 0,
@@ -120,6 +123,7 @@ impl Thunks {
         t.load_stub = asm.pos();
         load_state(&mut asm, layout);
         t.ways_out(&mut asm, layout);
+        t.emit_second_look(&mut asm, layout);
         t.flag_moves(&mut asm, layout);
         t.goto_ptr = asm.pos();
         t.jump_table(&mut asm, layout, 0);
@@ -197,6 +201,25 @@ impl Thunks {
         asm.fix32(hole, epilogue);
     }
 
+    /// The jump table's annex, for a jump to [`abi::PC`] that found another's entry, unless the loop was asked for. Then out.
+    fn emit_second_look(&mut self, asm: &mut Asm<'_>, layout: &StateLayout) {
+        let (index, table) = (reg::R9, reg::R10);
+        let entry = |at: i32| Mem::index(table, index, abi::JUMP_SCALE, abi::ANNEX + at);
+        let out = self.exit_miss(Width::W64);
+        self.second_look = asm.pos();
+        asm.alu_mi(Alu::Cmp, Width::W32, state(layout.jump_mask), 0);
+        let asked = asm.jcc(Cond::E);
+        asm.imul_rri(Width::W32, index, abi::PC, abi::ANNEX_FACTOR);
+        asm.shift_ri(5, Width::W32, Rm::R(index), abi::ANNEX_SHIFT);
+        asm.alu_rr(Alu::Add, Width::W32, index, index); // an entry is two words
+        asm.load(Width::W64, table, state(layout.jump_base));
+        asm.alu_mr(Alu::Cmp, Width::W64, entry(0), abi::PC);
+        let other = asm.jcc(Cond::Ne);
+        asm.jmp_m(entry(abi::JUMP_HOST));
+        asm.fix32(asked, out);
+        asm.fix32(other, out);
+    }
+
     /// Runs from `target` with the state at `state`.
     ///
     /// # Safety
@@ -219,6 +242,7 @@ impl Thunks {
             (self.exit_poll_direct, "exit-poll-direct"),
             (self.exit_budget, "exit-budget"),
             (self.exit_miss[0], "exit-miss"),
+            (self.second_look, "second-look"),
             (self.exit_tb, "exit"),
             (self.exit_raise, "raise"),
             (self.save_flags, "save-flags"),
@@ -292,7 +316,7 @@ impl Thunks {
     pub(crate) fn jump_table(&self, asm: &mut Asm<'_>, layout: &StateLayout, start: usize) {
         let (index, table) = (reg::R9, reg::R10);
         let hole = look_up(asm, layout, abi::PC, index, table);
-        asm.fix_cache(hole, start, self.exit_miss[1]);
+        asm.fix_cache(hole, start, self.second_look);
         asm.jmp_m(Mem::index(table, index, abi::JUMP_SCALE, abi::JUMP_HOST));
     }
 }

@@ -54,6 +54,11 @@ const HEAT: usize = 1 << 14;
 
 const _: () = assert!(jit::abi::JUMP_HOST as usize == x86::tlb::JUMP_HOST);
 const _: () = assert!(((JUMP_MASK as usize) << jit::abi::JUMP_SCALE) + 16 == JUMPS * 16);
+const _: () = assert!(
+    jit::abi::ANNEX as usize == x86::tlb::ANNEX
+        && jit::abi::ANNEX_FACTOR as u32 == x86::tlb::ANNEX_FACTOR
+        && jit::abi::ANNEX_SHIFT as u32 == x86::tlb::ANNEX_SHIFT
+);
 const _: () = assert!(jit::abi::TLB_READ_ADDEND as usize == x86::tlb::READ_ADD);
 const _: () = assert!(jit::abi::TLB_WRITE as usize == x86::tlb::WRITE_TAG);
 const _: () = assert!(

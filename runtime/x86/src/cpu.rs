@@ -118,7 +118,8 @@ impl Context {
     }
     /// Linear address of an instruction pointer.
     pub(crate) const fn lin_of(&self, pc: u64) -> u64 {
-        self.cs_base.wrapping_add(pc)
+        let lin = self.cs_base.wrapping_add(pc);
+        if Mode(self.mode).has(Mode::CODE64) { lin } else { lin & 0xFFFF_FFFF }
     }
 }
 

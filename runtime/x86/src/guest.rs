@@ -3,11 +3,12 @@
 use std::mem::offset_of;
 
 use ir::{AccessKind, Native, NativeIo, Width};
+use mem::TscMap;
 
 use crate::cpu::Cpu;
 use crate::fault::Fault;
 use crate::mode::Mode;
-use crate::state::{CpuState, Segment, TableReg, Transfer, Window};
+use crate::state::{CpuState, Load, Segment, TableReg, Transfer, Window};
 
 impl ir::Guest for Cpu {
     type Stop = Fault;
@@ -25,14 +26,14 @@ impl ir::Guest for Cpu {
         self.state.set_arith_flags(v);
     }
     fn ld_env(&self, off: u32, w: Width) -> u64 {
-        let value = match locate(off as usize) {
-            Some((f, i, skip)) => (f.read)(&self.state, i) >> (8 * skip),
-            None => 0,
-        };
-        value & w.mask()
+        let place = locate(off as usize);
+        debug_assert!(place.is_some(), "FIELDS lacks {off:#x}");
+        place.map_or(0, |(f, i, skip)| (f.read)(&self.state, i) >> (8 * skip)) & w.mask()
     }
     fn st_env(&mut self, off: u32, w: Width, v: u64) {
-        if let Some((f, i, skip)) = locate(off as usize) {
+        let place = locate(off as usize);
+        debug_assert!(place.is_some(), "FIELDS lacks {off:#x}");
+        if let Some((f, i, skip)) = place {
             let mask = w.mask() << (8 * skip);
             let old = (f.read)(&self.state, i);
             (f.write)(&mut self.state, i, old & !mask | v << (8 * skip) & mask);
@@ -196,6 +197,21 @@ static FIELDS: &[Field] = &[
     field!(gdtr.TableReg.limit: u32),
     field!(idtr.TableReg.base: u64),
     field!(idtr.TableReg.limit: u32),
+    field!(loads[6].Load.key: u32),
+    field!(loads[6].Load.null_key: u32),
+    field!(loads[6].Load.at: u64),
+    field!(loads[6].Load.descriptor: u64),
+    field!(loads[6].Load.word: u64),
+    field!(loads[6].Load.base: u64),
+    field!(loads[6].Load.read_end: u64),
+    field!(loads[6].Load.write_end: u64),
+    field!(sysenter_esp: u64),
+    field!(sysenter_eip: u64),
+    field!(tsc_aux: u64),
+    field!(tsc.TscMap.zero: u64),
+    field!(tsc.TscMap.span: u64),
+    field!(tsc.TscMap.scale: u64),
+    field!(tsc.TscMap.base: u64),
     field!(kernel_gs_base: u64),
     field!(cr0: u64),
     field!(cr2: u64),

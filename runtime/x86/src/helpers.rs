@@ -75,6 +75,7 @@ impl Helpers for Cpu {
         let n = seg as usize % seg::COUNT;
         self.load_segment(n as u8, sel as u16)?;
         self.sync_segment(n);
+        self.note_load(n);
         Ok(())
     }
     fn read_cr(&mut self, n: u64) -> Result<u64, Fault> {
@@ -122,6 +123,7 @@ impl Helpers for Cpu {
     fn lgdt(&mut self, limit: u64, base: u64) -> Result<(), Fault> {
         let base = canonical(base)?;
         self.state.gdtr = TableReg { base, limit: limit as u32 & 0xFFFF, pad: 0 };
+        self.forget_loads();
         Ok(())
     }
     fn lidt(&mut self, limit: u64, base: u64) -> Result<(), Fault> {

@@ -298,7 +298,10 @@ impl Cpu {
             number::EVNTSEL0 | number::EVNTSEL1 => {
                 self.msr.perf[(n - number::EVNTSEL0) as usize + 2] = v
             }
-            number::SYSENTER_CS if self.caps.has_sep => self.state.sysenter_cs = v & 0xFFFF_FFFF,
+            number::SYSENTER_CS if self.caps.has_sep => {
+                self.state.sysenter_cs = v & 0xFFFF_FFFF;
+                self.forget_transfers();
+            }
             number::SYSENTER_ESP if self.caps.has_sep => {
                 demand(is_canonical(v))?;
                 self.state.sysenter_esp = v;
@@ -416,6 +419,7 @@ impl Cpu {
         demand((v ^ old) & efer::LME == 0 || self.state.cr0 & cr0::PG == 0)?;
         self.state.efer = v & !efer::LMA | old & efer::LMA;
         self.forget_transfers();
+        self.forget_loads();
         if (v ^ old) & efer::NXE != 0 {
             self.flush_tlb();
         }

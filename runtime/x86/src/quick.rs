@@ -98,7 +98,7 @@ impl Cpu {
 
     /// The descriptor of a selector in the GDT.
     #[inline(always)]
-    fn known_descriptor(&self, selector: u16) -> Option<Descriptor> {
+    pub(crate) fn known_descriptor(&self, selector: u16) -> Option<Descriptor> {
         let index = u64::from(selector & !7);
         let is_inside = index + 7 <= u64::from(self.state.gdtr.limit);
         if is_null(selector) || selector & 4 != 0 || !is_inside {

@@ -4,7 +4,7 @@
 
 use crate::cpu::{Cpu, efer, is_canonical};
 use crate::fault::Fault;
-use crate::state::seg;
+use crate::state::{Load, seg};
 
 pub use crate::state::Segment;
 
@@ -266,6 +266,33 @@ impl Cpu {
         };
         self.state.seg[usize::from(n) % seg::COUNT] = segment;
         Ok(())
+    }
+
+    /// Notes what the load of a data segment register just found, for generated code of level 0. Its window is in force.
+    pub(crate) fn note_load(&mut self, n: usize) {
+        if !self.is_protected() || self.is_long() || !DATA.contains(&(n as u8)) {
+            return;
+        }
+        let segment = self.state.seg[n];
+        if segment.selector == 0 {
+            self.state.loads[n].null_key = Load::KNOWN;
+        }
+        // A descriptor in RAM, marked as accessed, that is not cut by the end of a page.
+        let Some(d) = self.known_descriptor(segment.selector) else { return };
+        if d.at & 7 == 0 && d.segment(segment.selector) == segment {
+            let load = &mut self.state.loads[n];
+            load.key = u32::from(segment.selector) | Load::KNOWN;
+            load.at = d.at;
+            load.descriptor = u64::from(d.low) | u64::from(d.high) << 32;
+            (load.word, load.base) = (segment.word(), segment.base);
+            let window = self.state.window[n];
+            (load.read_end, load.write_end) = (window.read_end, window.write_end);
+        }
+    }
+
+    /// After the descriptor table or what a null selector does changed.
+    pub(crate) fn forget_loads(&mut self) {
+        self.state.loads = Default::default();
     }
 
     /// The base under a data segment: AMD's processors keep that of FS and GS when they become null.

@@ -45,7 +45,7 @@ fields!(
     gpr pc cpl seg ldtr tr gdtr idtr cr0 cr2 cr3 cr4 dr efer shadow halted repeating mxcsr xcr0
     fpu_ip fpu_dp fpu_op fpu_cs fpu_ds star lstar cstar sfmask kernel_gs_base
     sysenter_cs sysenter_esp sysenter_eip tsc_aux pat apic_base misc_enable ymm;
-    cc df eflags jump_mask watched mode tsc to_system to_user views pc_base jump_base tlb_mask usual_addend leave scratch
+    cc df eflags jump_mask watched mode tsc loads to_system to_user views pc_base jump_base tlb_mask usual_addend leave scratch
     args meta ready host_ret tlb_base
     window fault fault_code budget ahead fpu_host fpu_pad bounce fpu
 );

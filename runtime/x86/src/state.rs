@@ -69,6 +69,33 @@ pub struct Transfer {
     pub pad: u32,
 }
 
+/// What a load of a segment register last found, kept so that generated code can do the same load again.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// The selector and [`KNOWN`](Self::KNOWN); 0: not known.
+    pub key: u32,
+    /// `KNOWN` if a null selector makes a segment of zeros.
+    pub null_key: u32,
+    /// Linear address of the descriptor.
+    pub at: u64,
+    /// The descriptor.
+    pub descriptor: u64,
+    /// The segment but for its base.
+    pub word: u64,
+    /// Its base, also that of its window.
+    pub base: u64,
+    /// The end of its window for reads.
+    pub read_end: u64,
+    /// And for writes.
+    pub write_end: u64,
+}
+
+impl Load {
+    /// In a key: there is one.
+    pub const KNOWN: u32 = 1 << 16;
+}
+
 impl Segment {
     /// All but the base, as it stands in memory.
     pub const fn word(&self) -> u64 {
@@ -176,12 +203,14 @@ pub struct CpuState {
     pub repeating: u64,
     /// MXCSR.
     pub mxcsr: u32,
-    /// What SYSCALL in 64-bit code puts in force.
+    /// What SYSCALL in 64-bit code and SYSENTER in 32-bit code put in force.
     pub to_system: Transfer,
-    /// What SYSRET to 64-bit code puts in force.
+    /// What SYSRET to 64-bit code and SYSEXIT in 32-bit code put in force.
     pub to_user: Transfer,
     /// 1 = x87 and MMX state is in this thread's host FPU, not in `fpu`.
     pub fpu_host: u32,
+    /// What loads of the data segment registers found.
+    pub loads: [Load; seg::COUNT],
     /// XCR0.
     pub xcr0: u64,
     /// Instruction pointer of the last x87 insn that was not a control insn.
@@ -286,6 +315,14 @@ pub mod field {
     pub const TSC_AUX: usize = offset_of!(CpuState, tsc_aux);
     /// IA32_LSTAR.
     pub const LSTAR: usize = offset_of!(CpuState, lstar);
+    /// Of the window of CS: where reads end.
+    pub const CS_READ_END: usize = window_of(seg::CS) + offset_of!(Window, read_end);
+    /// Of the window of CS: where writes end.
+    pub const CS_WRITE_END: usize = window_of(seg::CS) + offset_of!(Window, write_end);
+    /// IA32_SYSENTER_ESP.
+    pub const SYSENTER_ESP: usize = offset_of!(CpuState, sysenter_esp);
+    /// IA32_SYSENTER_EIP.
+    pub const SYSENTER_EIP: usize = offset_of!(CpuState, sysenter_eip);
     /// IA32_FMASK.
     pub const SFMASK: usize = offset_of!(CpuState, sfmask);
     /// Of `to_system`: the context.

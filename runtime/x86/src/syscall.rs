@@ -58,6 +58,9 @@ impl Cpu {
     /// Where SYSCALL or SYSRET would lead has just been entered: what the transfer puts in force is kept, if it is a plain
     /// one between 64-bit code, for generated code to do it.
     pub(crate) fn note_transfer(&mut self) {
+        if !self.is_long() {
+            return self.note_sysenter();
+        }
         let s = &mut self.state;
         let has_pvi = s.cr4 & cr4::PVI != 0; // then the mode hangs on IOPL, too
         if s.mode & !(3 << Mode::CPL_SHIFT) != Mode::ALWAYS_64 || self.caps.is_amd || has_pvi {
@@ -81,6 +84,30 @@ impl Cpu {
         let is_plain = s.efer & efer::SCE != 0 && s.sfmask as u32 & flags::AC != 0;
         let ctx = if is_plain { s.jump_base } else { 0 };
         *transfer = Transfer { ctx, view, cs: cs.word(), ss: ss.word(), mode: s.mode, pad: 0 };
+    }
+
+    /// The same for SYSENTER and SYSEXIT between flat 32-bit code.
+    fn note_sysenter(&mut self) {
+        const FLAT: u32 = Mode::CODE32 | Mode::STACK32 | Mode::PE | Mode::FLAT_CS | Mode::FLAT_SS;
+        const MATTER: u32 = FLAT | Mode::SINGLE | Mode::VM86 | Mode::VIRTUAL;
+        let s = &mut self.state;
+        let selector = s.sysenter_cs as u16 & !3;
+        let has_virtual = s.cr4 & (cr4::VME | cr4::PVI) != 0;
+        if s.mode & MATTER != FLAT || has_virtual || selector == 0 {
+            return;
+        }
+        let (transfer, selector, view) = match s.cpl {
+            0 => (&mut s.to_system, selector, s.views[0]),
+            3 => {
+                let view = self.tlb.base(ViewId::User);
+                (&mut s.to_user, selector.wrapping_add(16) | 3, view)
+            }
+            _ => return,
+        };
+        let cs = flat_code(selector, s.cpl as u16, false);
+        let ss = flat_stack(selector.wrapping_add(8), s.cpl as u16);
+        let (ctx, mode) = (s.jump_base, s.mode);
+        *transfer = Transfer { ctx, view, cs: cs.word(), ss: ss.word(), mode, pad: 0 };
     }
 
     /// After anything changed that a noted transfer rests on.

@@ -17,7 +17,7 @@ mod view;
 
 use mem::{Lin, Phys};
 
-pub use jump::{JUMP_HOST, JUMP_MASK, JUMPS, Jumps};
+pub use jump::{ANNEX, ANNEX_FACTOR, ANNEX_SHIFT, JUMP_HOST, JUMP_MASK, JUMPS, Jumps};
 pub use view::View;
 
 /// Slots per array, at most.

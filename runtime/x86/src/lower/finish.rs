@@ -109,6 +109,12 @@ impl Lower<'_> {
                 StepKind::Call { late: true, .. } if pred != B::Const(true) => {
                     self.run_conditional(n, pred)
                 }
+                StepKind::Call { helper: helpers::LOAD_SEG, args, ret, late: true }
+                    if self.loads_by_itself(args[0]) =>
+                {
+                    self.load_segment(args, ret);
+                    n + 1
+                }
                 StepKind::Call { late: true, .. } => {
                     self.run_step(kind);
                     n + 1
@@ -148,7 +154,7 @@ impl Lower<'_> {
         }
     }
 
-    fn emit_call(&mut self, helper: u32, args: [u16; 4], ret: u16) {
+    pub(super) fn emit_call(&mut self, helper: u32, args: [u16; 4], ret: u16) {
         let vals = args.map(|n| self.emit_argument(n));
         let info = &helpers::INFO[helper as usize];
         if info.faults || info.ends {

@@ -31,6 +31,7 @@ mod privilege;
 #[allow(dead_code, reason = "as above")]
 mod registers;
 mod retarget;
+mod segment;
 mod show;
 #[allow(dead_code, reason = "as above")]
 mod state;

@@ -5,6 +5,9 @@
 //! wanted; [`CpuState::jump_base`](crate::state::CpuState::jump_base) leads to that of the current context. When a page is
 //! remapped, the entries that lead to it are emptied, and those to the page before it, whose last insn may reach over.
 //!
+//! Two targets may want one entry and take turns. What an entry held before goes to the *annex*, found by a hash of the instruction
+//! pointer, where a jump looks that has met another's entry.
+//!
 //! What is mapped anew is mostly mapped as before. So the entries of a table that is emptied sleep, page by page, with the place in
 //! memory that they were made from. The first jump that misses to a page finds out where it lies now: if that is the same
 //! place, its entries are back all at once.
@@ -29,6 +32,15 @@ pub const JUMP_MASK: u32 = (JUMPS as u32 - 1) << JUMP_SHIFT;
 /// Byte offset of the host address in an entry; the tag comes first.
 pub const JUMP_HOST: usize = 8;
 
+/// log2 of the entries of the annex, which stands behind the others.
+const ANNEX_BITS: u32 = 12;
+/// The low half of an instruction pointer is multiplied by this; the product's upper bits select the entry of the annex.
+pub const ANNEX_FACTOR: u32 = 0x61C8_8647;
+/// By how many bits that product is to be shifted right.
+pub const ANNEX_SHIFT: u32 = 32 - ANNEX_BITS;
+/// Byte offset of the annex.
+pub const ANNEX: usize = JUMPS * size_of::<Slot>();
+
 /// What generated code sees of an entry: the instruction pointer, and where its host code stands.
 pub(super) type Slot = [u64; 2];
 
@@ -39,10 +51,21 @@ const fn entry_of(pc: u64) -> usize {
     (pc >> JUMP_SHIFT) as usize % JUMPS
 }
 
+/// The entry of the annex for an instruction pointer.
+const fn annex_of(pc: u64) -> usize {
+    JUMPS + ((pc as u32).wrapping_mul(ANNEX_FACTOR) >> ANNEX_SHIFT) as usize
+}
+
 /// The tag of an empty entry: its index is another one.
 const fn no_target(i: usize) -> u64 {
-    if i == 0 { 1 << JUMP_SHIFT } else { 0 }
+    match i {
+        0 => 1 << JUMP_SHIFT,
+        JUMPS => 1,
+        _ => 0,
+    }
 }
+
+const _: () = assert!(entry_of(no_target(0)) != 0 && annex_of(no_target(JUMPS)) != JUMPS);
 
 /// The table of one context.
 struct Table {
@@ -58,8 +81,10 @@ struct Table {
 
 impl Table {
     fn new() -> Self {
-        let mut slots = vec![[0; 2]; JUMPS];
-        slots[0][0] = no_target(0);
+        let mut slots = vec![[0; 2]; JUMPS + (1 << ANNEX_BITS)];
+        for i in [0, JUMPS] {
+            slots[i][0] = no_target(i);
+        }
         let targets = Targets::default();
         Self { slots: slots.into(), targets, context: None, holds: None, entered: 0 }
     }
@@ -96,11 +121,40 @@ impl Table {
         if self.slots[i][0] == pc {
             // The entry that this jump has already is noted.
             self.targets.compare(lin, place);
-        } else if !self.targets.note(lin, place, i) {
-            self.clear();
-            self.targets.note(lin, place, i);
+        } else {
+            self.put_by(self.slots[i]);
+            if !self.targets.note(lin, place, i) {
+                self.clear();
+                self.targets.note(lin, place, i);
+            }
         }
         self.slots[i] = [pc, host];
+    }
+
+    /// Has an entry in the annex, if its page is known.
+    fn put_by(&mut self, slot: Slot) {
+        let Some(lin) = self.holds.map(|context| Lin(context.lin_of(slot[0]))) else { return };
+        let i = annex_of(slot[0]);
+        let is_there = self.slots[i][0] == slot[0];
+        if slot[1] != 0 && (is_there || self.targets.note_like(lin, i)) {
+            self.slots[i] = slot;
+        }
+    }
+
+    /// Enters a target where that takes no other's place, if it is in no entry yet.
+    fn add(&mut self, pc: u64, lin: Lin, leads: [u64; 2]) {
+        let is_free = |i: usize| self.slots[i][0] == no_target(i);
+        if is_free(entry_of(pc)) {
+            self.note(pc, lin, leads);
+        } else if self.slots[entry_of(pc)][0] != pc && is_free(annex_of(pc)) {
+            self.put_by([pc, leads[0]]);
+        }
+    }
+
+    /// Where it leads from an instruction pointer, if it knows.
+    fn known(&self, pc: u64) -> Option<u64> {
+        let slots = [entry_of(pc), annex_of(pc)].map(|i| self.slots[i]);
+        slots.iter().find(|slot| slot[0] == pc).map(|slot| slot[1])
     }
 }
 
@@ -205,8 +259,7 @@ impl Jumps {
 
     /// Where the current table leads from an instruction pointer, if it knows.
     pub(crate) fn known(&self, pc: u64) -> Option<u64> {
-        let (i, slots) = (entry_of(pc), &self.tables[self.current].slots);
-        (slots[i][0] == pc).then_some(slots[i][1])
+        self.tables[self.current].known(pc)
     }
 
     /// Enters a target, instruction pointer `pc` at `lin`, whose page's code is that of `place`, into the current table. If it is
@@ -218,17 +271,18 @@ impl Jumps {
         let Some(context) = table.holds.filter(|_| is_first) else { return };
         let (base, page) = (lin.0.wrapping_sub(pc), lin.0 >> 12);
         for &[pc, host] in self.asleep.of(context, page, place) {
-            let i = entry_of(pc);
-            if table.slots[i][0] == no_target(i) {
-                table.note(pc, Lin(base.wrapping_add(pc)), [host, place]);
-            }
+            table.add(pc, Lin(base.wrapping_add(pc)), [host, place]);
         }
     }
 
-    /// Empties the current table's entry for an instruction pointer.
+    /// Empties the current table's entries for an instruction pointer.
     pub(crate) fn forget_one(&mut self, pc: u64) {
         let slots = &mut self.tables[self.current].slots;
-        Table::empty(slots, entry_of(pc));
+        for i in [entry_of(pc), annex_of(pc)] {
+            if slots[i][0] == pc {
+                Table::empty(slots, i);
+            }
+        }
     }
 
     /// Empties the entries of all tables that lead to `lin`'s surroundings, or end in them: of 2^`system` bytes in the tables of
@@ -333,6 +387,31 @@ mod tests {
         let targets = [0x8000, 0x8002, 0x7FFE, 0x1_8000 + 4];
         targets.iter().for_each(|&pc| jumps.note(pc, Lin(pc), pc + 1, 0));
         assert!(targets.iter().all(|&pc| jumps.known(pc) == Some(pc + 1)));
+    }
+
+    #[test]
+    fn targets_that_want_one_entry_both_stay() {
+        let mut jumps = Jumps::default();
+        jumps.enter(Context::of_space(0), |_| true);
+        let (one, other) = (0x1000, 0x1000 + 2 * JUMPS as u64);
+        for turn in 1..3 {
+            jumps.note(one, Lin(one), turn, 0x7000);
+            jumps.note(other, Lin(other), turn + 1, 0x8000);
+            assert_eq!([one, other].map(|pc| jumps.known(pc)), [Some(turn), Some(turn + 1)]);
+        }
+        jumps.forget_one(one);
+        assert_eq!([one, other].map(|pc| jumps.known(pc)), [None, Some(3)]);
+        jumps.note(one, Lin(one), 2, 0x7000);
+        jumps.flush_page(Lin(other), (12, 12));
+        assert_eq!(jumps.known(other), None);
+        jumps.note(one, Lin(one), 2, 0x7000);
+        jumps.note(other, Lin(other), 1, 0x8000);
+        jumps.forget_all();
+        assert_eq!([one, other].map(|pc| jumps.known(pc)), [None; 2]);
+        for pc in [one + 4, other + 4] {
+            jumps.note(pc, Lin(pc), 9, if pc < other { 0x7000 } else { 0x8000 });
+        }
+        assert_eq!([one, other].map(|pc| jumps.known(pc)), [Some(2), Some(1)]);
     }
 
     #[test]

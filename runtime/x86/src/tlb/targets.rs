@@ -77,6 +77,12 @@ impl Targets {
         true
     }
 
+    /// Notes one more entry for a page that has some, leading to code of the same place. False if it has none, or there are too many.
+    pub(super) fn note_like(&mut self, lin: Lin, i: usize) -> bool {
+        let place = self.pages.get(&(lin.0 >> 12)).map(|leads| leads.place);
+        place.is_some_and(|place| self.note(lin, place, i))
+    }
+
     /// An entry that is noted leads to code of `place` now.
     pub(super) fn compare(&mut self, lin: Lin, place: u64) {
         if let Some(leads) = self.pages.get_mut(&(lin.0 >> 12)) {
