@@ -100,6 +100,9 @@ pub enum VcpuExit {
     Watch(u32),
 }
 
+/// By how much a compact block gets warmer each time it is gone back to: as by so many entries.
+const LOOP_STEP: u8 = 8;
+
 /// The bits of an instruction pointer.
 const fn pc_mask(mode: Mode) -> u64 {
     if mode.has(Mode::CODE64) { u64::MAX } else { 0xFFFF_FFFF }
@@ -455,7 +458,7 @@ impl Vcpu {
         // What hot code leads to is soon hot, and so are loops.
         let step = match is_hot {
             true => self.config.hot_after.unwrap_or(0) / 2 + 1,
-            false => u8::from(exit.backward) * 8,
+            false => u8::from(exit.backward) * LOOP_STEP,
         };
         let is_plain = exit.slot == SPAN_SLOT;
         self.next_is_plain = is_plain;
@@ -490,7 +493,8 @@ impl Vcpu {
         }
         let key = self.core.cache.get(from).key;
         let (pc, flushes) = (self.pc_in_page(key.phys & 0xFFF), self.stats.flushes);
-        self.warm_block_at(pc, u8::MAX, key.mode.has(Mode::PLAIN));
+        *self.core.heat_mut(from) = LOOP_STEP;
+        self.warm_block_at(pc, LOOP_STEP, key.mode.has(Mode::PLAIN));
         if self.stats.flushes != flushes {
             self.next_block = None;
         }
@@ -588,7 +592,7 @@ impl Vcpu {
             let heat = self.core.heat_mut(id);
             *heat = heat.saturating_sub(step);
             let is_due = *heat == 0;
-            if is_due && self.order_hot(id, pc) {
+            if is_due && self.order_hot(id, pc, step == LOOP_STEP) {
                 *self.core.heat_mut(id) = u8::MAX;
             } else if is_due {
                 let block = self.core.cache.get(id);

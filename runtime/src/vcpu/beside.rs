@@ -48,14 +48,15 @@ impl Vcpu {
             && (config.lag.is_some() || available_parallelism().is_ok_and(|n| n.get() > 1))
     }
 
-    /// Orders a compact block's hot form; false if it is to be made here and now.
-    pub(super) fn order_hot(&mut self, id: BlockId, pc: u64) -> bool {
+    /// Orders a compact block's hot form; false if it is to be made here and now. A loop that has gone by the run loop for as
+    /// long as that takes waits no longer.
+    pub(super) fn order_hot(&mut self, id: BlockId, pc: u64, is_loop: bool) -> bool {
         if self.beside.is_off || self.stops.is_some() || SHOWN.iter().any(|&i| self.log.has(i)) {
             return false;
         }
         let block = self.core.cache.get(id);
         if block.is_ordered() {
-            return true;
+            return !is_loop;
         }
         let key = block.key;
         let Some(page) = key.page() else { return false };
