@@ -73,6 +73,10 @@ pub(crate) struct Page {
 
 /// Address spaces whose translations are kept.
 const SPACES: usize = 8;
+/// By how much the usual addend may lead, and lead when all is forgotten: pages of programs that the system looks at do not turn it, another
+/// mapping soon does.
+const MOST_LEAD: u16 = 1024;
+const LEAST_LEAD: u16 = 8;
 /// Things to be forgotten later, before all is forgotten instead.
 const BEHIND: usize = 32;
 
@@ -140,7 +144,7 @@ pub struct Tlb {
     evicted: usize,
     forgotten: usize,
     /// The addend that most pages entered for supervisors have had of late, and by how many it leads.
-    usual: (u64, u8),
+    usual: (u64, u16),
 }
 
 impl Default for Tlb {
@@ -243,6 +247,7 @@ impl Tlb {
             self.spaces[n].flush(id);
         }
         self.largest = 12;
+        self.usual.1 = self.usual.1.min(LEAST_LEAD);
     }
 
     /// Goes to another address space. What is known of it is kept if `keeps`.
@@ -377,7 +382,7 @@ impl Tlb {
     pub(crate) const fn usual_addend(&mut self, addend: u64) -> u64 {
         let (usual, lead) = self.usual;
         self.usual = match lead {
-            _ if usual == addend => (usual, if lead < 64 { lead + 1 } else { lead }),
+            _ if usual == addend => (usual, if lead < MOST_LEAD { lead + 1 } else { lead }),
             0 => (addend, 1),
             _ => (usual, lead - 1),
         };
