@@ -45,10 +45,12 @@ impl Passes {
     pub const GUESS: Self = Self(256);
     /// Blocks for speed are made on a second thread. Not a pass of `optimize`: the run loop's business.
     pub const ASYNC: Self = Self(512);
+    /// What a block has loaded or stored is not loaded again. A part of `spans`.
+    pub const REUSE: Self = Self(1024);
     /// All.
-    pub const ALL: Self = Self(1023);
+    pub const ALL: Self = Self(2047);
     /// Each pass with the name `parse` takes.
-    pub const NAMES: [(&'static str, Self); 10] = [
+    pub const NAMES: [(&'static str, Self); 11] = [
         ("flags", Self::FLAGS),
         ("fold", Self::FOLD),
         ("copy", Self::COPY),
@@ -59,6 +61,7 @@ impl Passes {
         ("traps", Self::TRAPS),
         ("guess", Self::GUESS),
         ("async", Self::ASYNC),
+        ("reuse", Self::REUSE),
     ];
 
     /// Is every pass of `other` in this set?
@@ -103,7 +106,7 @@ impl Passes {
 /// A name `Passes::parse` does not know.
 #[derive(thiserror::Error, Clone, PartialEq, Eq, Debug)]
 #[error(
-    "unknown optimiser pass `{0}`; there are flags, fold, copy, dead, spans, sides, loops, traps, guess and async, all and none"
+    "unknown optimiser pass `{0}`; there are flags, fold, copy, dead, spans, sides, loops, traps, guess, reuse and async, all and none"
 )]
 pub struct UnknownPass(pub String);
 

@@ -5,11 +5,16 @@
 //! that does not hold leaves at the start of its insn, and a translation without spans goes on. Hence it may stand only where
 //! its insn has done nothing yet that must not be done twice. What may change a mapping ends all spans: only helpers can.
 //!
+//! What a block has loaded or stored is remembered (`held`).
+//!
 //! One walk forward finds for each address the *root* it is counted from (a register's or temporary's value that nothing more
 //! is known of) and its distance; a second one forms the spans; a third rewrites.
 
+mod held;
+
 use super::{LiveAtExit, Passes, copies, dead_code, flag_liveness};
 use crate::{AccessKind, Block, Code, Op, Scratch, Val, Width};
+use held::Memory;
 
 /// Most bytes of a span: it holds only if all of them are in one page.
 const LIMIT: u64 = 512;
@@ -17,6 +22,8 @@ const LIMIT: u64 = 512;
 const MOST: usize = 96;
 /// Most sums and products that are recognized as equal.
 const MADE: usize = 48;
+/// How often spans are formed before memory is no longer asked what it holds.
+const ROUNDS: usize = 4;
 
 /// Forms spans of accesses by the segments in `flat` (a bit each), whose offsets are linear addresses, and tidies up what they
 /// make superfluous. Are there any?
@@ -28,8 +35,7 @@ pub fn spans(
     flat: u8,
 ) -> bool {
     let mut work = std::mem::take(&mut scratch.pass.spans);
-    work.find(block, flat);
-    let found = work.form();
+    let found = work.find_and_form(block, passes, flat);
     if found {
         work.rewrite(block);
     }
@@ -118,6 +124,9 @@ pub(crate) struct Work {
     insn: u32,
     is_late: bool,
     width: Option<Width>,
+    memory: Memory,
+    /// Which access the op under way is, if it is one that can be in a span.
+    followed: Option<usize>,
     accesses: Vec<Access>,
     spans: Vec<Span>,
     ops: Vec<Op>,
@@ -142,6 +151,8 @@ impl Work {
             Some(Width::W32) => Some(Width::W32),
             _ => None,
         };
+        self.followed = None;
+        self.memory.begin(self.width.map_or(0, Width::mask));
     }
     fn fresh(&mut self) -> Value {
         self.roots += 1;
@@ -192,6 +203,20 @@ impl Work {
         }
     }
 
+    /// Collects the accesses and forms spans; are there any?
+    fn find_and_form(&mut self, block: &Block, passes: Passes, flat: u8) -> bool {
+        self.memory.begin_block(passes.has(Passes::REUSE));
+        for round in 0.. {
+            self.memory.is_on &= round < ROUNDS;
+            self.find(block, flat);
+            let found = self.form();
+            if !found || self.memory.is_sound(&self.accesses) {
+                return found;
+            }
+        }
+        false
+    }
+
     /// Collects the accesses.
     fn find(&mut self, block: &Block, flat: u8) {
         self.begin(block);
@@ -212,11 +237,23 @@ impl Work {
                     self.stretch += 1;
                     self.is_late = true;
                     self.made.clear();
+                    self.memory.forget();
                     self.forget_registers();
                     continue;
                 }
-                Code::Ld | Code::St | Code::Ptr => self.access(block, n, op, flat),
-                Code::Call => self.stretch += 1,
+                Code::Ld | Code::St | Code::Ptr => {
+                    let before = self.accesses.len();
+                    self.access(block, n, op, flat);
+                    self.followed = (self.accesses.len() > before).then_some(before);
+                    if op.code != Code::Ld {
+                        self.stored(block, op, width);
+                    }
+                }
+                Code::Call => {
+                    self.stretch += 1;
+                    self.memory.forget();
+                }
+                Code::StH | Code::Native | Code::Bulk => self.memory.forget(),
                 _ => {}
             }
             self.is_late |= matches!(
@@ -231,6 +268,7 @@ impl Work {
         let fits = self.width == Some(Width::from_code(op.y)) && flat >> op.x & 1 != 0;
         if !fits || self.accesses.len() >= MOST {
             self.is_late = true;
+            self.memory.forget();
             return;
         }
         let at = self.value(block, op.a);
@@ -268,14 +306,40 @@ impl Work {
         if op.code == Code::Call || op.is_implicit() {
             self.forget_registers();
         }
-        let known = if op.w == width { self.computed(block, op) } else { None };
         let fresh = self.fresh();
+        let known = match op.code {
+            Code::Ld => self.loaded(op, fresh),
+            _ if op.w == width => self.computed(block, op),
+            _ => None,
+        };
         if !op.d.is_none() && op.code.shape().d != crate::Role::No {
             self.set(op.d, known.unwrap_or(fresh));
         }
         if let Some(e) = op.second_result() {
             let fresh = self.fresh();
             self.set(e, fresh);
+        }
+    }
+    /// What a load, the latest access if it is one that is followed, makes.
+    fn loaded(&mut self, op: &Op, fresh: Value) -> Option<Value> {
+        let n = self.followed?;
+        let access = &self.accesses[n];
+        let known = self.memory.load(n, access, op, &self.registers);
+        if known.is_none() {
+            self.memory.loaded(n, access, op, fresh);
+        }
+        known
+    }
+    /// A store or a pointer to be written by changes what memory holds.
+    fn stored(&mut self, block: &Block, op: &Op, width: Width) {
+        let is_store = op.code == Code::St;
+        match self.followed {
+            Some(n) if is_store => {
+                let value = self.value(block, op.b);
+                self.memory.store(n, &self.accesses[n], op, value, op.w == width);
+            }
+            _ if is_store || op.access_kind() != AccessKind::R => self.memory.forget(),
+            _ => {}
         }
     }
     fn computed(&mut self, block: &Block, op: &Op) -> Option<Value> {
@@ -294,18 +358,39 @@ impl Work {
             }
             Code::Add => {
                 let (a, b) = (self.value(block, op.a), self.value(block, op.b));
-                let made = Made::Sum(a.root.min(b.root), a.root.max(b.root));
-                let sum = self.root_of(made);
-                Some(Value { off: a.off.wrapping_add(b.off), ..sum })
+                Some(self.sum(a, b))
+            }
+            Code::Lea => {
+                let b = self.value(block, op.b);
+                let b = self.shifted(b, op.x & 3);
+                let sum = match op.a.is_none() {
+                    true => b,
+                    false => {
+                        let a = self.value(block, op.a);
+                        self.sum(a, b)
+                    }
+                };
+                let disp = i64::from(op.imm.cast_signed()) as u64;
+                Some(Value { off: sum.off.wrapping_add(disp), ..sum })
             }
             Code::Shl => {
-                let count = constant? as u8 & 7;
+                let count = u8::try_from(constant?).ok().filter(|&n| n < 8)?;
                 let a = self.value(block, op.a);
-                let shifted = self.root_of(Made::Shifted(a.root, count));
-                (constant? < 8).then_some(Value { off: a.off << count, ..shifted })
+                Some(self.shifted(a, count))
             }
             _ => None,
         }
+    }
+    fn sum(&mut self, a: Value, b: Value) -> Value {
+        let sum = self.root_of(Made::Sum(a.root.min(b.root), a.root.max(b.root)));
+        Value { off: a.off.wrapping_add(b.off), ..sum }
+    }
+    fn shifted(&mut self, a: Value, count: u8) -> Value {
+        if count == 0 {
+            return a;
+        }
+        let shifted = self.root_of(Made::Shifted(a.root, count));
+        Value { off: a.off << count, ..shifted }
     }
 }
 
@@ -415,7 +500,10 @@ impl Work {
                     if usize::from(self.spans[id].first) == next - 1 {
                         self.lead(block, id, &access, &op);
                     }
-                    op = self.follow(block, id, &access, &op);
+                    op = match self.memory.instead(next - 1) {
+                        Some(a) => Op { d: op.d, a, ..Op::new(Code::Mov, op.w) },
+                        None => self.follow(block, id, &access, &op),
+                    };
                 }
             } else if matches!(op.code, Code::LdH | Code::StH)
                 && let Some((pointer, off)) = self.pointer(op.a)
