@@ -146,3 +146,76 @@ fn an_insn_that_has_begun_leads_no_span() {
          goto_tb $0x1,$0xc",
     );
 }
+
+/// The block after the pass with what memory holds, and how many accesses ask it still.
+fn reused(text: &str) -> String {
+    let mut block = parse(text, &NoNames).unwrap_or_else(|e| panic!("{e} in\n{text}"));
+    opt::spans(&mut block, &mut Scratch::new(), Passes::REUSE, ALL_LIVE, FLAT);
+    let text = print(&block, &NoNames);
+    assert!(verify(&block).is_ok(), "{:?}\n{text}", verify(&block));
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn what_was_stored_or_loaded_is_not_loaded_again() {
+    let text = reused(
+        "---- 0000000000000000 len=4 may_fault
+         add_i64 tmp0,rbp,$0x8
+         qemu_ld_i64 rax,tmp0,ds,a64
+         ---- 0000000000000004 len=4 may_fault
+         qemu_st_i64 rcx,rbp,ds,a64
+         ---- 0000000000000008 len=4 may_fault
+         qemu_ld_i64 rdx,rbp,ds,a64
+         ---- 000000000000000c len=4 may_fault
+         add_i64 tmp1,rbp,$0x8
+         qemu_ld_i64 rbx,tmp1,ds,a64
+         goto_tb $0x1,$0x10",
+    );
+    assert!(text.contains("mov_i64 rdx,rcx") && text.contains("mov_i64 rbx,rax"), "{text}");
+    assert_eq!(text.matches("guest_span").count(), 1, "{text}");
+}
+
+#[test]
+fn memory_that_others_may_change_is_asked() {
+    let between = |op: &str| {
+        reused(&format!(
+            "---- 0000000000000000 len=4 may_fault
+             qemu_ld_i64 rax,rbp,ds,a64
+             ---- 0000000000000004 len=4 may_fault
+             {op}
+             ---- 0000000000000008 len=4 may_fault
+             qemu_ld_i64 rdx,rbp,ds,a64
+             goto_tb $0x1,$0xc"
+        ))
+    };
+    // It may be the same place by another name, or a device that changes memory when it is read; half of it; another value now.
+    for op in [
+        "qemu_st_i64 rcx,rbx,ds,a64",
+        "qemu_ld_i64 rcx,rbx,ds,a64",
+        "qemu_st_i32 ecx,rbp,ds,a64",
+        "guest_ptr_i64 tmp0,rbx,ds,8,rw,a64",
+        "mov_i64 rax,rcx",
+    ] {
+        let text = between(op);
+        assert!(!text.contains("mov_i64 rdx"), "{op}: {text}");
+    }
+    assert!(between("mov_i64 rsi,rcx").contains("mov_i64 rdx,rax"));
+}
+
+#[test]
+fn elements_are_known_by_reloaded_indices() {
+    let text = reused(
+        "---- 0000000000000000 len=4 may_fault
+         qemu_ld_i64 rcx,rbp,ds,a64
+         ---- 0000000000000004 len=4 may_fault
+         lea_i64 tmp0,rbx,rcx,$0x2,$0x4
+         qemu_ld_i64 rcx,tmp0,ds,a64
+         ---- 0000000000000008 len=4 may_fault
+         qemu_ld_i64 rdx,rbp,ds,a64
+         ---- 000000000000000c len=4 may_fault
+         lea_i64 tmp1,rbx,rdx,$0x2,$0x4
+         qemu_st_i64 rcx,tmp1,ds,a64
+         goto_tb $0x1,$0x10",
+    );
+    assert_eq!(text.matches("guest_span").count(), 2, "{text}");
+}

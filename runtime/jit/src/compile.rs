@@ -157,8 +157,8 @@ pub(crate) struct Emit<'a> {
     pub(crate) recipe: Option<Recipe>,
     /// How those of the op under way can be, once it is done.
     pub(crate) prepared: Option<Recipe>,
-    /// Behind this op EFLAGS hold its flags, but not the CF it kept.
-    pub(crate) partial: Option<usize>,
+    /// Behind this op EFLAGS hold these flags of its own, but not those it kept.
+    pub(crate) partial: Option<(usize, FlagMask)>,
     /// Flags may be made again instead of kept.
     pub(crate) remakes: bool,
     /// See [`Request::late_traps`].

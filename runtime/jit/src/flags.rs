@@ -19,6 +19,8 @@ pub(crate) struct FlagFacts {
     /// After each op: flags that are live (consumed or exposed later, before being overwritten), and of these the exposed ones (a
     /// fault, check or exit comes before they are overwritten).
     pub(crate) after: Vec<(u8, u8)>,
+    /// After each op: flags that only a label to which one branch leads exposes.
+    pub(crate) hidden: Vec<u8>,
     /// Live at each label.
     pub(crate) label: Vec<(u8, u8)>,
     /// Native instructions that may trap do not expose flags where they are known somewhere.
@@ -73,12 +75,15 @@ impl FlagFacts {
         self.late_traps = late_traps;
         self.after.clear();
         self.after.resize(block.ops.len(), (63, 63));
+        self.hidden.clear();
+        self.hidden.resize(block.ops.len(), 0);
         self.label.clear();
         self.label.resize(block.labels as usize, (63, 63));
-        let (mut live, mut exposed) = (63u8, 63u8);
+        let (mut live, mut exposed, mut hidden) = (63u8, 63u8, 0u8);
         for n in (0..block.ops.len()).rev() {
             let op = &block.ops[n];
             self.after[n] = (live, exposed);
+            self.hidden[n] = hidden & !exposed;
             match KINDS[op.code as usize] {
                 Kind::Neutral => {}
                 Kind::Exposes => (live, exposed) = (63, 63),
@@ -87,12 +92,18 @@ impl FlagFacts {
                     let k = kills(block, op);
                     live &= !k;
                     exposed &= !k;
+                    hidden &= !k;
                 }
                 Kind::Special => {
                     let after = (live, exposed);
                     (live, exposed) = self.before(block, op, exits, after);
+                    hidden &= !kills(block, op);
                     if op.code == Code::Jccf && private.is_some_and(|p| p.is_private(op.imm)) {
+                        hidden |= exposed;
                         exposed = after.1;
+                    }
+                    if op.code.is_end() || op.code == Code::Label {
+                        hidden = 0;
                     }
                 }
             }
@@ -215,8 +226,8 @@ impl Emit<'_> {
     pub(crate) fn before_producer(&mut self, op: &Op) -> Result<(), CompileError> {
         let kept = self.live_after() & !kills(self.block, op);
         let keeps = self.wanted_of(op) != 0 && kept != 0;
-        let is_stepped = keeps && kept == FlagMask::C.0 && self.prepare_step(op);
-        if (!op.flags_read().is_empty() || keeps) && !is_stepped {
+        let is_prepared = keeps && self.prepare_kept(op, kept);
+        if (!op.flags_read().is_empty() || keeps) && !is_prepared {
             self.need_flags_and(if keeps { kept } else { 0 })?;
             self.partial = None;
         }
@@ -267,9 +278,10 @@ impl Emit<'_> {
         if self.merges(op) {
             return self.merge_flags(op);
         }
-        self.flags_host = self.partial != Some(self.at);
+        self.flags_host = self.partial.is_none_or(|(at, _)| at != self.at);
         self.flags_home = false;
         if self.facts.after[self.at].1 == 0 {
+            self.recipe = self.free_recipe(self.at);
             return Ok(());
         }
         self.recipe = self.make_recipe(self.at)?;

@@ -12,7 +12,7 @@ use crate::abi::{self, reg};
 use crate::asm::{Alu, Asm, Mem, Rm, state};
 use crate::compile::{CompileError, Emit, Src};
 use crate::regs::{Ahead, Loc, slot_mem};
-use crate::steps::{HOME_CARRY, Step};
+use crate::steps::{HOME_CARRY, PRODUCT, Step, product_flags};
 
 /// What is done once more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +33,8 @@ pub(crate) enum How {
     Shift(u8, u8),
     /// Only CF, as it is home.
     Carry,
+    /// `b:a` is a product (is it signed?), which made CF and OF; the others are home.
+    Product(bool),
 }
 
 /// An operand of a recipe.
@@ -91,6 +93,8 @@ pub(crate) struct Redo {
     a: Place,
     b: Place,
     step: Option<(Step, Place)>,
+    /// The flags' home.
+    cc: Mem,
 }
 
 /// The flags as a branch left them, for the label that only it leads to.
@@ -195,22 +199,32 @@ impl Emit<'_> {
         if !self.is_remakable(n) {
             return Ok(None);
         }
-        let op = self.block.ops[n];
         let ways = self.ways(n);
-        let stays = |&(c, fate): &(Candidate, Fate)| match fate {
-            Fate::Stay(until, has_labels) => Some((c, until, has_labels)),
-            _ => None,
-        };
-        if let Some((c, until, has_labels)) = ways.iter().flatten().find_map(stays)
-            && self.lend(&c, until, has_labels)
-        {
-            let (a, b) = (Operand::Val(c.a), Operand::Val(c.b));
-            return Ok(Some(Recipe { how: c.how, w: c.w, a, b, step: None }));
+        if let Some(recipe) = self.standing(&ways) {
+            return Ok(Some(recipe));
         }
+        let op = self.block.ops[n];
         let Some(&(c, _)) = ways.iter().flatten().next() else { return Ok(None) };
         let Some(a) = self.put_aside(&op, c.a, c.w)? else { return Ok(None) };
         let b = if c.b == c.a { Some(a) } else { self.put_aside(&op, c.b, c.w)? };
         Ok(b.map(|b| Recipe { how: c.how, w: c.w, a, b, step: None }))
+    }
+    /// Behind producer `n`, whose flags only the label of a branch may show to anyone: a recipe that costs nothing.
+    pub(crate) fn free_recipe(&mut self, n: usize) -> Option<Recipe> {
+        let is_wanted = self.facts.hidden[n] != 0 && self.is_remakable(n);
+        let ways = if is_wanted { self.ways(n) } else { [None; 2] };
+        self.standing(&ways)
+    }
+    /// The first of these ways whose operands stay where they are, and are kept for it.
+    fn standing(&mut self, ways: &[Option<(Candidate, Fate)>; 2]) -> Option<Recipe> {
+        let stays = |&(c, fate): &(Candidate, Fate)| match fate {
+            Fate::Stay(until, has_labels) => Some((c, until, has_labels)),
+            _ => None,
+        };
+        let (c, until, has_labels) = ways.iter().flatten().find_map(stays)?;
+        let (a, b) = (Operand::Val(c.a), Operand::Val(c.b));
+        let recipe = Recipe { how: c.how, w: c.w, a, b, step: None };
+        self.lend(&c, until, has_labels).then_some(recipe)
     }
     /// The ways to make the flags of op `n` again, if they are not surely looked at, and what becomes of them.
     fn ways(&self, n: usize) -> [Option<(Candidate, Fate)>; 2] {
@@ -342,7 +356,12 @@ impl Emit<'_> {
                 return (!(looked_at && is_sure)).then_some(());
             }
             need &= !(op.flags_asked().minus(op.flags_kept(&self.block.pool)).0);
-            if need != 0 && [op.d, op.e].iter().any(|&d| touches(d, r.a) || touches(d, r.b)) {
+            // What was not asked for behind it nobody wants.
+            need &= self.facts.after[at].0;
+            // Of a product's flags only its own are made from it.
+            let made = if matches!(r.how, How::Product(_)) { PRODUCT.0 } else { !0 };
+            if need & made != 0 && [op.d, op.e].iter().any(|&d| touches(d, r.a) || touches(d, r.b))
+            {
                 let is_step = Step::of(op).is_some_and(|step| step.can_be_undone(r.w));
                 life.lost |= !is_step || life.stepped;
                 life.stepped |= is_step;
@@ -420,15 +439,14 @@ impl Emit<'_> {
             how => (how, r.w),
         };
         let (a, b) = match r.how {
-            How::Zero => (Place::Reg(abi::STATE), Place::Reg(abi::STATE)),
-            How::Carry => (Place::Mem(state(self.layout.cc)), Place::Imm(0)),
+            How::Zero | How::Carry => (Place::Reg(abi::STATE), Place::Reg(abi::STATE)),
             _ => {
                 let a = self.place(r.a, r.w).ok_or(lost)?;
                 let is_same = r.b == Operand::Val(Val::NONE);
                 (a, if is_same { a } else { self.place(r.b, r.w).ok_or(lost)? })
             }
         };
-        Ok(Some(Redo { how, w, a, b, step }))
+        Ok(Some(Redo { how, w, a, b, step, cc: state(self.layout.cc) }))
     }
     /// The state's copy of the flags becomes current, wherever they are now.
     pub(crate) fn bring_home(&mut self) -> Result<(), CompileError> {
@@ -539,8 +557,11 @@ impl Redo {
             (How::Shift(group, count), Place::Reg(r), _) => {
                 asm.shift_ri(group, self.w, Rm::R(r), count)
             }
-            (How::Carry, Place::Mem(cc), _) => asm.bt_mi(cc, HOME_CARRY),
-            (How::Zero | How::Carry, ..) | (How::Test | How::Shift(..), Place::Imm(_), _) => {}
+            (How::Carry, ..) => asm.bt_mi(self.cc, HOME_CARRY),
+            (How::Product(is_signed), Place::Reg(a), Place::Reg(b)) => {
+                product_flags(asm, self.w, is_signed, (a, b), self.cc);
+            }
+            (How::Zero | How::Product(_), ..) | (How::Test | How::Shift(..), Place::Imm(_), _) => {}
         }
     }
 }

@@ -1,16 +1,21 @@
-//! INC and DEC, which leave CF as it was: the flags are those of two producers.
+//! INC and DEC, which leave CF as it was, and multiplications, which make CF and OF alone: the flags are those of two producers.
 //!
-//! Where nobody but a cold path looks, CF need not be brought together with the rest: the cold path takes the step back, makes CF as
-//! before it (or takes it from home), and makes the step again.
+//! Where nobody but a cold path looks, the two need not be brought together. For INC and DEC the cold path takes the step back, makes CF as
+//! before it (or takes it from home), and makes the step again; CF and OF of a product it finds by a look at the upper half.
 
-use ir::{Code, FlagMask, Op, Val, Width};
+use ir::{Code, Cond, FlagMask, Op, Val, Width};
 
-use crate::asm::{Asm, Rm, state};
+use crate::abi::reg;
+use crate::asm::{Alu, Asm, Mem, Rm, state};
 use crate::compile::Emit;
 use crate::recipe::{Candidate, Fate, How, Operand, Place, Recipe, touches};
 
 /// The bit of the flags' home that is CF: AH as `lahf` leaves it.
 pub(crate) const HOME_CARRY: u8 = 8;
+/// The bits that are CF and OF.
+const HOME_PRODUCT: i32 = 1 << HOME_CARRY | 1;
+/// What a multiplication makes.
+pub(crate) const PRODUCT: FlagMask = FlagMask::C.or(FlagMask::O);
 
 /// A guest register that went one up or down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,7 +49,51 @@ impl Step {
     }
 }
 
+/// Does it read some of these flags alone, and change none?
+fn reads_part(op: &Op, own: FlagMask) -> bool {
+    matches!(op.code, Code::Jccf | Code::Setccf | Code::Cmovf)
+        && op.flags_read().minus(own).is_empty()
+}
+
+/// CF and OF of a product whose lower half is `a` and upper half `b` go home, where the other flags are, and all of them into EFLAGS.
+pub(crate) fn product_flags(
+    asm: &mut Asm<'_>,
+    w: Width,
+    is_signed: bool,
+    (a, b): (u8, u8),
+    cc: Mem,
+) {
+    let (t, u) = (reg::R8, reg::R9);
+    asm.push_reg(t);
+    asm.push_reg(u);
+    asm.load(Width::W32, t, cc);
+    asm.alu_ri(Alu::And, Width::W32, t, !HOME_PRODUCT);
+    if is_signed {
+        asm.mov_rr(Width::W64, u, a);
+        asm.shift_ri(7, w, Rm::R(u), w.bits() as u8 - 1);
+        asm.alu_rr(Alu::Cmp, w, u, b);
+    } else {
+        asm.test_rr(w, b, b);
+    }
+    let fits = asm.jcc8(Cond::E);
+    asm.alu_ri(Alu::Or, Width::W32, t, HOME_PRODUCT);
+    let here = asm.pos();
+    asm.fix8(fits, here);
+    asm.store(Width::W32, cc, t);
+    asm.mov_rr(Width::W64, u, reg::RAX);
+    asm.mov_rr(Width::W32, reg::RAX, t);
+    asm.alu_ri(Alu::Add, Width::W8, reg::RAX, 0x7F);
+    asm.sahf();
+    asm.mov_rr(Width::W64, reg::RAX, u);
+    asm.pop_reg(u);
+    asm.pop_reg(t);
+}
+
 impl Recipe {
+    /// Are the flags but for CF and OF home?
+    fn is_product(&self) -> bool {
+        matches!(self.how, How::Product(_)) && self.step.is_none()
+    }
     /// Does one of its operands change with `d`?
     fn rests_on(&self, d: Val) -> bool {
         [self.a, self.b].iter().any(|o| matches!(*o, Operand::Val(v) if touches(d, v)))
@@ -52,15 +101,14 @@ impl Recipe {
 }
 
 impl Emit<'_> {
-    /// Before an INC or DEC whose flags are wanted together with the CF it keeps: prepares the recipe of both. False if CF must be in
-    /// EFLAGS first.
-    pub(crate) fn prepare_step(&mut self, op: &Op) -> bool {
-        let exposed = self.facts.after[self.at].1;
-        let Some(step) = Step::of(op).filter(|_| self.remakes && exposed != 0) else {
+    /// Before a producer whose flags are wanted together with some it keeps: prepares the recipe of both. False if those it keeps must be
+    /// in EFLAGS first.
+    pub(crate) fn prepare_kept(&mut self, op: &Op, kept: u8) -> bool {
+        if !self.remakes || self.facts.after[self.at].1 == 0 {
             return false;
-        };
-        let Some(recipe) = self.carry_before(step) else { return false };
-        let c = Candidate { how: How::Carry, w: op.w, a: op.d, b: Val::NONE };
+        }
+        let found = if kept == FlagMask::C.0 { self.step(op) } else { self.product(op, kept) };
+        let Some((recipe, c)) = found else { return false };
         if !matches!(self.fate(&c, self.at), Fate::Stay(..)) {
             return false;
         }
@@ -68,8 +116,27 @@ impl Emit<'_> {
         if self.flags_host {
             return true;
         }
-        self.partial = Some(self.at);
-        !self.is_read_late()
+        let own = FlagMask::ALL.minus(FlagMask(kept));
+        self.partial = Some((self.at, own));
+        !self.is_read_late(own)
+    }
+    /// The recipe of an INC or DEC, and what must stay for it.
+    fn step(&self, op: &Op) -> Option<(Recipe, Candidate)> {
+        let recipe = self.carry_before(Step::of(op)?)?;
+        Some((recipe, Candidate { how: How::Carry, w: op.w, a: op.d, b: Val::NONE }))
+    }
+    /// The recipe of a product whose other flags are home, and what must stay for it.
+    fn product(&self, op: &Op, kept: u8) -> Option<(Recipe, Candidate)> {
+        let is_signed = op.code == Code::Muls2;
+        let is_product = is_signed || op.code == Code::Mulu2;
+        let is_whole = op.w != Width::W8 && op.d.as_gpr().is_some() && op.e.as_gpr().is_some();
+        let is_home = self.flags_home || self.recipe.is_some_and(|r| r.is_product());
+        if !(is_product && is_whole && is_home) || kept & PRODUCT.0 != 0 {
+            return None;
+        }
+        let c = Candidate { how: How::Product(is_signed), w: op.w, a: op.d, b: op.e };
+        let (a, b) = (Operand::Val(op.d), Operand::Val(op.e));
+        Some((Recipe { how: c.how, w: c.w, a, b, step: None }, c))
     }
     /// How CF is made before a step, with the step behind it.
     fn carry_before(&self, step: Step) -> Option<Recipe> {
@@ -90,12 +157,12 @@ impl Emit<'_> {
         }
         Some(Recipe { step, ..recipe })
     }
-    /// Does anything that is not cold read the current step's flags or the CF it kept, but for a reader right behind that does without CF?
-    fn is_read_late(&self) -> bool {
+    /// Does anything that is not cold read the current op's flags or those it kept, but for a reader right behind of some of its `own`?
+    fn is_read_late(&self, own: FlagMask) -> bool {
         for (n, op) in self.block.ops.iter().enumerate().skip(self.at + 1) {
             let is_next = self.follows_directly(self.at, n);
             let reads = op.flags_read();
-            let is_served = is_next && self.reads_part(op);
+            let is_served = is_next && reads_part(op, own);
             if !(reads.is_empty() || is_served) {
                 return true;
             }
@@ -110,15 +177,11 @@ impl Emit<'_> {
         let between = self.block.ops.get(before + 1..n).unwrap_or_default();
         n > before && between.iter().all(|op| op.code == Code::InsnStart)
     }
-    /// Does it read flags but for CF, and change none?
-    fn reads_part(&self, op: &Op) -> bool {
-        matches!(op.code, Code::Jccf | Code::Setccf | Code::Cmovf)
-            && !op.flags_read().meets(FlagMask::C)
-    }
-    /// Do EFLAGS hold what the current op reads, right behind a step whose CF is elsewhere?
+    /// Do EFLAGS hold what the current op reads, right behind one whose other flags are elsewhere?
     pub(crate) fn has_part(&self) -> bool {
         let op = &self.block.ops[self.at];
-        self.partial.is_some_and(|at| self.follows_directly(at, self.at)) && self.reads_part(op)
+        let is_served = |(at, own)| self.follows_directly(at, self.at) && reads_part(op, own);
+        self.partial.is_some_and(is_served)
     }
     /// Brings CF alone from home into EFLAGS, if the current op asks for no more, now or behind it.
     pub(crate) fn takes_carry(&mut self, kept: u8) -> bool {
