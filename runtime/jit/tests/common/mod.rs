@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::mem::offset_of;
+use std::sync::LazyLock;
 
 use ir::{AccessKind, Guest, Native, NativeIo, NativeRunner, NativeState, NativeTrap, Width, exit};
 use jit::{
@@ -10,8 +11,14 @@ use jit::{
 };
 
 pub(crate) const PAGES: usize = 16;
-/// The tags of a jump table of two entries, both empty.
-static NO_TARGETS: [u64; 2] = [1, 0];
+/// A jump table with its annex, all of it empty.
+static NO_TARGETS: LazyLock<Vec<u64>> = LazyLock::new(|| {
+    let annex = abi::ANNEX as usize / 8;
+    let mut words = vec![0; annex + (2 << (32 - abi::ANNEX_SHIFT))];
+    // Where 0 would be looked for is something else.
+    (words[0], words[annex]) = (1, 1);
+    words
+});
 
 /// Compiles a block in its place, or as another thread would: away from the cache, and then moved there.
 pub(crate) fn compile(
