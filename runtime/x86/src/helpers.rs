@@ -177,9 +177,9 @@ impl Helpers for Cpu {
     fn cache_op(&mut self) {}
 
     // Flags, identification, counters, ports.
-    fn popf(&mut self, v: u64, osz: u64, next: u64) -> Result<(), Fault> {
+    fn popf(&mut self, v: u64, osz: u64, step: u64, next: u64) -> Result<(), Fault> {
         self.pop_flags(v as u32, osz as u32)?;
-        self.set_sp(self.sp().wrapping_add(osz / 8));
+        self.set_sp(self.sp().wrapping_add(step / 8));
         self.state.pc = next;
         Ok(())
     }

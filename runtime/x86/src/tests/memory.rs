@@ -115,7 +115,7 @@ fn handles_survive_a_few_probes() {
 fn alignment_check_in_user_mode_only() {
     let (mut cpu, _) = protected();
     cpu.write_cr(0, cpu.state.cr0 | 1 << 18).unwrap();
-    cpu.popf(0x4_0000, 32, 0).unwrap();
+    cpu.popf(0x4_0000, 32, 32, 0).unwrap();
     assert_eq!(cpu.load(DS, 0x5001, 4), Ok(0));
     crate::testing::enter_level(&mut cpu, 3);
     assert_eq!(cpu.load(DS, 0x5001, 4), Err(Fault::ac()));

@@ -63,14 +63,14 @@ fn debug_registers() {
 #[test]
 fn flags_under_iopl() {
     let (mut cpu, _) = protected();
-    cpu.popf(0x3200, 32, 0).unwrap();
+    cpu.popf(0x3200, 32, 32, 0).unwrap();
     enter_level(&mut cpu, 3);
-    cpu.popf(0, 32, 0).unwrap();
+    cpu.popf(0, 32, 32, 0).unwrap();
     assert_eq!(cpu.state.eflags(), 0x3002);
     cpu.sti(0);
     assert_eq!((cpu.state.eflags(), cpu.state.shadow), (0x3202, 1));
     cpu.state.eflags = flags::IF | 2 << 12;
-    cpu.popf(0, 32, 0).unwrap();
+    cpu.popf(0, 32, 32, 0).unwrap();
     assert_eq!(cpu.state.eflags(), 0x2202);
 }
 

@@ -162,10 +162,10 @@ fn frames() {
 #[test]
 fn pushf_popf_16() {
     let mut cpu = cpu();
-    cpu.popf(0xFFFF_FFFF, 16, 0).unwrap();
+    cpu.popf(0xFFFF_FFFF, 16, 16, 0).unwrap();
     assert_eq!(cpu.state.eflags(), 0x7FD7);
     assert_eq!(cpu.state.eflags() >> 16, 0);
-    cpu.popf(0xFFFF_FFFF, 32, 0).unwrap();
+    cpu.popf(0xFFFF_FFFF, 32, 32, 0).unwrap();
     assert_eq!(cpu.state.eflags(), 0x24_7FD7);
 }
 
