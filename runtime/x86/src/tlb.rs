@@ -11,11 +11,14 @@
 
 mod asleep;
 mod jump;
+mod shape;
 mod slots;
 mod targets;
 mod view;
 
 use mem::{Lin, Phys};
+
+use shape::Shape;
 
 pub use jump::{ANNEX, ANNEX_FACTOR, ANNEX_SHIFT, JUMP_HOST, JUMP_MASK, JUMPS, Jumps};
 pub use view::View;
@@ -25,6 +28,8 @@ pub const SLOTS: usize = 16384;
 /// Slots in use at first. Few of them are quickly forgotten and stay in the host's cache; more are taken into use when pages drive each
 /// other out.
 const LEAST: usize = 1024;
+/// So many pages driven out that filling all slots once more is little beside it.
+const MOST_PATIENCE: usize = 64 * SLOTS;
 /// Byte offset of the read tags in a view.
 pub const READ_TAG: usize = 0;
 /// Byte offset of the read addends.
@@ -103,10 +108,10 @@ enum Behind {
 }
 
 impl Space {
-    fn new(pcid: u16, id: u64, size: usize) -> Self {
+    fn new(pcid: u16, id: u64, shape: Shape) -> Self {
         let (mut user, mut with_ac) = (View::new(), View::new());
-        user.resize(size);
-        with_ac.resize(size);
+        user.reshape(shape);
+        with_ac.reshape(shape);
         Self { pcid, id, user, with_ac, left: 0, behind: Vec::new() }
     }
 
@@ -139,9 +144,13 @@ pub struct Tlb {
     /// log2 of the largest page entered since the last flush.
     largest: u8,
     /// Slots in use in every view.
-    size: usize,
-    /// Pages that were driven out by others since the size was looked at, and times that pages were forgotten.
+    shape: Shape,
+    /// Pages that were driven out by others since the shape was looked at, and times that pages were forgotten.
     evicted: usize,
+    /// How many may be driven out before the shape is looked at.
+    patience: usize,
+    /// Of those driven out, how many differ first in each address bit from what drove them out.
+    differed: [u32; 64],
     forgotten: usize,
     /// The addend that most pages entered for supervisors have had of late, and by how many it leads.
     usual: (u64, u16),
@@ -152,12 +161,14 @@ impl Default for Tlb {
         Self {
             supervisor: View::new(),
             closed: View::new(),
-            spaces: vec![Space::new(0, 1, LEAST)],
+            spaces: vec![Space::new(0, 1, Shape::plain(LEAST))],
             current: 0,
             ids: 1,
             largest: 12,
-            size: LEAST,
+            shape: Shape::plain(LEAST),
             evicted: 0,
+            patience: 4 * LEAST,
+            differed: [0; 64],
             forgotten: 0,
             usual: (0, 0),
         }
@@ -196,32 +207,54 @@ impl Tlb {
 
     /// The `pext` mask of `CpuState::tlb_mask`: address bits that select the slot.
     pub(crate) const fn mask(&self) -> u64 {
-        (self.size as u64 - 1) << 12
+        self.shape.mask()
     }
 
-    /// Takes more slots into use when pages have driven each other out often, fewer when many are of no use, since pages are forgotten
-    /// before they come back. Everything entered is forgotten when it says true, and [`Tlb::mask`] is another.
+    /// Takes more slots into use when pages have driven each other out often, or others if there are no more; fewer when many are of no
+    /// use, since pages are forgotten before they come back. Everything entered is forgotten when it says true, and [`Tlb::mask`] is another.
     #[inline]
     pub(crate) fn adapt(&mut self) -> bool {
-        (self.evicted >= 4 * self.size || self.forgotten >= 1024) && self.resize()
+        (self.evicted >= self.patience || self.forgotten >= 1024) && self.reshape()
     }
 
     #[cold]
-    fn resize(&mut self) -> bool {
-        let is_kept = 16 * self.evicted >= self.forgotten * self.size;
+    fn reshape(&mut self) -> bool {
+        let size = self.shape.size();
+        let is_kept = 16 * self.evicted >= self.forgotten * size;
+        let shape = match is_kept {
+            false => Shape::plain(LEAST),
+            true if size < SLOTS => Shape::plain(4 * size),
+            true => self.less_crowded(),
+        };
         (self.evicted, self.forgotten) = (0, 0);
-        let size = if is_kept { SLOTS.min(4 * self.size) } else { LEAST };
-        if size == self.size {
+        self.differed.fill(0);
+        if shape == self.shape {
             return false;
         }
-        self.size = size;
-        self.supervisor.resize(size);
-        self.closed.resize(size);
+        // What goes through too many pages in no order has the shape changed in vain: then ever more rarely.
+        self.patience = match shape.size() == size {
+            true => MOST_PATIENCE.min(2 * self.patience),
+            false => 4 * shape.size(),
+        };
+        self.shape = shape;
+        self.supervisor.reshape(shape);
+        self.closed.reshape(shape);
         for space in &mut self.spaces {
-            space.user.resize(size);
-            space.with_ac.resize(size);
+            space.user.reshape(shape);
+            space.with_ac.reshape(shape);
         }
         true
+    }
+
+    /// All slots, for pages as they differ. Where no bits tell most of them apart, there are just too many.
+    fn less_crowded(&self) -> Shape {
+        let told_apart =
+            |&bit: &usize| -> u32 { self.differed[bit..bit + shape::HIGH].iter().sum() };
+        let most = (12..=64 - shape::HIGH).max_by_key(told_apart).unwrap_or(12);
+        match 4 * told_apart(&most) as usize >= 3 * self.evicted {
+            true => Shape::split(most as u32),
+            false => self.shape,
+        }
     }
 
     /// A number for the current address space as long as its translations are kept.
@@ -272,7 +305,7 @@ impl Tlb {
     /// A place for an address space: the one left longest ago, if there are enough.
     fn make_room(&mut self, pcid: u16) -> usize {
         if self.spaces.len() < SPACES {
-            self.spaces.push(Space::new(pcid, 0, self.size));
+            self.spaces.push(Space::new(pcid, 0, self.shape));
             return self.spaces.len() - 1;
         }
         let oldest = (0..SPACES).min_by_key(|&n| self.spaces[n].left).unwrap_or(0);
@@ -365,7 +398,10 @@ impl Tlb {
     /// Remembers where the page of `lin` is.
     pub(crate) fn remember(&mut self, lin: Lin, page: Page, id: ViewId) {
         self.largest = self.largest.max(page.shift);
-        self.evicted += usize::from(self.view_mut(id).remember(lin, page));
+        if let Some(bit) = self.view_mut(id).remember(lin, page) {
+            self.evicted += 1;
+            self.differed[bit as usize & 63] += 1;
+        }
     }
 
     /// Enters the host page of a linear page for generated code's reads.
@@ -434,6 +470,30 @@ mod tests {
         }
         assert_eq!(tlb.mask(), 0x3F_F000);
         assert!(!touch(&mut tlb, 7));
+    }
+
+    #[test]
+    fn arrays_side_by_side_get_slots_of_their_own() {
+        let mut tlb = Tlb::default();
+        let page = Page { phys: Phys(0), rights: right::R, shift: 21, is_global: false };
+        let mut missed = 0;
+        for n in 0..1 << 17 {
+            missed = 0;
+            for array in 3..9 {
+                let lin = Lin(array << 28 | (n & 0x3FF) << 12);
+                if tlb.recall(lin, right::R, ViewId::User).is_none() {
+                    tlb.adapt();
+                    tlb.remember(lin, page, ViewId::User);
+                    missed += 1;
+                }
+            }
+        }
+        assert_eq!((missed, tlb.mask()), (0, 0x7 << 28 | 0x7F_F000));
+        assert_eq!(tlb.shifts_of(Lin(3 << 28)), (12, 21));
+        tlb.flush_page(Lin(3 << 28 | 0x12_3000));
+        let is_known = |lin| tlb.recall(Lin(lin), right::R, ViewId::User).is_some();
+        let pages = [3 << 28, 3 << 28 | 0x1F_F000, 3 << 28 | 0x20_0000, 8 << 28];
+        assert_eq!(pages.map(is_known), [false, false, true, true]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use mem::{Lin, Phys};
 
+use super::shape::Shape;
 use super::slots::Slots;
 use super::{LEAST, Page, READ_ADD, READ_TAG, SLOTS, WRITE_ADD, WRITE_TAG};
 
@@ -26,8 +27,8 @@ const KNOWN: u64 = 1;
 pub struct View {
     /// Zeros where nothing was entered yet, so that the host gives memory only for what is used.
     arrays: Box<[u64; at::END]>,
-    /// Slots in use, a power of two.
-    size: usize,
+    /// Which slots are in use, and for which pages.
+    shape: Shape,
     /// Slots that hold anything.
     used: Slots,
     /// Those of pages that are not global.
@@ -39,13 +40,6 @@ pub struct View {
     giants: u64,
 }
 
-/// The tag of an empty slot: a page whose slot is another, however many there are, and that agrees in some bit with every page of this
-/// slot, so that their difference and a length below a page's never add up to nothing. 0 does but for the first slot and the last.
-const fn empty_tag(slot: usize) -> u64 {
-    let is_end = (slot + 1).is_power_of_two();
-    if is_end { (slot as u64 ^ 1) << 12 } else { 0 }
-}
-
 impl View {
     /// An empty view.
     ///
@@ -54,13 +48,14 @@ impl View {
     pub(super) fn new() -> Box<Self> {
         let arrays = vec![0; at::END].into_boxed_slice();
         let mut arrays: Box<[u64; at::END]> = arrays.try_into().unwrap_or_else(|_| unreachable!());
+        let shape = Shape::plain(LEAST);
         for i in [0, LEAST - 1] {
-            arrays[at::READ_TAGS + i] = empty_tag(i);
-            arrays[at::WRITE_TAGS + i] = empty_tag(i);
+            arrays[at::READ_TAGS + i] = shape.empty_tag(i);
+            arrays[at::WRITE_TAGS + i] = shape.empty_tag(i);
         }
         let none = Slots::NONE;
         let (used, local, large) = (none.clone(), none.clone(), none);
-        Box::new(Self { arrays, size: LEAST, used, local, large, regions: 0, giants: 0 })
+        Box::new(Self { arrays, shape, used, local, large, regions: 0, giants: 0 })
     }
 
     /// Host address of the arrays.
@@ -71,33 +66,35 @@ impl View {
     /// The slot of a linear address.
     #[inline]
     const fn slot_of(&self, lin: Lin) -> usize {
-        (lin.0 >> 12) as usize & (self.size - 1) & (SLOTS - 1)
+        self.shape.slot_of(lin)
     }
 
-    /// Forgets every translation and uses `size` slots from now on. That large pages were seen is remembered.
-    pub(super) fn resize(&mut self, size: usize) {
+    /// Forgets every translation and uses these slots from now on. That large pages were seen is remembered.
+    pub(super) fn reshape(&mut self, shape: Shape) {
+        let size = self.shape.size();
         let mut next = 0;
-        while let Some(i) = self.used.next(next, self.size) {
+        while let Some(i) = self.used.next(next, size) {
             self.empty(i);
             next = i + 1;
         }
         for set in [&mut self.used, &mut self.local, &mut self.large] {
-            set.clear(self.size);
+            set.clear(size);
         }
-        self.size = size;
+        self.shape = shape;
         self.empty(size - 1);
+        self.empty(shape.size() - 1);
     }
 
     /// Forgets every translation.
     pub(super) fn flush(&mut self) {
-        self.resize(self.size);
+        self.reshape(self.shape);
         (self.regions, self.giants) = (0, 0);
     }
 
     /// Forgets everything but global pages.
     pub(super) fn flush_local(&mut self) {
         let mut next = 0;
-        while let Some(i) = self.local.next(next, self.size) {
+        while let Some(i) = self.local.next(next, self.shape.size()) {
             self.flush_slot(i);
             next = i + 1;
         }
@@ -110,9 +107,12 @@ impl View {
         if shift == 12 {
             return;
         }
-        // The slots of a large page's parts follow one another.
-        let first = self.slot_of(Lin(lin.0 >> shift << shift));
-        let (mut next, end) = (first, self.size.min(first + (1 << (shift - 12))));
+        // The slots of a large page's parts follow one another, if there is room for them in a row.
+        let (first, parts) = (self.slot_of(Lin(lin.0 >> shift << shift)), 1 << (shift - 12));
+        let (mut next, end) = match parts <= self.shape.row() {
+            true => (first, first + parts),
+            false => (0, self.shape.size()),
+        };
         while let Some(i) = self.large.next(next, end) {
             if self.arrays[at::LINS + i] >> shift == lin.0 >> shift {
                 self.flush_slot(i);
@@ -140,18 +140,20 @@ impl View {
     }
 
     fn empty(&mut self, i: usize) {
-        self.arrays[at::READ_TAGS + i] = empty_tag(i);
-        self.arrays[at::WRITE_TAGS + i] = empty_tag(i);
+        self.arrays[at::READ_TAGS + i] = self.shape.empty_tag(i);
+        self.arrays[at::WRITE_TAGS + i] = self.shape.empty_tag(i);
         self.arrays[at::LINS + i] = 0;
     }
 
     /// Drops the write entries that lead to the host page at `host`.
     pub(super) fn protect(&mut self, host: u64) {
         let mut next = 0;
-        while let Some(i) = self.used.next(next, self.size) {
+        while let Some(i) = self.used.next(next, self.shape.size()) {
             let tag = self.arrays[at::WRITE_TAGS + i];
-            if tag != empty_tag(i) && tag.wrapping_add(self.arrays[at::WRITE_ADDS + i]) == host {
-                self.arrays[at::WRITE_TAGS + i] = empty_tag(i);
+            if tag != self.shape.empty_tag(i)
+                && tag.wrapping_add(self.arrays[at::WRITE_ADDS + i]) == host
+            {
+                self.arrays[at::WRITE_TAGS + i] = self.shape.empty_tag(i);
             }
             next = i + 1;
         }
@@ -166,8 +168,8 @@ impl View {
         is_hit.then(|| Phys(Phys(phys).page().0 | lin.page_offset()))
     }
 
-    /// Remembers where the page of `lin` is; true if that of another page had to go for it.
-    pub(super) fn remember(&mut self, lin: Lin, page: Page) -> bool {
+    /// Remembers where the page of `lin` is; gives the lowest address bit in which another page differs that had to go for it.
+    pub(super) fn remember(&mut self, lin: Lin, page: Page) -> Option<u32> {
         let i = self.slot_of(lin);
         let (known, lin) = (self.arrays[at::LINS + i], lin.page().0);
         let is_other = known != lin | KNOWN;
@@ -188,7 +190,7 @@ impl View {
                 _ => self.giants |= 1 << (lin >> 30 & 63),
             }
         }
-        is_other && known != 0
+        (is_other && known != 0).then(|| self.shape.differ_at(known, lin))
     }
 
     /// Enters the host page of a linear page for generated code's reads.
@@ -236,19 +238,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn empty_slots_differ_and_agree() {
+    fn emptied_slots_have_the_tags_of_their_shape() {
         let mut view = View::new();
-        for size in [LEAST, 4 * LEAST, SLOTS, LEAST] {
-            view.resize(size);
-            for n in 0..size as u64 {
-                view.enter_read(Lin(n << 12), 0);
-                view.enter_write(Lin(n << 12), 0);
+        let (least, most) = (Shape::plain(LEAST), Shape::plain(SLOTS));
+        for shape in [least, Shape::plain(4 * LEAST), most, Shape::split(26), most, least] {
+            view.reshape(shape);
+            for n in 0..SLOTS as u64 {
+                view.enter_read(Lin(n << 14 | n << 12), 0);
+                view.enter_write(Lin(n << 14 | n << 12), 0);
             }
             view.flush();
-            for i in 0..size {
+            for i in 0..shape.size() {
                 for tags in [at::READ_TAGS, at::WRITE_TAGS] {
-                    let tag_slot = (view.arrays[tags + i] >> 12) as usize % size;
-                    assert!(tag_slot != i && tag_slot != !i % size, "slot {i} of {size}");
+                    assert_eq!(view.arrays[tags + i], shape.empty_tag(i), "slot {i} of {shape:?}");
                 }
             }
         }
