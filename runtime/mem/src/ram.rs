@@ -22,7 +22,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::mm::{MapFlags, ProtFlags};
 use vm_memory::VolatileSlice;
 
@@ -30,6 +30,9 @@ use crate::{PAGE_SIZE, Size};
 
 /// Bytes per line of the code bitmap: 64 lines make a page, one `u64` holds its bits.
 pub const CODE_LINE: u64 = 64;
+
+/// Bytes for which the host is asked at a time.
+const CHUNK: u64 = 64 << 10;
 
 /// The largest mapping accepted: 1 TiB, far beyond any machine built here.
 const MAX_BYTES: u64 = 1 << 40;
@@ -63,6 +66,8 @@ pub struct GuestRam {
     /// `map` shows a snapshot's file.
     is_image: AtomicBool,
     code_lines: Box<[AtomicU64]>,
+    /// Chunks for which the host has been asked, a bit each.
+    asked: Box<[AtomicU64]>,
     /// Pages written over code since the last `take_dirty_code`, each once.
     dirty: Mutex<BTreeSet<u64>>,
     has_dirty: AtomicBool,
@@ -85,6 +90,7 @@ impl GuestRam {
             pages: File::open("/proc/self/pagemap").ok(),
             is_image: AtomicBool::new(false),
             code_lines: (0..pages).map(|_| AtomicU64::new(0)).collect(),
+            asked: (0..len.div_ceil(64 * CHUNK)).map(|_| AtomicU64::new(0)).collect(),
             dirty: Mutex::new(BTreeSet::new()),
             has_dirty: AtomicBool::new(false),
         })
@@ -158,6 +164,29 @@ impl GuestRam {
         unsafe { rustix::mm::mmap(at, self.map.len(), read_write, private, file, offset)? };
         self.is_image.store(true, Relaxed);
         Ok(())
+    }
+
+    /// The page at `off` is about to be used by the guest: has the host give memory to it and its neighbours at one go. Otherwise each
+    /// page would come by an exception of its own, and by two if it is read first: then the host shows zeros that all share, and
+    /// takes them away by an interrupt of every processor that runs a thread of this process.
+    #[inline]
+    pub fn prepare(&self, off: u64) {
+        let chunk = off / CHUNK;
+        let bit = 1 << (chunk % 64);
+        if let Some(asked) = self.asked.get((chunk / 64) as usize)
+            && asked.load(Relaxed) & bit == 0
+        {
+            asked.fetch_or(bit, Relaxed);
+            self.ask_for(chunk * CHUNK);
+        }
+    }
+    #[cold]
+    fn ask_for(&self, from: u64) {
+        let len = CHUNK.min(self.len.saturating_sub(from));
+        // A snapshot's file is not to be copied. Refusal (an old kernel) costs only time.
+        if !self.is_image.load(Relaxed) {
+            let _ = self.map.advise_range(Advice::PopulateWrite, from as usize, len as usize);
+        }
     }
 
     /// Reads `size` bytes, little endian; `None` if any of them lies outside.
@@ -446,6 +475,19 @@ mod tests {
         let file = File::from(rustix::fs::memfd_create("ram-test", flags).unwrap());
         file.set_len(len).unwrap();
         file
+    }
+
+    #[test]
+    fn memory_is_given_in_chunks_and_stays_what_it_is() {
+        let ram = GuestRam::new(CHUNK + 2 * PAGE_SIZE).unwrap();
+        ram.write(PAGE_SIZE, Size::B1, 7);
+        for at in [0, CHUNK + PAGE_SIZE, ram.len(), u64::MAX] {
+            ram.prepare(at);
+        }
+        let read = |at| ram.read(at, Size::B1);
+        assert_eq!([0, PAGE_SIZE, CHUNK, ram.len()].map(read), [Some(0), Some(7), Some(0), None]);
+        // Where the host tells and knows how to give it.
+        assert!(matches!(ram.next_used(0), Some(used) if used.end >= 2 * PAGE_SIZE));
     }
 
     #[test]

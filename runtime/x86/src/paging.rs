@@ -157,6 +157,9 @@ impl Cpu {
         if self.watches_page(lin) {
             return;
         }
+        if writable {
+            self.ram.prepare(off);
+        }
         let host = host.addr() as u64 & !0xFFF;
         self.tlb_fills[view as usize] += 1;
         if view != ViewId::User {
