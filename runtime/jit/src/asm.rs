@@ -405,6 +405,9 @@ impl<'a> Asm<'a> {
     pub(crate) fn setcc(&mut self, cond: Cond, dst: u8) {
         self.enc(Width::W8, true, 0x90 | cond as u8, 0, Rm::R(dst), 2);
     }
+    pub(crate) fn setcc_m(&mut self, cond: Cond, m: Mem) {
+        self.enc(Width::W8, true, 0x90 + cond as u8, 0, Rm::M(m), 0);
+    }
     pub(crate) fn cmov(&mut self, cond: Cond, w: Width, dst: u8, src: u8) {
         self.enc(w, true, 0x40 | cond as u8, dst, Rm::R(src), 0);
     }

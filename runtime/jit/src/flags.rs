@@ -244,7 +244,7 @@ impl Emit<'_> {
         self.flags_host && self.live_after() & op.can_define().0 == 0
     }
     /// Must flags that the host op overwrites but the op does not define be kept?
-    fn merges(&self, op: &Op) -> bool {
+    pub(crate) fn merges(&self, op: &Op) -> bool {
         self.wanted_of(op) != 0 && self.live_after() & op.can_define().0 & !op.fdef.0 != 0
     }
     /// After a producer of some flags only: puts these into the state's copy.

@@ -12,7 +12,7 @@ use crate::abi::{self, reg};
 use crate::asm::{Alu, Asm, Mem, Rm, state};
 use crate::compile::{CompileError, Emit, Src};
 use crate::regs::{Ahead, Loc, slot_mem};
-use crate::steps::{HOME_CARRY, PRODUCT, Step, product_flags};
+use crate::steps::{CF_OF, HOME_CARRY, Own, PRODUCT, Step, complete_flags};
 
 /// What is done once more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,6 +35,15 @@ pub(crate) enum How {
     Carry,
     /// `b:a` is a product (is it signed?), which made CF and OF; the others are home.
     Product(bool),
+    /// CF, put aside in `a`, is these bits of the flags' home; the others are there.
+    Aside(i32),
+}
+
+impl How {
+    /// Does it take more than to save the flags at once and be done?
+    const fn is_dear(self) -> bool {
+        matches!(self, Self::Shift(..) | Self::Product(_) | Self::Aside(_))
+    }
 }
 
 /// An operand of a recipe.
@@ -194,6 +203,7 @@ impl Emit<'_> {
     /// for that.
     pub(crate) fn make_recipe(&mut self, n: usize) -> Result<Option<Recipe>, CompileError> {
         if let Some(recipe) = self.prepared.take() {
+            self.lay_aside(&recipe);
             return Ok(Some(recipe));
         }
         if !self.is_remakable(n) {
@@ -307,7 +317,7 @@ impl Emit<'_> {
         match go_on {
             None => Fate::Seen,
             // To save them at once is cheaper than to put operands aside and then do it all the same.
-            Some(()) if life.seen && (life.lost || matches!(c.how, How::Shift(..))) => Fate::Seen,
+            Some(()) if life.seen && (life.lost || c.how.is_dear()) => Fate::Seen,
             Some(()) if life.lost => Fate::Lost,
             Some(()) => Fate::Stay(life.until, !life.labels.is_empty()),
         }
@@ -359,7 +369,7 @@ impl Emit<'_> {
             // What was not asked for behind it nobody wants.
             need &= self.facts.after[at].0;
             // Of a product's flags only its own are made from it.
-            let made = if matches!(r.how, How::Product(_)) { PRODUCT.0 } else { !0 };
+            let made = if matches!(r.how, How::Product(_)) { CF_OF.0 } else { !0 };
             if need & made != 0 && [op.d, op.e].iter().any(|&d| touches(d, r.a) || touches(d, r.b))
             {
                 let is_step = Step::of(op).is_some_and(|step| step.can_be_undone(r.w));
@@ -559,9 +569,14 @@ impl Redo {
             }
             (How::Carry, ..) => asm.bt_mi(self.cc, HOME_CARRY),
             (How::Product(is_signed), Place::Reg(a), Place::Reg(b)) => {
-                product_flags(asm, self.w, is_signed, (a, b), self.cc);
+                let own = Own::Halves(self.w, is_signed, a, b);
+                complete_flags(asm, own, PRODUCT, self.cc);
             }
-            (How::Zero | How::Product(_), ..) | (How::Test | How::Shift(..), Place::Imm(_), _) => {}
+            (How::Aside(bits), Place::Mem(m), _) => {
+                complete_flags(asm, Own::Aside(m), bits, self.cc);
+            }
+            (How::Zero | How::Product(_) | How::Aside(_), ..)
+            | (How::Test | How::Shift(..), Place::Imm(_), _) => {}
         }
     }
 }
@@ -583,7 +598,7 @@ fn same(a: Place, b: Place) -> bool {
     matches!((a, b), (Place::Mem(a), Place::Mem(b)) if a.base == b.base && a.disp == b.disp)
 }
 
-fn pushed(m: Mem) -> Mem {
+pub(crate) fn pushed(m: Mem) -> Mem {
     if m.base == reg::RSP { Mem::base(m.base, m.disp + 8) } else { m }
 }
 

@@ -1,21 +1,24 @@
-//! INC and DEC, which leave CF as it was, and multiplications, which make CF and OF alone: the flags are those of two producers.
+//! INC and DEC, which leave CF as it was, multiplications, which make CF and OF alone, and bit tests, which make CF: the flags are those
+//! of two producers.
 //!
 //! Where nobody but a cold path looks, the two need not be brought together. For INC and DEC the cold path takes the step back, makes CF as
-//! before it (or takes it from home), and makes the step again; CF and OF of a product it finds by a look at the upper half.
+//! before it (or takes it from home), and makes the step again; CF and OF of a product it finds by a look at the upper half, or, like CF of a
+//! bit test, in a byte that was put aside.
 
 use ir::{Code, Cond, FlagMask, Op, Val, Width};
 
 use crate::abi::reg;
 use crate::asm::{Alu, Asm, Mem, Rm, state};
 use crate::compile::Emit;
-use crate::recipe::{Candidate, Fate, How, Operand, Place, Recipe, touches};
+use crate::recipe::{Candidate, Fate, How, Operand, Place, Recipe, pushed, touches};
+use crate::regs::slot_mem;
 
 /// The bit of the flags' home that is CF: AH as `lahf` leaves it.
 pub(crate) const HOME_CARRY: u8 = 8;
 /// The bits that are CF and OF.
-const HOME_PRODUCT: i32 = 1 << HOME_CARRY | 1;
+pub(crate) const PRODUCT: i32 = 1 << HOME_CARRY | 1;
 /// What a multiplication makes.
-pub(crate) const PRODUCT: FlagMask = FlagMask::C.or(FlagMask::O);
+pub(crate) const CF_OF: FlagMask = FlagMask::C.or(FlagMask::O);
 
 /// A guest register that went one up or down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,30 +58,35 @@ fn reads_part(op: &Op, own: FlagMask) -> bool {
         && op.flags_read().minus(own).is_empty()
 }
 
-/// CF and OF of a product whose lower half is `a` and upper half `b` go home, where the other flags are, and all of them into EFLAGS.
-pub(crate) fn product_flags(
-    asm: &mut Asm<'_>,
-    w: Width,
-    is_signed: bool,
-    (a, b): (u8, u8),
-    cc: Mem,
-) {
+/// What tells a producer's own flags when the others are home.
+#[derive(Clone, Copy)]
+pub(crate) enum Own {
+    /// The halves of a product of this width (signed?): do they say more than the lower one?
+    Halves(Width, bool, u8, u8),
+    /// A byte that is not 0.
+    Aside(Mem),
+}
+
+/// Bits `bits` of the flags' home become what `own` says, and all flags go into EFLAGS.
+pub(crate) fn complete_flags(asm: &mut Asm<'_>, own: Own, bits: i32, cc: Mem) {
     let (t, u) = (reg::R8, reg::R9);
     asm.push_reg(t);
     asm.push_reg(u);
     asm.load(Width::W32, t, cc);
-    asm.alu_ri(Alu::And, Width::W32, t, !HOME_PRODUCT);
-    if is_signed {
-        asm.mov_rr(Width::W64, u, a);
-        asm.shift_ri(7, w, Rm::R(u), w.bits() as u8 - 1);
-        asm.alu_rr(Alu::Cmp, w, u, b);
-    } else {
-        asm.test_rr(w, b, b);
+    asm.alu_ri(Alu::And, Width::W32, t, !bits);
+    match own {
+        Own::Halves(w, true, low, high) => {
+            asm.mov_rr(Width::W64, u, low);
+            asm.shift_ri(7, w, Rm::R(u), w.bits() as u8 - 1);
+            asm.alu_rr(Alu::Cmp, w, u, high);
+        }
+        Own::Halves(w, false, _, high) => asm.test_rr(w, high, high),
+        Own::Aside(m) => asm.alu_mi(Alu::Cmp, Width::W8, pushed(pushed(m)), 0),
     }
-    let fits = asm.jcc8(Cond::E);
-    asm.alu_ri(Alu::Or, Width::W32, t, HOME_PRODUCT);
+    let none = asm.jcc8(Cond::E);
+    asm.alu_ri(Alu::Or, Width::W32, t, bits);
     let here = asm.pos();
-    asm.fix8(fits, here);
+    asm.fix8(none, here);
     asm.store(Width::W32, cc, t);
     asm.mov_rr(Width::W64, u, reg::RAX);
     asm.mov_rr(Width::W32, reg::RAX, t);
@@ -90,9 +98,14 @@ pub(crate) fn product_flags(
 }
 
 impl Recipe {
-    /// Are the flags but for CF and OF home?
-    fn is_product(&self) -> bool {
-        matches!(self.how, How::Product(_)) && self.step.is_none()
+    /// The flags that are home while it stands.
+    fn home(&self) -> FlagMask {
+        match self.how {
+            _ if self.step.is_some() => FlagMask::NONE,
+            How::Product(_) | How::Aside(PRODUCT) => FlagMask::ALL.minus(CF_OF),
+            How::Aside(_) => FlagMask::ALL.minus(FlagMask::C),
+            _ => FlagMask::NONE,
+        }
     }
     /// Does one of its operands change with `d`?
     fn rests_on(&self, d: Val) -> bool {
@@ -104,14 +117,14 @@ impl Emit<'_> {
     /// Before a producer whose flags are wanted together with some it keeps: prepares the recipe of both. False if those it keeps must be
     /// in EFLAGS first.
     pub(crate) fn prepare_kept(&mut self, op: &Op, kept: u8) -> bool {
-        if !self.remakes || self.facts.after[self.at].1 == 0 {
+        if !self.remakes || self.facts.after[self.at].1 == 0 || self.merges(op) {
             return false;
         }
-        let found = if kept == FlagMask::C.0 { self.step(op) } else { self.product(op, kept) };
-        let Some((recipe, c)) = found else { return false };
-        if !matches!(self.fate(&c, self.at), Fate::Stay(..)) {
-            return false;
-        }
+        let found = match kept == FlagMask::C.0 {
+            true => self.step(op),
+            false => self.product(op, kept).or_else(|| self.aside(op, kept)),
+        };
+        let Some(recipe) = found else { return false };
         self.prepared = Some(recipe);
         if self.flags_host {
             return true;
@@ -120,23 +133,50 @@ impl Emit<'_> {
         self.partial = Some((self.at, own));
         !self.is_read_late(own)
     }
-    /// The recipe of an INC or DEC, and what must stay for it.
-    fn step(&self, op: &Op) -> Option<(Recipe, Candidate)> {
+    /// The recipe of an INC or DEC.
+    fn step(&self, op: &Op) -> Option<Recipe> {
         let recipe = self.carry_before(Step::of(op)?)?;
-        Some((recipe, Candidate { how: How::Carry, w: op.w, a: op.d, b: Val::NONE }))
+        let stays = Candidate { how: How::Carry, w: op.w, a: op.d, b: Val::NONE };
+        matches!(self.fate(&stays, self.at), Fate::Stay(..)).then_some(recipe)
     }
-    /// The recipe of a product whose other flags are home, and what must stay for it.
-    fn product(&self, op: &Op, kept: u8) -> Option<(Recipe, Candidate)> {
+    /// The recipe of a product whose halves stay.
+    fn product(&self, op: &Op, kept: u8) -> Option<Recipe> {
         let is_signed = op.code == Code::Muls2;
         let is_product = is_signed || op.code == Code::Mulu2;
         let is_whole = op.w != Width::W8 && op.d.as_gpr().is_some() && op.e.as_gpr().is_some();
-        let is_home = self.flags_home || self.recipe.is_some_and(|r| r.is_product());
-        if !(is_product && is_whole && is_home) || kept & PRODUCT.0 != 0 {
+        if !(is_product && is_whole && self.is_home(kept)) {
             return None;
         }
         let c = Candidate { how: How::Product(is_signed), w: op.w, a: op.d, b: op.e };
         let (a, b) = (Operand::Val(op.d), Operand::Val(op.e));
-        Some((Recipe { how: c.how, w: c.w, a, b, step: None }, c))
+        let recipe = Recipe { how: c.how, w: c.w, a, b, step: None };
+        matches!(self.fate(&c, self.at), Fate::Stay(..)).then_some(recipe)
+    }
+    /// The recipe of a product or bit test whose CF is put aside.
+    fn aside(&mut self, op: &Op, kept: u8) -> Option<Recipe> {
+        let bits = match op.code {
+            Code::Imul | Code::Mulu2 | Code::Muls2 => PRODUCT,
+            Code::Bt | Code::Bts | Code::Btr | Code::Btc => 1 << HOME_CARRY,
+            _ => return None,
+        };
+        let c = Candidate { how: How::Aside(bits), w: op.w, a: Val::NONE, b: Val::NONE };
+        if !self.is_home(kept) || !matches!(self.fate(&c, self.at), Fate::Stay(..)) {
+            return None;
+        }
+        let slot = self.regs.new_slot().ok()?;
+        let (a, b) = (Operand::Slot(slot), Operand::Val(Val::NONE));
+        Some(Recipe { how: c.how, w: c.w, a, b, step: None })
+    }
+    /// Behind a producer: puts its CF aside if the recipe says so.
+    pub(crate) fn lay_aside(&mut self, recipe: &Recipe) {
+        if let (How::Aside(_), Operand::Slot(slot)) = (recipe.how, recipe.a) {
+            self.asm.setcc_m(Cond::B, slot_mem(slot));
+        }
+    }
+    /// Are all of these flags home?
+    fn is_home(&self, flags: u8) -> bool {
+        let home = self.recipe.map_or(FlagMask::NONE, |r| r.home());
+        self.flags_home || FlagMask(flags).minus(home).is_empty()
     }
     /// How CF is made before a step, with the step behind it.
     fn carry_before(&self, step: Step) -> Option<Recipe> {
