@@ -158,7 +158,9 @@ impl Vcpu {
         core.cpu.is_counted = config.counted;
         core.cpu.native = Some(Box::new(Runner::new()?));
         let jit = match config.accel {
-            Accel::Jit => Some(Jit::new(config.cache_bytes, shim::layout(), shim::calls())?),
+            Accel::Jit => {
+                Some(Jit::new(config.cache_bytes, shim::layout(&core.cpu.ram), shim::calls())?)
+            }
             Accel::Interp => None,
         };
         let is_beside = Self::translates_beside(&config);

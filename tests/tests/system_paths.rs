@@ -1,5 +1,5 @@
 //! What systems do all the time and generated code does by itself: loads of segment registers whose descriptors mostly stay,
-//! SYSENTER and SYSEXIT between flat segments, POPF. Every engine must see what changes now and then, however hot the code is.
+//! SYSENTER and SYSEXIT between flat segments, POPF, stores to pages that hold code, too. Every engine must see what changes now and then, however hot the code is.
 
 use stele_tests::setup::{self, at, sel};
 use stele_tests::{Bench, Ending, Engine};
@@ -159,5 +159,35 @@ fn popf() {
             let sum = ROUNDS / 2 * 2 + ROUNDS / 2 * (2 | seen as u32);
             assert_eq!(bench.cpu().state.gpr[3], u64::from(sum), "{engine:?} {change:x}");
         }
+    }
+}
+
+#[test]
+fn data_beside_code_and_across_into_it() {
+    const AT: u64 = 0x4040; // the beginning of a line
+    // again: mov eax, 0; add ebx, eax; mov [4800h], ecx; add edx, [4800h]; add [4840h], ecx
+    let mut code =
+        vec![0xB8, 0, 0, 0, 0, 0x01, 0xC3, 0x89, 0x0D, 0, 0x48, 0, 0, 0x03, 0x15, 0, 0x48];
+    code.extend([0, 0, 0x01, 0x0D, 0x40, 0x48, 0, 0]);
+    // mov esi, ecx; shl esi, 24; or esi, B80000h: the opcode again, and ecx where eax comes from
+    code.extend([0x89, 0xCE, 0xC1, 0xE6, 24, 0x81, 0xCE, 0, 0, 0xB8, 0]);
+    // mov [403Eh], esi; dec ecx; jnz again; hlt
+    code.extend([0x89, 0x35, 0x3E, 0x40, 0, 0, 0x49, 0x75, 0xD3, 0xF4]);
+    const TURNS: u64 = 200; // a byte
+    for engine in Engine::ALL {
+        let mut bench = bench(engine, 0, &[]);
+        bench.poke(AT, &code);
+        bench.poke(0x4840, &[0; 4]);
+        let s = &mut bench.cpu_mut().state;
+        (s.pc, s.gpr[1]) = (AT, TURNS);
+        bench.settle();
+        assert_eq!(bench.run(), Ending::Halted);
+        assert_eq!(setup::vector_reached(&bench), None);
+        let all = TURNS * (TURNS + 1) / 2;
+        let s = &bench.cpu().state;
+        // The last value is stored, but not run any more.
+        assert_eq!((s.gpr[3], s.gpr[2]), (all - 1, all), "{engine:?}");
+        assert_eq!(bench.peek(AT - 2, 4), [0, 0, 0xB8, 1], "{engine:?}");
+        assert_eq!(bench.peek(0x4840, 4), (all as u32).to_le_bytes(), "{engine:?}");
     }
 }

@@ -55,6 +55,8 @@ pub const SLOTS: usize = 32;
 pub const TLB_READ_ADDEND: i32 = 0x2_0000;
 /// Byte offset of the write tags.
 pub const TLB_WRITE: i32 = 0x4_0000;
+/// Byte offset of the tags of pages that may be written but for lines with code; addends as for writes.
+pub const TLB_CODE: i32 = 0xC0000;
 /// Byte offset of the host address in an entry of a jump table; the tag, an instruction pointer, comes first.
 pub const JUMP_HOST: i32 = 8;
 /// What the bits that select an entry are to be multiplied by, log2.

@@ -64,6 +64,17 @@ pub struct StateLayout {
     pub ymm: i32,
     /// Windows of the six segments.
     pub window: [WindowLayout; 6],
+    /// Which lines of memory hold code.
+    pub code_lines: CodeLines,
+}
+
+/// Host addresses by which generated code tells what it must not write by itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CodeLines {
+    /// Guest RAM.
+    pub ram: u64,
+    /// A word for each page of it, of a bit for each 64-byte line; 0: there are none.
+    pub words: u64,
 }
 
 /// How accesses through a segment are formed in a block.

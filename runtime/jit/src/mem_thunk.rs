@@ -13,6 +13,9 @@ pub(crate) const NO_VALUE: u8 = 31;
 /// In a key's size: the address must be a multiple of the size.
 pub(crate) const ALIGNED: u8 = 0x80;
 
+/// In a key's segment: no limit is checked, so that only the TLB can have sent the access to the slow path.
+pub(crate) const UNLIMITED: u8 = 0x80;
+
 /// What a thunk does before the slow path.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Part {
@@ -30,6 +33,7 @@ pub(crate) struct ThunkKey {
     pub(crate) kind: SlowKind,
     /// Bytes, perhaps with [`ALIGNED`].
     pub(crate) size: u8,
+    /// Segment number, perhaps with [`UNLIMITED`].
     pub(crate) seg: u8,
     pub(crate) lin: u8,
     pub(crate) value: u8,
@@ -83,7 +87,7 @@ impl ThunkKey {
     }
 
     fn form_linear(self, asm: &mut Asm<'_>, layout: &StateLayout, policy: SegPolicy) {
-        let window = layout.window[usize::from(self.seg)];
+        let window = layout.window[usize::from(self.seg & !UNLIMITED)];
         asm.load(Width::W64, THUNK_LIN, state(window.base));
         let w = if policy == SegPolicy::Base { Width::W64 } else { Width::W32 };
         asm.alu_rr(Alu::Add, w, THUNK_LIN, self.lin);
@@ -99,7 +103,7 @@ impl ThunkKey {
         if policy == SegPolicy::Flat {
             return (self.lin, None);
         }
-        let window = layout.window[usize::from(self.seg)];
+        let window = layout.window[usize::from(self.seg & !UNLIMITED)];
         let hole = match policy {
             SegPolicy::Base => None,
             SegPolicy::Wrap64K if size == 1 => None,

@@ -9,7 +9,7 @@ use crate::abi::{self, TLB};
 use crate::asm::{Alu, Asm, Mem, Rm, state};
 use crate::compile::{Bail, CompileError, Emit, Src};
 use crate::layout::SegPolicy;
-use crate::mem_thunk::{ALIGNED, NO_VALUE, Part, ThunkKey};
+use crate::mem_thunk::{ALIGNED, NO_VALUE, Part, ThunkKey, UNLIMITED};
 use crate::recipe::Redo;
 use crate::regs::Ahead;
 use crate::thunks::Wish;
@@ -67,7 +67,7 @@ pub const fn meta_is_aligned(meta: u32) -> bool {
 }
 /// Segment number.
 pub const fn meta_seg(meta: u32) -> u8 {
-    (meta >> 16) as u8
+    (meta >> 16) as u8 & !UNLIMITED
 }
 
 /// A checked address: linear in one register, addend in another.
@@ -146,7 +146,9 @@ impl Emit<'_> {
             }
         };
         let merge = op.code == Code::Ld && op.d.as_gpr().is_some();
-        let key = ThunkKey { part: Part::Whole(policy), kind, size, seg: op.x, lin, value, merge };
+        let is_unlimited = matches!(policy, SegPolicy::Flat | SegPolicy::Base);
+        let seg = op.x | if is_unlimited { UNLIMITED } else { 0 };
+        let key = ThunkKey { part: Part::Whole(policy), kind, size, seg, lin, value, merge };
         let hole = self.asm.call();
         self.want(Wish::Memory(key), self.start + hole);
         if let Some(n) = high {
@@ -211,8 +213,8 @@ impl Emit<'_> {
         imm: Option<i64>,
     ) {
         let merge = kind == SlowKind::Load && value < 32 && op.d.as_gpr().is_some();
-        let key =
-            ThunkKey { part: Part::SlowOnly, kind, size, seg: op.x, lin: c.lin, value, merge };
+        let seg = op.x | if c.holes[0] == NO_HOLE { UNLIMITED } else { 0 };
+        let key = ThunkKey { part: Part::SlowOnly, kind, size, seg, lin: c.lin, value, merge };
         let back = self.asm.pos();
         let insn = (self.page_offset, self.behind);
         let holes = c.holes;

@@ -16,7 +16,7 @@ use crate::layout::{Calls, StateLayout};
 use crate::mem_thunk::ThunkKey;
 use crate::signal::TRAPS;
 use crate::simd::{self, SimdThunks, forget_vectors};
-use crate::{CodeBuf, trampoline};
+use crate::{CodeBuf, code_stores, trampoline};
 
 /// A thunk emitted when first wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -129,6 +129,7 @@ impl Thunks {
         t.jump_table(&mut asm, layout, 0);
         t.emit_resync(&mut asm, layout);
         t.common_memory = asm.pos();
+        code_stores::emit(&mut asm, layout);
         call_out(&mut asm, layout, &t.simd, calls.slow_memory, true, t.epilogue);
         t.helper = asm.pos();
         call_out(&mut asm, layout, &t.simd, calls.helper, false, t.epilogue);

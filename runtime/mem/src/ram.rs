@@ -328,6 +328,11 @@ impl GuestRam {
         self.lines_of(off).map_or(0, |lines| lines.load(Relaxed))
     }
 
+    /// Host address of the words of [`code_lines`](Self::code_lines), one for each page, for generated code.
+    pub fn code_lines_addr(&self) -> u64 {
+        self.code_lines.as_ptr().expose_provenance() as u64
+    }
+
     /// Adds `mask` to the page's code lines.
     pub fn set_code_lines(&self, off: u64, mask: u64) {
         if let Some(lines) = self.lines_of(off) {

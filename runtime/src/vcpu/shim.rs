@@ -9,10 +9,10 @@ use super::cache::{BlockId, Cache};
 use super::counted::Counter;
 use ir::{AccessKind, exit};
 use jit::{
-    Calls, Jit, SlowKind, StateLayout, WindowLayout, meta_is_aligned, meta_kind, meta_seg,
-    meta_size,
+    Calls, CodeLines, Jit, SlowKind, StateLayout, WindowLayout, meta_is_aligned, meta_kind,
+    meta_seg, meta_size,
 };
-use mem::Size;
+use mem::{GuestRam, Size};
 use x86::access::Slow;
 use x86::cpu::Cpu;
 use x86::fault::Fault;
@@ -61,6 +61,7 @@ const _: () = assert!(
 );
 const _: () = assert!(jit::abi::TLB_READ_ADDEND as usize == x86::tlb::READ_ADD);
 const _: () = assert!(jit::abi::TLB_WRITE as usize == x86::tlb::WRITE_TAG);
+const _: () = assert!(jit::abi::TLB_CODE as usize == x86::tlb::CODE_TAG);
 const _: () = assert!(
     x86::tlb::READ_TAG == 0 && x86::tlb::WRITE_ADD - x86::tlb::WRITE_TAG == x86::tlb::READ_ADD
 );
@@ -93,7 +94,7 @@ impl Core {
 }
 
 /// Where the JIT finds the state's fields.
-pub(super) fn layout() -> StateLayout {
+pub(super) fn layout(ram: &GuestRam) -> StateLayout {
     let field = |at: usize| at as i32;
     let window = std::array::from_fn(|n| {
         let at = offset_of!(CpuState, window) + n * size_of::<Window>();
@@ -129,6 +130,10 @@ pub(super) fn layout() -> StateLayout {
         fpu: field(offset_of!(CpuState, fpu)),
         ymm: field(offset_of!(CpuState, ymm)),
         window,
+        code_lines: CodeLines {
+            ram: ram.page_ptr(0).map_or(0, |p| p.addr() as u64),
+            words: ram.code_lines_addr(),
+        },
     }
 }
 

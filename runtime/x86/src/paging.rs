@@ -168,8 +168,11 @@ impl Cpu {
         if rights & right::R != 0 {
             self.tlb.enter_read(lin, host, view);
         }
-        if rights & right::W != 0 && writable && self.ram.code_lines(off) == 0 {
-            self.tlb.enter_write(lin, host, view);
+        if rights & right::W != 0 && writable {
+            match self.ram.code_lines(off) {
+                0 => self.tlb.enter_write(lin, host, view),
+                _ => self.tlb.enter_code(lin, host, view),
+            }
         }
     }
 

@@ -39,6 +39,9 @@ pub const WRITE_TAG: usize = 16 * SLOTS;
 /// Byte offset of the write addends.
 pub const WRITE_ADD: usize = 24 * SLOTS;
 
+/// Byte offset of the tags of pages that may be written but for lines with translated code; their addends are the write addends.
+pub const CODE_TAG: usize = 48 * SLOTS;
+
 /// Whose accesses a view holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -365,7 +368,7 @@ impl Tlb {
         self.forget(Behind::Page(lin), Some(pcid));
     }
 
-    /// Drops the write entries that lead to the host page at `host`.
+    /// The host page at `host` holds translated code now.
     pub fn protect(&mut self, host: u64) {
         self.supervisor.protect(host);
         self.forget(Behind::Protect(host), None);
@@ -423,6 +426,11 @@ impl Tlb {
             _ => (usual, lead - 1),
         };
         self.usual.0
+    }
+
+    /// Enters the host page of a linear page for generated code's writes to lines that hold no translated code.
+    pub(crate) fn enter_code(&mut self, lin: Lin, host: u64, id: ViewId) {
+        self.view_mut(id).enter_code(lin, host);
     }
 
     /// Is the page of supervisor code at `lin` known, and global?

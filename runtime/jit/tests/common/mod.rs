@@ -327,6 +327,7 @@ pub(crate) fn layout() -> StateLayout {
         host_ret: offset_of!(State, host_ret) as i32,
         tlb_base: offset_of!(State, tlb_base) as i32,
         // No block here is counted.
+        code_lines: jit::CodeLines::default(),
         budget: 0,
         ahead: 0,
         gpr: offset_of!(State, gpr) as i32,

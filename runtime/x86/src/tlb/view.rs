@@ -4,12 +4,13 @@ use mem::{Lin, Phys};
 
 use super::shape::Shape;
 use super::slots::Slots;
-use super::{LEAST, Page, READ_ADD, READ_TAG, SLOTS, WRITE_ADD, WRITE_TAG};
+use super::{CODE_TAG, LEAST, Page, READ_ADD, READ_TAG, SLOTS, WRITE_ADD, WRITE_TAG};
 
 /// Where the arrays begin, in entries: the four that generated code knows, then linear pages ([`KNOWN`] set) and physical pages with the
-/// rights in bits 2:0 of the translations remembered for the slow path.
+/// rights in bits 2:0 of the translations remembered for the slow path, then the tags of pages that may be written but for lines that
+/// hold translated code, whose addends stand among those for writes.
 mod at {
-    use super::{READ_ADD, READ_TAG, SLOTS, WRITE_ADD, WRITE_TAG};
+    use super::{CODE_TAG, READ_ADD, READ_TAG, SLOTS, WRITE_ADD, WRITE_TAG};
 
     pub(super) const READ_TAGS: usize = READ_TAG / 8;
     pub(super) const READ_ADDS: usize = READ_ADD / 8;
@@ -17,7 +18,8 @@ mod at {
     pub(super) const WRITE_ADDS: usize = WRITE_ADD / 8;
     pub(super) const LINS: usize = 4 * SLOTS;
     pub(super) const PHYS: usize = 5 * SLOTS;
-    pub(super) const END: usize = 6 * SLOTS;
+    pub(super) const CODE_TAGS: usize = CODE_TAG / 8;
+    pub(super) const END: usize = 7 * SLOTS;
 }
 
 /// A remembered linear page is one.
@@ -52,6 +54,7 @@ impl View {
         for i in [0, LEAST - 1] {
             arrays[at::READ_TAGS + i] = shape.empty_tag(i);
             arrays[at::WRITE_TAGS + i] = shape.empty_tag(i);
+            arrays[at::CODE_TAGS + i] = shape.empty_tag(i);
         }
         let none = Slots::NONE;
         let (used, local, large) = (none.clone(), none.clone(), none);
@@ -142,10 +145,11 @@ impl View {
     fn empty(&mut self, i: usize) {
         self.arrays[at::READ_TAGS + i] = self.shape.empty_tag(i);
         self.arrays[at::WRITE_TAGS + i] = self.shape.empty_tag(i);
+        self.arrays[at::CODE_TAGS + i] = self.shape.empty_tag(i);
         self.arrays[at::LINS + i] = 0;
     }
 
-    /// Drops the write entries that lead to the host page at `host`.
+    /// The host page at `host` holds code now: write entries that lead to it become entries for lines without code.
     pub(super) fn protect(&mut self, host: u64) {
         let mut next = 0;
         while let Some(i) = self.used.next(next, self.shape.size()) {
@@ -154,6 +158,7 @@ impl View {
                 && tag.wrapping_add(self.arrays[at::WRITE_ADDS + i]) == host
             {
                 self.arrays[at::WRITE_TAGS + i] = self.shape.empty_tag(i);
+                self.arrays[at::CODE_TAGS + i] = tag;
             }
             next = i + 1;
         }
@@ -201,6 +206,15 @@ impl View {
     /// Enters the host page of a linear page for generated code's writes.
     pub(super) fn enter_write(&mut self, lin: Lin, host: u64) {
         self.enter(at::WRITE_TAGS, at::WRITE_ADDS, lin, host);
+        let i = self.slot_of(lin);
+        self.arrays[at::CODE_TAGS + i] = self.shape.empty_tag(i);
+    }
+
+    /// Enters the host page of a linear page, which holds translated code, for generated code's writes to other lines of it.
+    pub(super) fn enter_code(&mut self, lin: Lin, host: u64) {
+        self.enter(at::CODE_TAGS, at::WRITE_ADDS, lin, host);
+        let i = self.slot_of(lin);
+        self.arrays[at::WRITE_TAGS + i] = self.shape.empty_tag(i);
     }
 
     fn enter(&mut self, tags: usize, adds: usize, lin: Lin, host: u64) {
@@ -246,13 +260,36 @@ mod tests {
             for n in 0..SLOTS as u64 {
                 view.enter_read(Lin(n << 14 | n << 12), 0);
                 view.enter_write(Lin(n << 14 | n << 12), 0);
+                if n % 3 == 0 {
+                    view.enter_code(Lin(n << 14 | n << 12), 0);
+                }
             }
             view.flush();
             for i in 0..shape.size() {
-                for tags in [at::READ_TAGS, at::WRITE_TAGS] {
+                for tags in [at::READ_TAGS, at::WRITE_TAGS, at::CODE_TAGS] {
                     assert_eq!(view.arrays[tags + i], shape.empty_tag(i), "slot {i} of {shape:?}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_page_is_written_freely_or_but_for_its_code() {
+        let mut view = View::new();
+        let (lin, slot) = (Lin(0x5000), 5);
+        let none = view.shape.empty_tag(slot);
+        let tags =
+            |view: &View| (view.arrays[at::WRITE_TAGS + slot], view.arrays[at::CODE_TAGS + slot]);
+        view.enter_write(lin, 0x9000);
+        assert_eq!(tags(&view), (lin.0, none));
+        view.protect(0x9000);
+        assert_eq!(tags(&view), (none, lin.0));
+        assert_eq!(view.write_host(lin), None);
+        view.enter_write(lin, 0x9000);
+        view.enter_code(lin, 0x9000);
+        assert_eq!(tags(&view), (none, lin.0));
+        assert_eq!(view.arrays[at::WRITE_ADDS + slot], 0x4000);
+        view.flush_page(lin, 12);
+        assert_eq!(tags(&view), (none, none));
     }
 }
