@@ -105,7 +105,7 @@ fn two_targets_of_one_entry() {
     let mut switch = vec![0xE8, 0, 0, 0, 0, 0x01, 0xC3];
     switch[1..5].copy_from_slice(&((other - START - 12) as u32).to_le_bytes());
     for engine in Engine::ALL {
-        let mut bench = bench(engine, &switch, RW);
+        let bench = bench(engine, &switch, RW);
         bench.poke(other, &[0xB8, 0, 0, 1, 0, 0xC3]); // mov eax, 10000h; ret
         assert_eq!(sum(bench), u64::from(ROUNDS) * 0x1_0001, "{engine:?}");
     }
