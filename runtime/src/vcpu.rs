@@ -467,6 +467,7 @@ impl Vcpu {
         if link && let Some(to) = self.warm_block_at(pc, step, is_plain) {
             self.next_block = Some(to);
             self.link(from, exit, to);
+            self.count_turns(from, exit, to);
             if exit.backward && !is_hot && self.core.cache.is_hot(to) {
                 self.warm_source(from.0, step);
             }
@@ -483,6 +484,29 @@ impl Vcpu {
             && self.core.cache.note_link(from.0, from.1, to)
         {
             jit.link(exit.site, entry);
+        }
+    }
+    /// Has a compact block's backward exit count its turns by itself, once it has made some: those of the block it leads to,
+    /// or, where that is hot, its own.
+    fn count_turns(&mut self, from: (BlockId, usize), exit: Exit, to: BlockId) {
+        let Some(hot_after) = self.config.hot_after.filter(|_| !self.config.counted) else {
+            return;
+        };
+        let (who, seen) = match self.core.cache.is_hot(to) {
+            true => (from.0, LOOP_STEP),
+            false => (to, 2 * LOOP_STEP),
+        };
+        let heat = *self.core.heat_mut(who);
+        let is_loop = heat <= hot_after.saturating_sub(seen) || heat > hot_after;
+        let is_barred = self.is_barred(u64::from(exit.page_offset));
+        let cache = &mut self.core.cache;
+        if !is_loop || heat <= LOOP_STEP || is_barred || !cache.may_count(from.0, exit, to) {
+            return;
+        }
+        if let (Some(entry), Some(jit)) = (cache.entry(to), self.translator.jit_mut())
+            && cache.note_link(from.0, from.1, to)
+        {
+            jit.count_turns(&exit, entry, Core::heat_offset(who), LOOP_STEP);
         }
     }
     /// A compact block went back to hot code, as it will again and again: others jump to it without a count, so it gets warmer itself.

@@ -47,6 +47,13 @@ pub struct Exit {
     pub poll_ret: u64,
 }
 
+impl Exit {
+    /// Must it look for interrupts, and count, on its way to a block, because it does not do so itself?
+    pub fn counts_turns(&self) -> bool {
+        self.backward && self.poll_ret == 0
+    }
+}
+
 /// What came out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Compiled {

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use ir::{NativeTrap, Width};
+use ir::{Cond, NativeTrap, Width};
 
-use crate::asm::Asm;
-use crate::compile::{CompileError, Compiled, Far, Request};
+use crate::abi;
+use crate::asm::{Alu, Asm, state};
+use crate::compile::{CompileError, Compiled, Exit, Far, Request};
 use crate::compiler::{BLOCK_ROOM, Compiler, Piece, Space};
 use crate::layout::{Calls, StateLayout};
 use crate::signal::{self, Registration, Sites, TRAPS};
@@ -91,6 +92,35 @@ impl Jit {
     /// Links a direct exit to the entry at cache offset `target`.
     pub fn link(&mut self, site: usize, target: usize) {
         self.buf.patch(site, 0xE9, target);
+    }
+    /// Has the backward exit of a compact block go to `target`, counting its turns: each takes `step` off the byte at `counter` from
+    /// the state. When there is not more left, or the run loop was asked for, it leaves as if it were not linked. False
+    /// when the cache is full.
+    pub fn count_turns(&mut self, exit: &Exit, target: usize, counter: i32, step: u8) -> bool {
+        if self.buf.capacity() - self.buf.used() < BLOCK_ROOM {
+            return false;
+        }
+        let (start, mask) = (self.buf.used(), self.compiler.jump_mask());
+        let mut asm = Asm::new(self.buf.free_space());
+        asm.alu_mi(Alu::Cmp, Width::W32, state(mask), 0);
+        let asked = asm.jcc8(Cond::E);
+        asm.alu_mi(Alu::Cmp, Width::W8, state(counter), i32::from(step));
+        let done = asm.jcc8(Cond::Be);
+        asm.alu_mi(Alu::Sub, Width::W8, state(counter), i32::from(step));
+        let go = asm.jmp();
+        asm.fix_cache(go, start, target);
+        let here = asm.pos();
+        asm.fix8(asked, here);
+        asm.fix8(done, here);
+        let site = asm.lea_rip(abi::PC);
+        asm.fix_cache(site, start, exit.site + 5);
+        asm.push_reg(abi::PC);
+        let out = asm.jmp();
+        asm.fix_cache(out, start, self.compiler.thunks.exit_link);
+        let len = asm.pos();
+        self.buf.advance(len);
+        self.link(exit.site, start);
+        true
     }
     /// Makes a direct exit leave to the run loop again.
     pub fn unlink(&mut self, site: usize) {

@@ -20,6 +20,9 @@ use crate::log::Items;
 /// Log items that show how blocks are made, where they are made.
 const SHOWN: [Items; 5] = [Items::IN_ASM, Items::OP, Items::OP_OPT, Items::OUT_ASM, Items::ROWS];
 
+/// `Beside::patience` when something is ordered.
+const PATIENCE: u32 = 32;
+
 /// What the vCPU has ordered.
 pub(super) struct Beside {
     worker: Option<Worker>,
@@ -27,6 +30,8 @@ pub(super) struct Beside {
     out: u32,
     /// Visits of the run loop until they are waited for ([`super::VcpuConfig::lag`]).
     lag: u32,
+    /// How often loops that wait for what is out may yet pass by the run loop, each time after some 30 turns.
+    patience: u32,
     compiled: Compiled,
     /// No thread is to be started.
     is_off: bool,
@@ -34,7 +39,8 @@ pub(super) struct Beside {
 
 impl Beside {
     pub(super) fn new(is_on: bool) -> Self {
-        Self { worker: None, out: 0, lag: 0, compiled: Compiled::default(), is_off: !is_on }
+        let compiled = Compiled::default();
+        Self { worker: None, out: 0, lag: 0, patience: 0, compiled, is_off: !is_on }
     }
 }
 
@@ -56,7 +62,8 @@ impl Vcpu {
         }
         let block = self.core.cache.get(id);
         if block.is_ordered() {
-            return !is_loop;
+            self.beside.patience = self.beside.patience.saturating_sub(is_loop.into());
+            return self.beside.patience > 0;
         }
         let key = block.key;
         let Some(page) = key.page() else { return false };
@@ -81,6 +88,7 @@ impl Vcpu {
         }
         self.core.cache.set_ordered(id, true);
         self.beside.out += 1;
+        self.beside.patience = PATIENCE;
         self.beside.lag = self.config.lag.unwrap_or(0);
         true
     }

@@ -413,10 +413,11 @@ impl Cache {
     pub(super) fn may_link(&self, from: BlockId, exit: Exit, to: BlockId) -> bool {
         let (from, to) = (self.get(from), self.get(to));
         let counts = if from.is_hot { !to.is_hot && !to.is_ordered } else { exit.backward };
-        let (Mode(now), Mode(then)) = (from.key.mode, to.key.mode);
-        let is_same = (now ^ then) & !Mode::PLAIN == 0
-            && to.key.mode.has(Mode::PLAIN) == (exit.slot == SPAN_SLOT);
-        from.live && to.live && !counts && to.second().is_none() && is_same
+        !counts && fit_together(from, exit, to)
+    }
+    /// May a compact block's backward exit go to a block by code that counts its turns?
+    pub(super) fn may_count(&self, from: BlockId, exit: Exit, to: BlockId) -> bool {
+        exit.counts_turns() && fit_together(self.get(from), exit, self.get(to))
     }
     /// Notes that a direct exit is about to be linked; false if it is already.
     pub(super) fn note_link(&mut self, from: BlockId, exit: usize, to: BlockId) -> bool {
@@ -492,13 +493,23 @@ impl Cache {
             self.unlink_all(id, jit);
             return LAST;
         };
-        let first = std::mem::replace(&mut self.blocks[id as usize].incoming, LAST);
-        let mut n = first;
+        let mut n = std::mem::replace(&mut self.blocks[id as usize].incoming, LAST);
+        let mut taken_over = LAST;
         while n != LAST {
-            jit.link(self.exits[n as usize].site, code.entry);
-            n = self.linked[n as usize];
+            let exit = self.exits[n as usize];
+            let (link, stays) = match exit.counts_turns() {
+                // Its turns were those of the old block.
+                true => (UNLINKED, taken_over),
+                false => (taken_over, n),
+            };
+            match exit.counts_turns() {
+                true => jit.unlink(exit.site),
+                false => jit.link(exit.site, code.entry),
+            }
+            n = std::mem::replace(&mut self.linked[n as usize], link);
+            taken_over = stays;
         }
-        first
+        taken_over
     }
     fn drop_block(&mut self, id: BlockId, page: u64, jit: &mut Jit) {
         let block = &mut self.blocks[id as usize];
@@ -545,6 +556,14 @@ impl Cache {
         self.linked.clear();
         self.by_page.drain().map(|(page, _)| page).collect()
     }
+}
+
+/// May an exit of one block lead to the other, as far as places and modes go?
+fn fit_together(from: &Translated, exit: Exit, to: &Translated) -> bool {
+    let (Mode(now), Mode(then)) = (from.key.mode, to.key.mode);
+    let is_same = (now ^ then) & !Mode::PLAIN == 0
+        && to.key.mode.has(Mode::PLAIN) == (exit.slot == SPAN_SLOT);
+    from.live && to.live && to.second().is_none() && is_same
 }
 
 /// What of a RAM page a block rests on: its bytes but those it reads when it runs, and those it peeked at.
