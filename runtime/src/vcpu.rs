@@ -61,7 +61,8 @@ pub struct VcpuConfig {
     pub max_insns: u32,
     /// Runs are counted ([`Vcpu::run_counted`]).
     pub counted: bool,
-    /// Times a block is entered before it is translated again for speed: 0 = at once, `None` = never.
+    /// Times a block is entered before it is translated again for speed: 0 = at once, `None` = never. Half as often is enough for blocks
+    /// that are made on a second thread.
     pub hot_after: Option<u8>,
     /// Tells `perf` of each block (a file in `/tmp`).
     pub perf_map: bool,
@@ -148,7 +149,7 @@ impl Vcpu {
     ///
     /// # Errors
     /// When the code cache cannot be mapped.
-    pub fn new(cpu: Cpu, config: VcpuConfig, log: Rc<Log>) -> Result<Self, CodeBufError> {
+    pub fn new(cpu: Cpu, mut config: VcpuConfig, log: Rc<Log>) -> Result<Self, CodeBufError> {
         let build = BuildConfig {
             features: cpu.model().features(),
             max_insns: config.max_insns,
@@ -164,6 +165,10 @@ impl Vcpu {
             Accel::Interp => None,
         };
         let is_beside = Self::translates_beside(&config);
+        if is_beside {
+            // Half the price.
+            config.hot_after = config.hot_after.map(|after| after.div_ceil(2));
+        }
         let kicker = Kicker::new(&mut core.cpu.state.jump_mask);
         let mut vcpu = Self {
             core,

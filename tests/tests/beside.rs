@@ -78,10 +78,10 @@ fn a_compact_loop_counts_its_turns_by_itself() {
     setup::protected(&mut bench, 0);
     bench.poke(CODE, COUNT);
     bench.settle();
-    assert_eq!(count(&mut bench, 25, 0), 25);
+    assert_eq!(count(&mut bench, 14, 0), 14);
     let stats = bench.stats();
     assert_eq!(stats.hot_blocks, 0);
-    assert!(stats.entries < 12, "{stats:?}");
+    assert!(stats.entries < 7, "{stats:?}");
 }
 
 #[test]
