@@ -180,6 +180,12 @@ fn exit_codes_tell_what_the_guest_did() {
     let options = ["-display", "none", "-vga", "none", "-no-reboot"];
     let debug_exit = ["-device", "isa-debug-exit,iobase=0x501", "-bios", &exit];
     assert_eq!(stele(&[&options[..], &debug_exit].concat()).status.code(), Some(33));
+    // As kvm-unit-tests are run. in al, E8h, after out E0h, al; mov dx, F4h; out dx, al
+    let testdev = firmware("testdev.bin", &[0xb0, 3, 0xe6, 0xe0, 0xb0, 0, 0xe4, 0xe8, 0xe6, 0xf4]);
+    let words = "-nodefaults -device pc-testdev -device isa-debug-exit,iobase=0xf4,iosize=0x4 \
+                 -vnc none -serial null -device pci-testdev -machine accel=tcg -smp 1 -bios";
+    let words: Vec<&str> = words.split_whitespace().chain([testdev.as_str()]).collect();
+    assert_eq!(stele(&words).status.code(), Some(7));
     // lidt cs:[8010h] with limit 0; int3
     let mut code = vec![0x2e, 0x0f, 0x01, 0x1e, 0x10, 0x80, 0xcc, 0xf4];
     code.resize(0x16, 0);

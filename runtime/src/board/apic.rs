@@ -9,6 +9,8 @@ use std::ops::Range;
 use devices::hpet::{HPET_LEN, TIMERS};
 use devices::ioapic::IOAPIC_LEN;
 use devices::lapic::{Acknowledge, LAPIC_LEN};
+use devices::pc_testdev;
+use devices::pci_testdev::Window;
 use mem::{MmioDevice, PAGE_SIZE, Phys, Size};
 
 use super::Board;
@@ -28,6 +30,8 @@ enum Target {
     IoApic(u64),
     Hpet(u64),
     Message,
+    PcTestdev(u64),
+    PciTestdev(u64),
 }
 
 impl Board {
@@ -39,6 +43,11 @@ impl Board {
         {
             return Some(Target::Lapic(at.0 - page));
         }
+        if let Some(testdev) = &self.chips.pci_testdev
+            && let Some(offset) = testdev.decode(at.0)
+        {
+            return Some(Target::PciTestdev(offset));
+        }
         if at.0 < SYSTEM_AREA {
             return None;
         }
@@ -48,6 +57,11 @@ impl Board {
         }
         if let Some(offset) = within(HPET, HPET_LEN) {
             return Some(Target::Hpet(offset));
+        }
+        if self.chips.pc_testdev.is_some()
+            && let Some(offset) = within(pc_testdev::MEMORY, pc_testdev::MEMORY_LEN)
+        {
+            return Some(Target::PcTestdev(offset));
         }
         MESSAGES.contains(&at.0).then_some(Target::Message)
     }
@@ -66,6 +80,10 @@ impl Board {
             }
             Target::IoApic(offset) => self.chips.ioapic.mmio_read(offset, size),
             Target::Hpet(offset) => self.chips.hpet.mmio_read(offset, size),
+            Target::PcTestdev(at) => self.chips.pc_testdev.as_mut()?.mmio_read(at, size),
+            Target::PciTestdev(at) => {
+                self.chips.pci_testdev.as_ref()?.read(Window::Memory, at, size)
+            }
             Target::Message => u64::MAX,
         };
         self.settle();
@@ -85,6 +103,14 @@ impl Board {
                 self.route_irqs();
             }
             Target::Message => self.signals.send(at.0, value as u32),
+            Target::PcTestdev(at) => {
+                let testdev = self.chips.pc_testdev.iter_mut();
+                testdev.for_each(|testdev| testdev.mmio_write(at, size, value));
+            }
+            Target::PciTestdev(at) => {
+                let testdev = self.chips.pci_testdev.iter_mut();
+                testdev.for_each(|testdev| testdev.write(Window::Memory, at, size, value));
+            }
         }
         self.settle_all();
         true

@@ -15,7 +15,9 @@ use devices::i8042::{I8042, Wires};
 use devices::ide::{Channel, Drive, IdeFunction};
 use devices::ioapic::IoApic;
 use devices::lapic::Lapic;
+use devices::pc_testdev::PcTestdev;
 use devices::pci::ConfigAddress;
+use devices::pci_testdev::PciTestdev;
 use devices::pic::PicPair;
 use devices::piix3::IsaBridge;
 use devices::pit::Pit;
@@ -64,6 +66,8 @@ pub(super) struct Chips {
     pub(super) acpi: Option<acpi::Machine>,
     pub(super) debugcon: Vec<Debugcon>,
     pub(super) debug_exit: DebugExit,
+    pub(super) pc_testdev: Option<PcTestdev>,
+    pub(super) pci_testdev: Option<PciTestdev>,
 }
 
 /// What chips are connected to.
@@ -97,6 +101,10 @@ impl Chips {
         if let Some((base, len)) = config.debug_exit {
             ports.claim(Chip::DebugExit, base, len.max(1), Size::B4, "isa-debug-exit")?;
         }
+        if config.testdevs[0] {
+            ports.claim_testdev()?;
+        }
+        let test_wire = |line| irq(IrqSource::Test(line as u8));
         let wires = Wires {
             kbd_irq: irq(IrqSource::Keyboard),
             aux_irq: irq(IrqSource::Mouse),
@@ -134,6 +142,8 @@ impl Chips {
             acpi,
             debugcon,
             debug_exit: DebugExit::default(),
+            pc_testdev: config.testdevs[0].then(|| PcTestdev::new(std::array::from_fn(test_wire))),
+            pci_testdev: config.testdevs[1].then(PciTestdev::default),
         })
     }
 
@@ -163,6 +173,8 @@ impl Chips {
         self.fw_cfg.reset();
         self.debugcon.iter_mut().for_each(Debugcon::reset);
         self.debug_exit.reset();
+        self.pc_testdev.iter_mut().for_each(PcTestdev::reset);
+        self.pci_testdev.iter_mut().for_each(PciTestdev::reset);
     }
 
     /// Lets the floppy controller have the DMA it asks for, on channel 2.

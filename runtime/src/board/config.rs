@@ -35,6 +35,8 @@ pub struct BoardConfig {
     pub debugcon: Vec<(u16, Box<dyn CharBackend>)>,
     /// isa-debug-exit: first port and number of ports.
     pub debug_exit: Option<(u16, u16)>,
+    /// The test devices: pc-testdev and pci-testdev.
+    pub testdevs: [bool; 2],
     /// Wall clock at power-on, in seconds since 1970.
     pub rtc_base: i64,
     /// What drives virtual time.
@@ -98,6 +100,7 @@ impl Default for BoardConfig {
             serial: [const { None }; 4],
             debugcon: Vec::new(),
             debug_exit: None,
+            testdevs: [false; 2],
             rtc_base: 0,
             clock: ClockKind::Icount,
             kernel: None,

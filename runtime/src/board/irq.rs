@@ -32,6 +32,8 @@ pub(super) enum IrqSource {
     Ide(usize),
     Floppy,
     Hpet(usize),
+    /// The test device's, by ISA interrupt.
+    Test(u8),
     /// INTA# of the PCI device in this slot.
     Pci(u8),
 }
@@ -53,6 +55,9 @@ impl IrqSource {
             Self::Serial(i) => 8 + (i as u32 & 3),
             Self::Ide(i) => 12 + (i as u32 & 1),
             Self::Hpet(i) => 16 + (i as u32 & 3),
+            // What the others leave: 7, 14, 15, 19 and 20 to 31.
+            Self::Test(line @ 0..4) => [7, 14, 15, 19][usize::from(line)],
+            Self::Test(line) => 16 + u32::from(line & 15),
             Self::Pci(slot) => 32 + u32::from(slot % SLOTS),
         }
     }
@@ -69,6 +74,7 @@ impl IrqSource {
             Self::Mouse => 12,
             Self::FpuError => 13,
             Self::Ide(i) => [14, 15][i & 1],
+            Self::Test(line) => line & 15,
             Self::Hpet(_) | Self::Pci(_) => return None,
         })
     }

@@ -5,6 +5,7 @@ use mem::{PAGE_SIZE, Phys, Size};
 use devices::acpi_pm::PM_PORTS;
 use devices::ide::BUS_MASTER_PORTS;
 use devices::pci::ConfigSpace;
+use devices::pci_testdev;
 use devices::virtio::{Bar, VirtioPci};
 
 use super::chips::Chips;
@@ -47,10 +48,19 @@ impl Board {
             ACPI_PM => &c.acpi_pm.config,
             VGA => &c.vga.as_ref()?.config,
             (slot @ FIRST_FREE_SLOT.., 0) => {
-                c.virtio.get(usize::from(slot - FIRST_FREE_SLOT))?.config()
+                let index = usize::from(slot - FIRST_FREE_SLOT);
+                match &c.pci_testdev {
+                    Some(testdev) if index == c.virtio.len() => &testdev.config,
+                    _ => c.virtio.get(index)?.config(),
+                }
             }
             _ => return None,
         })
+    }
+
+    /// The test device's slot: behind the virtio devices.
+    fn testdev_slot(&self) -> u8 {
+        FIRST_FREE_SLOT + self.chips.virtio.len() as u8
     }
 
     /// The virtio device in a slot.
@@ -120,6 +130,11 @@ impl Board {
                 if let Some(virtio) = self.virtio_at(slot, function) {
                     virtio.config_write(at, size, value);
                     self.place_ports();
+                } else if (slot, function) == (self.testdev_slot(), 0)
+                    && let Some(testdev) = &mut self.chips.pci_testdev
+                {
+                    testdev.config.write(at, size, value);
+                    self.place_ports();
                 }
             }
         }
@@ -132,6 +147,9 @@ impl Board {
         let pm = self.chips.acpi_pm.io_base();
         self.ports.place(Chip::AcpiPm, pm, PM_PORTS, Size::B4);
         self.follow_pm_base(pm);
+        if let Some(testdev) = &self.chips.pci_testdev {
+            self.ports.place(Chip::PciTestdev, testdev.ports(), pci_testdev::PORTS_LEN, Size::B4);
+        }
         for (i, virtio) in self.chips.virtio.iter().enumerate() {
             let (base, len) = virtio.ports();
             self.ports.place(Chip::Virtio(i), base, len, Size::B4);

@@ -4,6 +4,8 @@
 //! as the ISA bus would do it.
 
 use devices::ide::Channel;
+use devices::pc_testdev;
+use devices::pci_testdev::Window;
 use devices::virtio::Bar;
 use mem::{Port, PortDevice, Size};
 
@@ -37,6 +39,8 @@ pub(super) enum Chip {
     FwCfg,
     Debugcon(usize),
     DebugExit,
+    PcTestdev,
+    PciTestdev,
 }
 
 /// A run of ports of one chip.
@@ -142,11 +146,30 @@ impl PortMap {
         width: Size,
         what: &'static str,
     ) -> Result<(), BoardError> {
+        self.claim_mapping(Mapping::new(chip, base, len, 0, width), what)
+    }
+
+    /// Adds the test device's ports; they must be free.
+    pub(super) fn claim_testdev(&mut self) -> Result<(), BoardError> {
+        for (base, len, offset, width) in [
+            (0xe0, 4, pc_testdev::REGISTER, Size::B4),
+            (0xe4, 4, pc_testdev::PAGE, Size::B4),
+            (0xe8, 4, pc_testdev::BYTES, Size::B1),
+            (0x2000, pc_testdev::LINES as u16, pc_testdev::LINE, Size::B1),
+        ] {
+            let mapping = Mapping::new(Chip::PcTestdev, base, len, offset, width);
+            self.claim_mapping(mapping, "pc-testdev")?;
+        }
+        Ok(())
+    }
+
+    fn claim_mapping(&mut self, mapping: Mapping, what: &'static str) -> Result<(), BoardError> {
+        let Mapping { base, len, .. } = mapping;
         let taken = (base..base.saturating_add(len)).find(|&p| self.table[usize::from(p)] != 0);
         if let Some(port) = taken {
             return Err(BoardError::PortTaken(port, what));
         }
-        self.add(Mapping::new(chip, base, len, 0, width));
+        self.add(mapping);
         Ok(())
     }
 
@@ -285,6 +308,8 @@ impl Board {
             Chip::FwCfg => c.fw_cfg.port_read(at, size),
             Chip::Debugcon(i) => c.debugcon.get_mut(i)?.port_read(at, size),
             Chip::DebugExit => c.debug_exit.port_read(at, size),
+            Chip::PcTestdev => c.pc_testdev.as_mut()?.port_read(at, size),
+            Chip::PciTestdev => c.pci_testdev.as_ref()?.read(Window::Ports, at.into(), size),
         })
     }
 
@@ -353,6 +378,14 @@ impl Board {
                 None => return false,
             },
             Chip::DebugExit => c.debug_exit.port_write(at, size, value),
+            Chip::PcTestdev => match &mut c.pc_testdev {
+                Some(testdev) => testdev.port_write(at, size, value),
+                None => return false,
+            },
+            Chip::PciTestdev => match &mut c.pci_testdev {
+                Some(testdev) => testdev.write(Window::Ports, at.into(), size, value),
+                None => return false,
+            },
         }
         true
     }

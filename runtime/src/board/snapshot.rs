@@ -76,6 +76,12 @@ fn parts(c: &mut Chips) -> Vec<Named<'_>> {
     all.extend(numbered("serial", c.serial.iter_mut().map(Option::as_mut)));
     all.extend(c.fdc.iter_mut().map(|chip| ("fdc".to_owned(), chip as &mut dyn State)));
     all.extend(numbered("virtio", c.virtio.iter_mut().map(Some)));
+    all.extend(
+        c.pc_testdev.iter_mut().map(|chip| ("pc-testdev".to_owned(), chip as &mut dyn State)),
+    );
+    all.extend(
+        c.pci_testdev.iter_mut().map(|chip| ("pci-testdev".to_owned(), chip as &mut dyn State)),
+    );
     all.extend(c.vga.iter_mut().map(|chip| ("vga".to_owned(), chip as &mut dyn State)));
     all
 }

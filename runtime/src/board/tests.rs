@@ -136,6 +136,36 @@ fn pci_functions_and_bars() {
     assert_eq!(b.map().lookup(Phys(0xe000_0000)), PageKind::Io);
 }
 
+#[test]
+fn test_devices() {
+    const TESTDEV: u64 = 3 << 3;
+    let mut b = Board::new(BoardConfig { testdevs: [true; 2], ..config() }).unwrap();
+    b.port_out(Port(0xe0), Size::B4, 0x8765_4321);
+    assert_eq!(b.port_in(Port(0xe8), Size::B4), 0x8765_4321);
+    b.mmio_write(Phys(0xff00_0ffe), Size::B4, 0x1234_5678);
+    assert_eq!(b.mmio_read(Phys(0xff00_1000), Size::B2), 0x1234);
+    out(&mut b, 0x4d1, 0x40);
+    out(&mut b, 0x200e, 1);
+    out(&mut b, 0xa0, 0x0a);
+    assert_eq!(inb(&mut b, 0xa0), 0x40, "line 14 waits in the second 8259");
+    out(&mut b, 0x200e, 0);
+    assert_eq!(inb(&mut b, 0xa0), 0);
+    assert_eq!(pci(&mut b, TESTDEV, 0, None), 0x0005_1b36);
+    pci(&mut b, TESTDEV, 0x10, Some((Size::B4, 0xfe00_0000)));
+    pci(&mut b, TESTDEV, 0x14, Some((Size::B4, 0xc100)));
+    pci(&mut b, TESTDEV, 0x04, Some((Size::B2, 3)));
+    b.mmio_write(Phys(0xfe00_0040), Size::B1, 0xfa);
+    out(&mut b, 0xc140, 0xfa);
+    out(&mut b, 0xc140, 0xfa);
+    assert_eq!(b.mmio_read(Phys(0xfe00_000c), Size::B4), 1);
+    assert_eq!(b.port_in(Port(0xc10c), Size::B4), 2);
+    let saved = b.save();
+    let mut other = Board::new(BoardConfig { testdevs: [true; 2], ..config() }).unwrap();
+    other.load(&saved).unwrap();
+    assert_eq!(other.port_in(Port(0xc10c), Size::B4), 2);
+    assert_eq!(board().port_in(Port(0xe0), Size::B4), 0xffff_ffff, "only where asked for");
+}
+
 /// A fw_cfg file, by its directory.
 fn fw_cfg_file(b: &mut Board, name: &str) -> Vec<u8> {
     let mut read = |key: u16, len: usize| {

@@ -118,6 +118,9 @@ pub struct Args {
     /// tty (or curses), none
     #[arg(long, value_name = "KIND", help_heading = "Console")]
     pub display: Option<String>,
+    /// none
+    #[arg(long, value_name = "DISPLAY", help_heading = "Console")]
+    pub vnc: Option<String>,
     /// no display; serial port and monitor on stdin and stdout
     #[arg(long, help_heading = "Console")]
     pub nographic: bool,
@@ -327,7 +330,7 @@ mod tests {
             (&["-m"], "-m needs a value: -m SIZE"),
             (&["-snapshot=on"], "-snapshot takes no value"),
             (&["a", "b"], "one disk image only: what is 'b'? (use -hdb FILE for a second)"),
-            (&["-vnc", ":0"], "-vnc is not supported yet"),
+            (&["-spice", "port=1"], "-spice is not supported yet"),
         ] {
             let Err(CliError::Usage(text)) = parse_words(words) else { panic!("{words:?}") };
             assert_eq!(text, expect);

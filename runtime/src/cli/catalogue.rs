@@ -5,7 +5,6 @@ use std::fmt::Write;
 /// QEMU options that scripts carry and Stele has not got, with what to say beyond "not supported yet".
 const NOT_YET: &[(&str, &str)] = &[
     ("enable-kvm", ": Stele translates, it does not virtualise"),
-    ("vnc", ""),
     ("spice", ""),
     ("object", ""),
     ("readconfig", ""),
@@ -31,7 +30,7 @@ const NOT_YET: &[(&str, &str)] = &[
     ("g", ""),
     ("win2k-hack", ""),
     ("no-acpi", ""),
-    ("no-hpet", ": there is no HPET"),
+    ("no-hpet", ""),
     ("sandbox", ""),
     ("run-with", ""),
     ("global", ""),

@@ -14,6 +14,8 @@ use crate::machine::MachineConfig;
 const HELP: &str = "\
 -device DRIVER,KEY=VALUE,...
   isa-debug-exit       iobase=PORT,iosize=N: the guest ends the run with a status
+  pc-testdev           what kvm-unit-tests poke at: ports 0xe0, 0x2000, memory at 0xff000000
+  pci-testdev          a PCI function that counts writes
   isa-debugcon         iobase=PORT,chardev=ID: a port that takes text
   VGA                  the VGA card, with -nodefaults
   ide-hd, ide-cd       drive=ID[,bus=ide.0|ide.1][,unit=0|1][,bootindex=N]: a -drive if=none
@@ -89,6 +91,11 @@ fn device(
             kv.take("rng");
             kv.finish(&["id", "rng"])?;
             config.entropy_devices += 1;
+        }
+        "pc-testdev" | "pci-testdev" => {
+            kv.take("id");
+            kv.finish(&["id"])?;
+            config.testdevs[usize::from(driver == "pci-testdev")] = true;
         }
         "VGA" | "isa-vga" => config.vga = true,
         other => {

@@ -234,7 +234,10 @@ fn display(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
         && (!args.nodefaults || args.vga.is_some() || config.vga);
     let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let stdio = chardevs::uses_stdio(config);
-    config.display = match args.display.as_deref() {
+    if let Some(other) = args.vnc.as_deref().filter(|kind| *kind != "none") {
+        return Err(CliError::usage(format!("-vnc {other} is not supported yet (none)")));
+    }
+    config.display = match args.display.as_deref().or(args.vnc.as_deref()) {
         Some("none") => Display::None,
         Some("curses" | "tty") if stdio => {
             return Err(CliError::usage("-display tty and a device on stdio exclude each other"));

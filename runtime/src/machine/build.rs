@@ -145,6 +145,7 @@ fn board_config(
         serial,
         debugcon,
         debug_exit: config.debug_exit,
+        testdevs: config.testdevs,
         rtc_base: rtc_base(config.rtc, config.icount_shift.is_some()),
         clock: if config.icount_shift.is_some() { ClockKind::Icount } else { ClockKind::Host },
         kernel,
