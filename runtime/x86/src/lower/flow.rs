@@ -505,9 +505,12 @@ impl Lower<'_> {
         self.block.push(op)
     }
 
+    /// Emits an exit. RESYNC goes on by the jump table where that knows how; behind an insn that is a block because the run loop must
+    /// look afterwards (a trap, or an interrupt that waited one insn longer), it may not.
     pub(super) fn push_exit(&mut self, code: u32, pc: Val) {
         let mut op = Op::new(Code::ExitTb, self.ip_width());
-        op.imm = code;
+        let looks = code == exit::RESYNC && self.place.is_single_step();
+        op.imm = if looks { exit::NEXT } else { code };
         op.a = pc;
         self.block.push(op);
     }
