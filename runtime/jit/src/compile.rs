@@ -226,9 +226,10 @@ impl Emit<'_> {
             if self.regs.is_any_ahead() && (self.looks_at_homes(&op) || self.leads_to_branch(i)) {
                 self.store_homes();
             }
+            self.load_whole(&op)?;
             self.op(&op)?;
             if self.pending[0].is_some() {
-                self.store_results(&op);
+                self.store_results();
             }
             self.regs.end_op(i, &op);
             self.end_loans(i);
@@ -449,7 +450,11 @@ impl Emit<'_> {
         }
         if let Some(n) = d.as_gpr().filter(|&n| usize::from(n) >= abi::PINNED.len()) {
             self.cancel_pending(n);
-            self.store_gpr(n, w, from, false);
+            let r = if w < Width::W32 { self.state_gpr(n)? } else { from };
+            if r != from {
+                self.asm.mov_rr(w, r, from);
+            }
+            self.store_gpr(n, w, r);
             return Ok(());
         }
         let r = self.dst(d)?;

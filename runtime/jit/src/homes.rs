@@ -18,10 +18,8 @@ use crate::regs::Ahead;
 pub(crate) struct Pending {
     /// Guest register.
     pub(crate) n: u8,
-    /// Where it is computed.
+    /// Where it is computed. A narrow result is put into the register's whole value.
     pub(crate) r: u8,
-    /// All of `r` was the guest register's value before the op.
-    whole: bool,
 }
 
 impl Emit<'_> {
@@ -44,41 +42,47 @@ impl Emit<'_> {
         self.regs.keep(n, r);
         Ok(r)
     }
+    /// Before an op whose result is a part of a guest register in the state: all of that, before anything of the op can jump. A narrow
+    /// store would do without, but hold up the next load of all of it.
+    pub(crate) fn load_whole(&mut self, op: &Op) -> Result<(), CompileError> {
+        let n = op.d.as_gpr().filter(|&n| usize::from(n) >= PINNED.len());
+        if let Some(n) = n.filter(|_| op.d_width() < Width::W32) {
+            self.state_gpr(n)?;
+        }
+        Ok(())
+    }
     /// Where the new value of guest register `n`, which has no host register, is computed; stored behind the op.
     pub(crate) fn state_dst(&mut self, n: u8) -> Result<u8, CompileError> {
         if let Some(p) = self.pending.iter().flatten().find(|p| p.n == n) {
             return Ok(p.r);
         }
-        let (r, whole) = match self.regs.kept(n) {
-            Some(r) => (r, true),
-            None => (self.take_temp()?, false),
+        let r = match self.regs.kept(n) {
+            Some(r) => r,
+            None if self.result_width(n) < Width::W32 => self.state_gpr(n)?,
+            None => self.take_temp()?,
         };
         let at = usize::from(self.pending[0].is_some());
-        self.pending[at] = Some(Pending { n, r, whole });
+        self.pending[at] = Some(Pending { n, r });
         Ok(r)
     }
+    /// How wide the current op's result for guest register `n` is.
+    fn result_width(&self, n: u8) -> Width {
+        let op = &self.block.ops[self.at];
+        if op.d.as_gpr() == Some(n) { op.d_width() } else { op.w }
+    }
     /// Behind an op: its results that were computed for guest registers in the state.
-    pub(crate) fn store_results(&mut self, op: &Op) {
+    pub(crate) fn store_results(&mut self) {
         for p in std::mem::take(&mut self.pending).into_iter().flatten() {
-            let w = if op.d.as_gpr() == Some(p.n) { op.d_width() } else { op.w };
-            self.store_gpr(p.n, w, p.r, p.whole);
+            self.store_gpr(p.n, self.result_width(p.n), p.r);
         }
     }
-    /// Guest register `n` = register `r` (at 32 bits: zero-extended already), all of which is the guest register if `whole`.
-    pub(crate) fn store_gpr(&mut self, n: u8, w: Width, r: u8, whole: bool) {
-        let home = self.gpr_home(n);
-        if w >= Width::W32 {
-            if self.regs.keep(n, r) && self.regs.comes_again(n, self.at) {
-                self.regs.set_ahead(r);
-            } else {
-                self.asm.store(Width::W64, home, r);
-            }
-        } else if whole {
+    /// Guest register `n` = register `r` (at 32 bits: zero-extended already; below: put into the whole, which `r` keeps).
+    pub(crate) fn store_gpr(&mut self, n: u8, w: Width, r: u8) {
+        let stays = w < Width::W32 || self.regs.keep(n, r) && self.regs.comes_again(n, self.at);
+        if stays {
             self.regs.set_ahead(r);
         } else {
-            self.store_home(n);
-            self.asm.store(w, home, r);
-            self.regs.forget(n);
+            self.asm.store(Width::W64, self.gpr_home(n), r);
         }
     }
     /// Does the op, or what may follow from it, look at guest registers in the state?
@@ -117,14 +121,6 @@ impl Emit<'_> {
             }
         }
     }
-    /// Brings the place of guest register `n` up to date.
-    fn store_home(&mut self, n: u8) {
-        for (r, ahead) in SCRATCH.into_iter().zip(self.regs.ahead()) {
-            if ahead == n {
-                self.asm.store(Width::W64, self.gpr_home(n), r);
-            }
-        }
-    }
     /// The op does without the register it asked for.
     pub(crate) fn cancel_pending(&mut self, n: u8) {
         if self.pending[0].is_some_and(|p| p.n == n) {
@@ -152,7 +148,7 @@ impl Emit<'_> {
     }
     /// `d = d k b` on a guest register in its place in the state.
     pub(crate) fn binary_home(&mut self, k: Alu, op: &Op) -> Result<bool, CompileError> {
-        if op.d != op.a || op.w == Width::W32 || op.b.as_high().is_some() {
+        if op.d != op.a || op.w != Width::W64 || op.b.as_high().is_some() {
             return Ok(false);
         }
         let Some(mem) = self.home_of(op.d) else { return Ok(false) };
@@ -174,11 +170,7 @@ impl Emit<'_> {
         let Some(n) = op.d.as_gpr().filter(|&n| usize::from(n) >= PINNED.len()) else {
             return false;
         };
-        let elsewhere = match op.w {
-            Width::W8 | Width::W16 => self.regs.kept(n).is_some(),
-            Width::W32 | Width::W64 => self.regs.comes_again(n, self.at),
-        };
-        if elsewhere {
+        if op.w < Width::W32 || self.regs.comes_again(n, self.at) {
             return false;
         }
         let home = self.gpr_home(n);
