@@ -56,10 +56,11 @@ const fn annex_of(pc: u64) -> usize {
     JUMPS + ((pc as u32).wrapping_mul(ANNEX_FACTOR) >> ANNEX_SHIFT) as usize
 }
 
-/// The tag of an empty entry: its index is another one.
+/// The tag of an empty entry: its index is another one. That of entry 0, which every jump looks at while the mask is 0, is no address
+/// that code can have, either.
 const fn no_target(i: usize) -> u64 {
     match i {
-        0 => 1 << JUMP_SHIFT,
+        0 => 1 << 63 | 1 << JUMP_SHIFT,
         JUMPS => 1,
         _ => 0,
     }
