@@ -81,8 +81,7 @@ impl PortDevice for PcTestdev {
 
 impl MmioDevice for PcTestdev {
     fn mmio_read(&mut self, offset: u64, size: Size) -> u64 {
-        let byte = |i| self.memory.get((offset + i) as usize).copied().unwrap_or(0xff);
-        (0..size.bytes()).fold(0, |all, i| all | u64::from(byte(i)) << (8 * i))
+        size.gather(|i| self.memory.get((offset + i) as usize).copied().unwrap_or(0xff))
     }
 
     fn mmio_write(&mut self, offset: u64, size: Size, value: u64) {

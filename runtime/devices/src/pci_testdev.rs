@@ -84,8 +84,7 @@ impl PciTestdev {
             header[16..].copy_from_slice(NAME);
         }
         header[12..16].copy_from_slice(&self.counts[window as usize].to_le_bytes());
-        let byte = |i| header.get((offset + i) as usize).copied().unwrap_or(0);
-        (0..size.bytes()).fold(0, |all, i| all | u64::from(byte(i)) << (8 * i))
+        size.gather(|i| header.get((offset + i) as usize).copied().unwrap_or(0))
     }
 
     /// Writes a window.

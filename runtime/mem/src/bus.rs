@@ -31,6 +31,10 @@ impl Size {
     pub const fn mask(self) -> u64 {
         u64::MAX >> (64 - 8 * self as u32)
     }
+    /// A value made of so many bytes, the lowest first, each told by its place.
+    pub fn gather(self, mut byte: impl FnMut(u64) -> u8) -> u64 {
+        (0..self.bytes()).fold(0, |all, i| all | u64::from(byte(i)) << (8 * i))
+    }
 }
 
 /// What an access wants to do.

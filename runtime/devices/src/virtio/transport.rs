@@ -278,8 +278,7 @@ impl VirtioPci {
             Bar::Msix => it.msix_read(at),
             Bar::Modern => it.modern_read(at),
         };
-        (0..size.bytes())
-            .fold(0, |all, i| all | u64::from(byte(self, offset.wrapping_add(i))) << (8 * i))
+        size.gather(|i| byte(self, offset.wrapping_add(i)))
     }
 
     /// Writes a register of a window.
