@@ -101,7 +101,7 @@ impl Chips {
         if let Some((base, len)) = config.debug_exit {
             ports.claim(Chip::DebugExit, base, len.max(1), Size::B4, "isa-debug-exit")?;
         }
-        if config.testdevs[0] {
+        if config.pc_testdev {
             ports.claim_testdev()?;
         }
         let test_wire = |line| irq(IrqSource::Test(line as u8));
@@ -142,8 +142,8 @@ impl Chips {
             acpi,
             debugcon,
             debug_exit: DebugExit::default(),
-            pc_testdev: config.testdevs[0].then(|| PcTestdev::new(std::array::from_fn(test_wire))),
-            pci_testdev: config.testdevs[1].then(PciTestdev::default),
+            pc_testdev: config.pc_testdev.then(|| PcTestdev::new(std::array::from_fn(test_wire))),
+            pci_testdev: config.pci_testdev.then(PciTestdev::default),
         })
     }
 

@@ -35,8 +35,10 @@ pub struct BoardConfig {
     pub debugcon: Vec<(u16, Box<dyn CharBackend>)>,
     /// isa-debug-exit: first port and number of ports.
     pub debug_exit: Option<(u16, u16)>,
-    /// The test devices: pc-testdev and pci-testdev.
-    pub testdevs: [bool; 2],
+    /// Is there pc-testdev?
+    pub pc_testdev: bool,
+    /// Is there pci-testdev?
+    pub pci_testdev: bool,
     /// Wall clock at power-on, in seconds since 1970.
     pub rtc_base: i64,
     /// What drives virtual time.
@@ -100,7 +102,8 @@ impl Default for BoardConfig {
             serial: [const { None }; 4],
             debugcon: Vec::new(),
             debug_exit: None,
-            testdevs: [false; 2],
+            pc_testdev: false,
+            pci_testdev: false,
             rtc_base: 0,
             clock: ClockKind::Icount,
             kernel: None,

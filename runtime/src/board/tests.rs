@@ -139,7 +139,8 @@ fn pci_functions_and_bars() {
 #[test]
 fn test_devices() {
     const TESTDEV: u64 = 3 << 3;
-    let mut b = Board::new(BoardConfig { testdevs: [true; 2], ..config() }).unwrap();
+    let mut b =
+        Board::new(BoardConfig { pc_testdev: true, pci_testdev: true, ..config() }).unwrap();
     b.port_out(Port(0xe0), Size::B4, 0x8765_4321);
     assert_eq!(b.port_in(Port(0xe8), Size::B4), 0x8765_4321);
     b.mmio_write(Phys(0xff00_0ffe), Size::B4, 0x1234_5678);
@@ -160,7 +161,8 @@ fn test_devices() {
     assert_eq!(b.mmio_read(Phys(0xfe00_000c), Size::B4), 1);
     assert_eq!(b.port_in(Port(0xc10c), Size::B4), 2);
     let saved = b.save();
-    let mut other = Board::new(BoardConfig { testdevs: [true; 2], ..config() }).unwrap();
+    let mut other =
+        Board::new(BoardConfig { pc_testdev: true, pci_testdev: true, ..config() }).unwrap();
     other.load(&saved).unwrap();
     assert_eq!(other.port_in(Port(0xc10c), Size::B4), 2);
     assert_eq!(board().port_in(Port(0xe0), Size::B4), 0xffff_ffff, "only where asked for");

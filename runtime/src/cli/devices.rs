@@ -92,10 +92,13 @@ fn device(
             kv.finish(&["id", "rng"])?;
             config.entropy_devices += 1;
         }
-        "pc-testdev" | "pci-testdev" => {
-            kv.take("id");
-            kv.finish(&["id"])?;
-            config.testdevs[usize::from(driver == "pci-testdev")] = true;
+        "pc-testdev" => {
+            no_keys(kv)?;
+            config.pc_testdev = true;
+        }
+        "pci-testdev" => {
+            no_keys(kv)?;
+            config.pci_testdev = true;
         }
         "VGA" | "isa-vga" => config.vga = true,
         other => {
@@ -105,6 +108,12 @@ fn device(
         }
     }
     Ok(())
+}
+
+/// A device that takes no more than a name.
+fn no_keys(mut kv: KeyVals) -> Result<(), CliError> {
+    kv.take("id");
+    kv.finish(&["id"])
 }
 
 fn port(number: u64) -> Result<u16, CliError> {

@@ -71,8 +71,10 @@ pub struct MachineConfig {
     pub debugcon: Vec<(u16, CharTarget)>,
     /// isa-debug-exit: first port and number of ports.
     pub debug_exit: Option<(u16, u16)>,
-    /// The test devices: pc-testdev and pci-testdev.
-    pub testdevs: [bool; 2],
+    /// Is there pc-testdev?
+    pub pc_testdev: bool,
+    /// Is there pci-testdev?
+    pub pci_testdev: bool,
     /// Extra `fw_cfg` files.
     pub fw_cfg: Vec<(String, Vec<u8>)>,
     /// The firmware's console is COM1, not the VGA card.
@@ -137,7 +139,8 @@ impl Default for MachineConfig {
             stopped: false,
             debugcon: Vec::new(),
             debug_exit: None,
-            testdevs: [false; 2],
+            pc_testdev: false,
+            pci_testdev: false,
             fw_cfg: Vec::new(),
             nographic: false,
             display: Display::None,
