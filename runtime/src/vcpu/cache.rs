@@ -14,7 +14,7 @@ use x86::mode::Mode;
 
 use super::dormant::{Old, Past};
 use super::index::Index;
-use super::pages::{CodePage, Peeked, Stretch};
+use super::pages::{self, CodePage, Peeked, Stretch};
 
 /// What a translation depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -311,10 +311,7 @@ impl Cache {
         for page in block.pages().into_iter().flatten() {
             let code = self.by_page.entry(page).or_default();
             code.blocks.push(id);
-            parts(block, page, |part| code.add(part));
-            if block.key.page() == Some(page) {
-                code.add_start(block.key.phys);
-            }
+            note_in(code, block, page);
         }
     }
     fn note_host(&mut self, id: BlockId, code: &Compiled) -> HostCode {
@@ -467,11 +464,7 @@ impl Cache {
         } else if let Some(code) = self.by_page.get_mut(&page) {
             code.clear();
             for &id in &kept {
-                let block = &self.blocks[id as usize];
-                parts(block, page, |part| code.add(part));
-                if block.key.page() == Some(page) {
-                    code.add_start(block.key.phys);
-                }
+                note_in(code, &self.blocks[id as usize], page);
             }
             code.blocks = kept;
         }
@@ -497,17 +490,17 @@ impl Cache {
         let mut taken_over = LAST;
         while n != LAST {
             let exit = self.exits[n as usize];
-            let (link, stays) = match exit.counts_turns() {
+            let next = self.linked[n as usize];
+            if exit.counts_turns() {
                 // Its turns were those of the old block.
-                true => (UNLINKED, taken_over),
-                false => (taken_over, n),
-            };
-            match exit.counts_turns() {
-                true => jit.unlink(exit.site),
-                false => jit.link(exit.site, code.entry),
+                jit.unlink(exit.site);
+                self.linked[n as usize] = UNLINKED;
+            } else {
+                jit.link(exit.site, code.entry);
+                self.linked[n as usize] = taken_over;
+                taken_over = n;
             }
-            n = std::mem::replace(&mut self.linked[n as usize], link);
-            taken_over = stays;
+            n = next;
         }
         taken_over
     }
@@ -536,8 +529,7 @@ impl Cache {
     }
     /// Does any block begin at this offset of a RAM page?
     pub(super) fn begins_at(&self, page: u64, at: u32) -> bool {
-        let (word, bit) = (at as usize / 64 % 64, at % 64);
-        self.by_page.get(&page).is_some_and(|code| code.starts()[word] >> bit & 1 != 0)
+        self.by_page.get(&page).is_some_and(|code| pages::begins_at(code.starts(), at))
     }
     /// Lines of `page` that hold translated code.
     pub(super) fn lines_of(&self, page: u64) -> u64 {
@@ -564,6 +556,14 @@ fn fit_together(from: &Translated, exit: Exit, to: &Translated) -> bool {
     let is_same = (now ^ then) & !Mode::PLAIN == 0
         && to.key.mode.has(Mode::PLAIN) == (exit.slot == SPAN_SLOT);
     from.live && to.live && to.second().is_none() && is_same
+}
+
+/// Notes in a page's account what a block rests on there, and that it begins there if it does.
+fn note_in(code: &mut CodePage, block: &Translated, page: u64) {
+    parts(block, page, |part| code.add(part));
+    if block.key.page() == Some(page) {
+        code.add_start(block.key.phys);
+    }
 }
 
 /// What of a RAM page a block rests on: its bytes but those it reads when it runs, and those it peeked at.

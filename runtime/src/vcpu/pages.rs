@@ -106,6 +106,11 @@ const NEAR: u64 = 256;
 /// Bytes that are expected to be written by what writes code from front to back.
 const AHEAD: u64 = 512;
 
+/// Of a page's starts of blocks: is there one at this offset?
+pub(super) fn begins_at(starts: &[u64; 64], at: u32) -> bool {
+    starts[at as usize / 64 % 64] >> (at % 64) & 1 != 0
+}
+
 impl CodePage {
     /// A block rests on these bytes, too.
     pub(super) fn add(&mut self, part: Stretch) {

@@ -14,7 +14,7 @@ use x86::front::CodeBytes;
 
 use super::cache::{BlockId, Key};
 use super::kick::Kicker;
-use super::pages::Peeked;
+use super::pages::{Peeked, begins_at};
 use super::pipeline::{FETCH, Order, Outcome, PEEK, Pipeline};
 
 /// Blocks that may wait, or be done and not yet taken.
@@ -97,7 +97,7 @@ impl Work {
     }
     fn attempt(&mut self, pipeline: &mut Pipeline, compiler: &mut Compiler) -> Outcome {
         let (page, starts, piece) = (&self.page, &self.starts, &mut self.piece);
-        let has_run = |off: u32| starts[off as usize / 64 % 64] >> (off % 64) & 1 != 0;
+        let has_run = |off: u32| begins_at(starts, off);
         let goes_on = pipeline.along(&self.order, false, &has_run);
         let from = self.order.place.page_off as usize & 0xFFF;
         let code = CodeBytes { page: &page[from..(from + FETCH).min(0x1000)], next: None };

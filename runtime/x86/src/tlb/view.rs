@@ -49,16 +49,14 @@ impl View {
     /// Never: the arrays are as long as they are.
     pub(super) fn new() -> Box<Self> {
         let arrays = vec![0; at::END].into_boxed_slice();
-        let mut arrays: Box<[u64; at::END]> = arrays.try_into().unwrap_or_else(|_| unreachable!());
+        let arrays: Box<[u64; at::END]> = arrays.try_into().unwrap_or_else(|_| unreachable!());
         let shape = Shape::plain(LEAST);
-        for i in [0, LEAST - 1] {
-            arrays[at::READ_TAGS + i] = shape.empty_tag(i);
-            arrays[at::WRITE_TAGS + i] = shape.empty_tag(i);
-            arrays[at::CODE_TAGS + i] = shape.empty_tag(i);
-        }
         let none = Slots::NONE;
         let (used, local, large) = (none.clone(), none.clone(), none);
-        Box::new(Self { arrays, shape, used, local, large, regions: 0, giants: 0 })
+        let mut view = Box::new(Self { arrays, shape, used, local, large, regions: 0, giants: 0 });
+        view.empty(0);
+        view.empty(LEAST - 1);
+        view
     }
 
     /// Host address of the arrays.
