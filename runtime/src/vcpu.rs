@@ -164,6 +164,9 @@ impl Vcpu {
             }
             Accel::Interp => None,
         };
+        if let Some(jit) = &jit {
+            core.cpu.set_jump_miss(jit.miss());
+        }
         let is_beside = Self::translates_beside(&config);
         if is_beside {
             // Half the price.

@@ -147,6 +147,10 @@ impl Jit {
         self.buf.advance(len);
         Ok(start)
     }
+    /// Host address of what leaves as an indirect jump does that misses.
+    pub fn miss(&self) -> u64 {
+        self.buf.address(self.compiler.thunks.exit_miss(Width::W64))
+    }
     /// Makes the entry for indirect jumps at cache offset `far` leave to the run loop: its block is gone. Returns what undoes that.
     pub fn close_far_entry(&mut self, far: usize, pc_width: Width) -> [u8; 5] {
         let mut bytes = [0; 5];

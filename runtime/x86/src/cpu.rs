@@ -524,6 +524,12 @@ impl Cpu {
         self.jumps.known(self.state.pc)
     }
 
+    /// Says at which host address stands what leaves generated code as a jump does that knows no code for its target. To be called
+    /// before anything is entered.
+    pub fn set_jump_miss(&mut self, host: u64) {
+        self.jumps.set_miss(host);
+    }
+
     /// Notes where the code at `pc` stands in host memory, for indirect jumps in the current mode.
     /// `is_crossing`: its bytes extend into the next page. `place` tells where in memory the page with its first byte lies.
     pub fn enter_jump(&mut self, pc: u64, is_crossing: bool, host: u64, place: u64) {

@@ -12,8 +12,10 @@
 //! memory that they were made from. The first jump that misses to a page finds out where it lies now: if that is the same
 //! place, its entries are back all at once.
 //!
-//! An empty entry has the tag of another slot: while [`CpuState::jump_mask`](crate::state::CpuState::jump_mask) is 0, every
-//! jump looks at entry 0. A new table is memory that nobody has touched, of which the host gives what is used.
+//! An empty entry has the tag 0, which is another's but in the first entry and the annex's first: these lead to code that leaves as a miss does
+//! ([`Jumps::set_miss`]). So no target matches an entry that another's jump has not made, not even while
+//! [`CpuState::jump_mask`](crate::state::CpuState::jump_mask) is 0 and every jump looks at entry 0. A new table is memory that nobody has touched,
+//! of which the host gives what is used.
 
 use mem::Lin;
 
@@ -56,22 +58,14 @@ const fn annex_of(pc: u64) -> usize {
     JUMPS + ((pc as u32).wrapping_mul(ANNEX_FACTOR) >> ANNEX_SHIFT) as usize
 }
 
-/// The tag of an empty entry: its index is another one. That of entry 0, which every jump looks at while the mask is 0, is no address
-/// that code can have, either.
-const fn no_target(i: usize) -> u64 {
-    match i {
-        0 => 1 << 63 | 1 << JUMP_SHIFT,
-        JUMPS => 1,
-        _ => 0,
-    }
-}
-
-const _: () = assert!(entry_of(no_target(0)) != 0 && annex_of(no_target(JUMPS)) != JUMPS);
+const _: () = assert!(entry_of(0) == 0 && annex_of(0) == JUMPS);
 
 /// The table of one context.
 struct Table {
     slots: Box<[Slot]>,
     targets: Targets,
+    /// Where the entries lead that instruction pointer 0 has while they are empty.
+    miss: u64,
     /// `None`: what it holds is of no use any more.
     context: Option<Context>,
     /// Whose entries it holds, if they are to sleep when it is emptied.
@@ -81,23 +75,40 @@ struct Table {
 }
 
 impl Table {
-    fn new() -> Self {
-        let mut slots = vec![[0; 2]; JUMPS + (1 << ANNEX_BITS)];
-        for i in [0, JUMPS] {
-            slots[i][0] = no_target(i);
-        }
+    fn new(miss: u64) -> Self {
+        let slots = vec![[0; 2]; JUMPS + (1 << ANNEX_BITS)].into();
         let targets = Targets::default();
-        Self { slots: slots.into(), targets, context: None, holds: None, entered: 0 }
+        let mut table = Self { slots, targets, miss, context: None, holds: None, entered: 0 };
+        table.set_miss(miss);
+        table
     }
 
-    fn empty(slots: &mut [Slot], i: usize) {
-        slots[i] = [no_target(i), 0];
+    /// Where empty entries lead. The table is empty.
+    fn set_miss(&mut self, miss: u64) {
+        self.miss = miss;
+        for i in [0, JUMPS] {
+            Self::empty(&mut self.slots, i, miss);
+        }
+    }
+
+    fn empty(slots: &mut [Slot], i: usize, miss: u64) {
+        slots[i] = [0, if i % JUMPS == 0 { miss } else { 0 }];
+    }
+
+    /// Is nothing entered there?
+    fn is_free(&self, i: usize) -> bool {
+        self.slots[i][0] == 0 && [0, self.miss].contains(&self.slots[i][1])
+    }
+
+    /// Is an entry that of instruction pointer `pc`?
+    fn is_of(&self, i: usize, pc: u64) -> bool {
+        self.slots[i][0] == pc && !self.is_free(i)
     }
 
     /// Empties it, at the cost of what was noted.
     fn clear(&mut self) {
-        let slots = &mut self.slots;
-        self.targets.take_all(|i| Self::empty(slots, i));
+        let (slots, miss) = (&mut self.slots, self.miss);
+        self.targets.take_all(|i| Self::empty(slots, i, miss));
     }
 
     /// Empties it, and lays down what it holds.
@@ -119,11 +130,13 @@ impl Table {
     /// Enters a target.
     fn note(&mut self, pc: u64, lin: Lin, [host, place]: [u64; 2]) {
         let i = entry_of(pc);
-        if self.slots[i][0] == pc {
+        if self.is_of(i, pc) {
             // The entry that this jump has already is noted.
             self.targets.compare(lin, place);
         } else {
-            self.put_by(self.slots[i]);
+            if !self.is_free(i) {
+                self.put_by(self.slots[i]);
+            }
             if !self.targets.note(lin, place, i) {
                 self.clear();
                 self.targets.note(lin, place, i);
@@ -136,26 +149,24 @@ impl Table {
     fn put_by(&mut self, slot: Slot) {
         let Some(lin) = self.holds.map(|context| Lin(context.lin_of(slot[0]))) else { return };
         let i = annex_of(slot[0]);
-        let is_there = self.slots[i][0] == slot[0];
-        if slot[1] != 0 && (is_there || self.targets.note_like(lin, i)) {
+        if self.is_of(i, slot[0]) || self.targets.note_like(lin, i) {
             self.slots[i] = slot;
         }
     }
 
     /// Enters a target where that takes no other's place, if it is in no entry yet.
     fn add(&mut self, pc: u64, lin: Lin, leads: [u64; 2]) {
-        let is_free = |i: usize| self.slots[i][0] == no_target(i);
-        if is_free(entry_of(pc)) {
+        if self.is_free(entry_of(pc)) {
             self.note(pc, lin, leads);
-        } else if self.slots[entry_of(pc)][0] != pc && is_free(annex_of(pc)) {
+        } else if !self.is_of(entry_of(pc), pc) && self.is_free(annex_of(pc)) {
             self.put_by([pc, leads[0]]);
         }
     }
 
     /// Where it leads from an instruction pointer, if it knows.
     fn known(&self, pc: u64) -> Option<u64> {
-        let slots = [entry_of(pc), annex_of(pc)].map(|i| self.slots[i]);
-        slots.iter().find(|slot| slot[0] == pc).map(|slot| slot[1])
+        let mut places = [entry_of(pc), annex_of(pc)].into_iter();
+        places.find(|&i| self.is_of(i, pc)).map(|i| self.slots[i][1])
     }
 }
 
@@ -172,16 +183,23 @@ pub struct Jumps {
     /// Contexts entered so far.
     time: u64,
     asleep: Asleep,
+    miss: u64,
 }
 
 impl Default for Jumps {
     fn default() -> Self {
         let asleep = Asleep::default();
-        Self { tables: vec![Table::new()], current: 0, previous: 0, time: 0, asleep }
+        Self { tables: vec![Table::new(0)], current: 0, previous: 0, time: 0, asleep, miss: 0 }
     }
 }
 
 impl Jumps {
+    /// Says at which host address stands what leaves as a jump does that misses. Nothing is noted yet.
+    pub fn set_miss(&mut self, host: u64) {
+        self.miss = host;
+        self.tables.iter_mut().for_each(|table| table.set_miss(host));
+    }
+
     /// Is the current table that of `context`?
     pub(crate) fn is_in(&self, context: Context) -> bool {
         self.tables[self.current].context == Some(context)
@@ -215,7 +233,7 @@ impl Jumps {
         let n = match self.tables.iter().position(is_free) {
             Some(free) => free,
             None if self.tables.len() < KEPT => {
-                self.tables.push(Table::new());
+                self.tables.push(Table::new(self.miss));
                 self.tables.len() - 1
             }
             None => (0..KEPT).min_by_key(|&n| self.tables[n].entered).unwrap_or(0),
@@ -278,10 +296,10 @@ impl Jumps {
 
     /// Empties the current table's entries for an instruction pointer.
     pub(crate) fn forget_one(&mut self, pc: u64) {
-        let slots = &mut self.tables[self.current].slots;
+        let table = &mut self.tables[self.current];
         for i in [entry_of(pc), annex_of(pc)] {
-            if slots[i][0] == pc {
-                Table::empty(slots, i);
+            if table.is_of(i, pc) {
+                Table::empty(&mut table.slots, i, table.miss);
             }
         }
     }
@@ -292,15 +310,15 @@ impl Jumps {
         for table in &mut self.tables {
             let Some(context) = table.context else { continue };
             let shift = if context.is_user() { user } else { system };
-            let slots = &mut table.slots;
-            table.targets.take(lin, shift, |i| Table::empty(slots, i));
+            let (slots, miss) = (&mut table.slots, table.miss);
+            table.targets.take(lin, shift, |i| Table::empty(slots, i, miss));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Context, JUMPS, Jumps, KEPT, no_target};
+    use super::{Context, JUMPS, Jumps, KEPT};
     use mem::Lin;
 
     #[test]
@@ -317,12 +335,7 @@ mod tests {
         assert_eq!(jumps.known(0x1234), None);
         jumps.enter(Context::of_space(1), |_| true);
         assert_eq!(jumps.known(0x1234), None);
-        assert!(
-            jumps
-                .tables
-                .iter()
-                .all(|table| (0..).zip(&table.slots).all(|(i, slot)| *slot == [no_target(i), 0]))
-        );
+        assert!(jumps.tables.iter().all(|table| (0..table.slots.len()).all(|i| table.is_free(i))));
     }
 
     #[test]
@@ -416,11 +429,28 @@ mod tests {
     }
 
     #[test]
-    fn empty_entries_match_no_target() {
+    fn empty_entries_lead_nowhere() {
         let mut jumps = Jumps::default();
-        assert!((0..8 * JUMPS as u64).all(|pc| jumps.known(pc).is_none()));
-        jumps.note(5, Lin(5), 1, 0);
-        jumps.forget_one(5);
-        assert!((0..8 * JUMPS as u64).all(|pc| jumps.known(pc).is_none()));
+        jumps.set_miss(77);
+        jumps.enter(Context::of_space(0), |_| true);
+        let no_other_tag = |jumps: &Jumps| {
+            let slots = &jumps.tables[0].slots;
+            assert!(
+                (0..).zip(slots).all(|(i, &slot)| slot == [0, if i % JUMPS == 0 { 77 } else { 0 }])
+            );
+            assert!((0..8 * JUMPS as u64).all(|pc| jumps.known(pc).is_none()));
+        };
+        no_other_tag(&jumps);
+        for pc in [0, 5, 1 << 63 | 2] {
+            jumps.note(pc, Lin(pc), 1, 0);
+            assert_eq!(jumps.known(pc), Some(1));
+            jumps.forget_one(pc);
+            no_other_tag(&jumps);
+        }
+        jumps.note(0, Lin(0), 1, 0);
+        jumps.note(2 * JUMPS as u64, Lin(2 * JUMPS as u64), 2, 0);
+        assert_eq!(jumps.known(0), Some(1));
+        jumps.forget_all();
+        no_other_tag(&jumps);
     }
 }
