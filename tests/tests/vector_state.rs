@@ -42,6 +42,29 @@ const TURNS: &[u8] = &[
     0xF4, // hlt
 ];
 
+/// 32-bit code: all accesses but the first two cross into the page at A000h, for one value of EDX at least.
+const CROSSINGS: &[u8] = &[
+    0xB9, 0xC8, 0x00, 0x00, 0x00, // mov ecx,200
+    0xC5, 0xFC, 0x10, 0x05, 0x00, 0x80, 0x00, 0x00, // vmovups ymm0,[0x8000]
+    0xC5, 0xFC, 0x10, 0x0D, 0x20, 0x80, 0x00, 0x00, // vmovups ymm1,[0x8020]
+    0x89, 0xCA, // again: mov edx,ecx
+    0x83, 0xE2, 0x0F, // and edx,15
+    0x0F, 0x11, 0x82, 0xF1, 0x9F, 0x00, 0x00, // movups [edx+0x9ff1],xmm0
+    0x0F, 0x10, 0x92, 0xF3, 0x9F, 0x00, 0x00, // movups xmm2,[edx+0x9ff3]
+    0xF2, 0x0F, 0x11, 0x8A, 0xF2, 0x9F, 0x00, 0x00, // movsd [edx+0x9ff2],xmm1
+    0xF3, 0x0F, 0x11, 0x92, 0xEE, 0x9F, 0x00, 0x00, // movss [edx+0x9fee],xmm2
+    0xC5, 0xFD, 0xFE, 0x82, 0xE5, 0x9F, 0x00, 0x00, // vpaddd ymm0,ymm0,[edx+0x9fe5]
+    0xC4, 0xE2, 0x75, 0x2E, 0x82, 0xE8, 0x9F, 0x00, 0x00, // vmaskmovps [edx+0x9fe8],ymm1,ymm0
+    0xC5, 0xF5, 0xFE, 0xC8, // vpaddd ymm1,ymm1,ymm0
+    0xF3, 0x0F, 0x7E, 0x9A, 0xF4, 0x9F, 0x00, 0x00, // movq xmm3,[edx+0x9ff4]
+    0xC4, 0xE3, 0x7D, 0x19, 0x82, 0xF5, 0x9F, 0x00, 0x00,
+    0x01, // vextractf128 [edx+0x9ff5],ymm0,1
+    0x66, 0x0F, 0xFE, 0xC3, // paddd xmm0,xmm3
+    0x49, // dec ecx
+    0x75, 0xAF, // jnz again
+    0xF4, // hlt
+];
+
 /// A processor in flat code with SSE enabled, `code` at its instruction pointer.
 fn bench(engine: Engine, bits: u32, code: &[u8]) -> Bench {
     let mut bench = Bench::new(engine);
@@ -254,5 +277,36 @@ fn processors_take_turns_on_a_thread() {
         }
         assert!(image(&one) == alone(0x3F80_0001), "{a:?}");
         assert!(image(&two) == alone(0x4123_4567), "{b:?}");
+    }
+}
+
+#[test]
+fn operands_in_two_pages() {
+    // The two pages lie apart; in the second run the upper one is that of the code, too.
+    for far in [0x3_0000, START] {
+        let mut want = None;
+        for engine in Engine::ALL {
+            let mut bench = bench(engine, 32, CROSSINGS);
+            bench.poke(0x8000, &(1..=64).collect::<Vec<u8>>());
+            setup::paging(&mut bench, |lin| match lin {
+                0x9000 => 0x4_0067,
+                0xA000 => far as u32 | 0x67,
+                _ => lin as u32 | 0x67,
+            });
+            let s = &mut bench.cpu_mut().state;
+            (s.cr4, s.xcr0) = (s.cr4 | 1 << 18, 7);
+            s.pc += u64::from(far == START) * 0x800;
+            bench.poke(START + 0x800, CROSSINGS);
+            bench.settle();
+            assert_eq!(bench.run(), Ending::Halted);
+            assert_eq!(setup::vector_reached(&bench), None, "{engine:?}");
+            let s = &bench.cpu().state;
+            let memory = (bench.peek(0x4_0F80, 0x80), bench.peek(far, 0x80));
+            let state = (s.gpr, s.ymm, s.mxcsr, memory);
+            assert!(want.get_or_insert(state.clone()) == &state, "{engine:?} {state:x?}");
+            if engine == Engine::HotOptimised {
+                assert!(bench.stats().evaluated < 20, "{}", bench.stats().evaluated);
+            }
+        }
     }
 }

@@ -361,6 +361,13 @@ impl Op {
     pub const fn exposes_state(&self) -> bool {
         self.code.exposes_state() && (!matches!(self.code, Code::Native) || self.y & 1 != 0)
     }
+    /// A native instruction that stores to memory, and that is all: no other result, no trap.
+    pub const fn only_stores(&self) -> bool {
+        matches!(self.code, Code::Native)
+            && !self.exposes_state()
+            && self.d.is_none()
+            && self.can_define().is_empty()
+    }
     /// The flags it can define: `Code::can_define`, of a native instruction those it writes.
     #[inline]
     pub const fn can_define(&self) -> FlagMask {

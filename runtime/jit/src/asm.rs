@@ -127,6 +127,13 @@ impl<'a> Asm<'a> {
         }
         self.pos += bytes.len();
     }
+    /// Emits what stands from `from` to `to` once more.
+    pub(crate) fn again(&mut self, from: usize, to: usize) {
+        if to <= self.buf.len() && self.pos + (to - from) <= self.buf.len() {
+            self.buf.copy_within(from..to, self.pos);
+        }
+        self.pos += to - from;
+    }
     pub(crate) fn dword(&mut self, v: i32) {
         self.bytes(&v.to_le_bytes());
     }

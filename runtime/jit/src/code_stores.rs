@@ -28,10 +28,9 @@ pub(crate) fn emit(asm: &mut Asm<'_>, layout: &StateLayout) {
     }
     let (meta, scratch) = (layout.meta - STATE_BIAS, layout.scratch);
     let mut others = Vec::new();
-    for kind in [SlowKind::Load, SlowKind::PtrRead] {
-        dynasm!(asm ; .arch x64 ; cmp BYTE [r14 + meta], kind as i8);
-        others.push(asm.jcc(Cond::E));
-    }
+    // What makes or does a store has an odd number.
+    dynasm!(asm ; .arch x64 ; test BYTE [r14 + meta], 1);
+    others.push(asm.jcc(Cond::E));
     // The sign is `UNLIMITED`.
     dynasm!(asm ; .arch x64 ; cmp BYTE [r14 + meta + 2], 0);
     others.push(asm.jcc(Cond::Ns));

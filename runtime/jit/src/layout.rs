@@ -28,6 +28,8 @@ pub struct StateLayout {
     pub tlb_mask: i32,
     /// A guess at the addend that an access finds in the TLB.
     pub usual_addend: i32,
+    /// Is the operand that a slow path made to be stored back (u64)?
+    pub is_bounced: i32,
     /// Slow-path scratch, two u64.
     pub scratch: i32,
     /// Helper arguments, four u64.

@@ -61,7 +61,7 @@ impl ThunkKey {
         Width::from_bits(8 * self.size as u32)
     }
     const fn writes(self) -> bool {
-        !matches!(self.kind, SlowKind::Load | SlowKind::PtrRead)
+        !matches!(self.kind, SlowKind::Load | SlowKind::PtrRead | SlowKind::SoleRead)
     }
 
     /// Emits it at the cursor; `common` is the cache offset of the call into the runtime.
@@ -170,7 +170,7 @@ impl ThunkKey {
         let hole = asm.call();
         asm.fix_cache(hole, start, common);
         match self.kind {
-            SlowKind::Store => {}
+            SlowKind::Store | SlowKind::StoreBack => {}
             SlowKind::Load if self.value >= 32 => {
                 let addend = self.value - 32;
                 asm.lea(Width::W64, addend, slot);

@@ -35,6 +35,8 @@ pub(crate) struct SlowSite {
     flags: Option<Redo>,
     /// Guest registers to be stored first.
     ahead: Ahead,
+    /// Where the code of the insn behind begins and ends, once it is emitted: what is done again for [`SlowKind::SoleWrite`].
+    user: Option<(usize, usize)>,
 }
 
 /// Kinds in the `meta` word of a slow path.
@@ -49,11 +51,17 @@ pub enum SlowKind {
     PtrRead = 2,
     /// Pointer for writing.
     PtrWrite = 3,
+    /// Pointer for reading, of an insn that has no other and uses it once.
+    SoleRead = 4,
     /// Pointer for read-modify-write.
-    PtrRw = 4,
+    PtrRw = 5,
+    /// Store what an insn has written to the state's buffer for want of a pointer.
+    StoreBack = 6,
+    /// Pointer for writing, of an insn that has no other and uses it once; it looks whether it got the state's buffer.
+    SoleWrite = 7,
 }
 
-/// The access kind in a `meta` word: 0 load, 1 store, 2..5 pointer for read, write, read-modify-write.
+/// The number of the [`SlowKind`] in a `meta` word.
 pub const fn meta_kind(meta: u32) -> u8 {
     meta as u8
 }
@@ -218,7 +226,8 @@ impl Emit<'_> {
         let back = self.asm.pos();
         let insn = (self.page_offset, self.behind);
         let holes = c.holes;
-        self.slow.push(SlowSite { holes, back, key, imm, insn, flags: c.flags, ahead: c.ahead });
+        let (flags, ahead) = (c.flags, c.ahead);
+        self.slow.push(SlowSite { holes, back, key, imm, insn, flags, ahead, user: None });
     }
 
     /// May the next op take this load as its memory operand?
@@ -357,9 +366,16 @@ impl Emit<'_> {
     }
 
     fn ptr(&mut self, op: &Op) -> Result<(), CompileError> {
-        let (kind, size) = self.pointer_shape(op)?;
+        let (mut kind, size) = self.pointer_shape(op)?;
         let c = self.check(op, size, kind != SlowKind::PtrRead)?;
         if self.native_takes(op).is_some() {
+            kind = match kind {
+                SlowKind::PtrRead => SlowKind::SoleRead,
+                SlowKind::PtrWrite if self.block.ops[self.at + 1].only_stores() => {
+                    SlowKind::SoleWrite
+                }
+                other => other,
+            };
             // The slow path makes the addend of its pointer.
             self.slow_site(op, &c, (kind, size), 32 + c.addend, None);
             self.regs.hold(c.lin, self.at);
@@ -577,6 +593,32 @@ impl Emit<'_> {
         }
     }
 
+    /// Notes the code from `from` on, the native instruction at hand, with the slow path of its operand.
+    pub(crate) fn note_user(&mut self, from: usize) {
+        let here = self.asm.pos();
+        if let Some(site) = self.slow.last_mut()
+            && site.key.kind == SlowKind::SoleWrite
+            && site.user.is_none()
+        {
+            site.user = Some((from, here));
+        }
+    }
+
+    /// Behind the slow path of an insn that only stores: if its operand is the state's buffer, the insn is done here, and the buffer stored.
+    fn store_back(&mut self, site: &SlowSite) {
+        let Some((from, to)) = site.user else { return };
+        self.asm.alu_mi(Alu::Cmp, Width::W64, state(self.layout.is_bounced), 0);
+        let is_there = self.asm.jcc8(Cond::E);
+        self.asm.again(from, to);
+        let kind = SlowKind::StoreBack;
+        let key = ThunkKey { kind, seg: 0, value: NO_VALUE, ..site.key };
+        let hole = self.asm.call();
+        self.want(Wish::Memory(key), self.start + hole);
+        self.asm.jmp_back(to);
+        let here = self.asm.pos();
+        self.asm.fix8(is_there, here);
+    }
+
     /// Emits the cold code of all accesses.
     pub(crate) fn slow_paths(&mut self) {
         let mut sites = std::mem::take(&mut self.slow);
@@ -595,8 +637,15 @@ impl Emit<'_> {
             if let Some(n) = site.imm {
                 self.asm.store_i(Width::W64, state(self.layout.scratch + 8), n as i32);
             }
+            let is_sole_write = site.key.kind == SlowKind::SoleWrite;
+            if is_sole_write {
+                self.asm.store_i(Width::W64, state(self.layout.is_bounced), 0);
+            }
             let hole = self.asm.call();
             self.want(Wish::Memory(site.key), self.start + hole);
+            if is_sole_write {
+                self.store_back(&site);
+            }
             self.asm.jmp_back(site.back);
         }
         self.slow = sites;

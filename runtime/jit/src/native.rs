@@ -209,7 +209,9 @@ impl Emit<'_> {
         if is_late {
             self.trap_site(host)?;
         }
+        let from = self.asm.pos();
         encode(&mut self.asm, &n, &places);
+        self.note_user(from);
         if let Some(f) = fused {
             self.regs.unhold(f.mem.base);
             if let Some(i) = f.mem.index {

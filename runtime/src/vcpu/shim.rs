@@ -112,6 +112,7 @@ pub(super) fn layout(ram: &GuestRam) -> StateLayout {
         jump_base: field(offset_of!(CpuState, jump_base)),
         tlb_mask: field(offset_of!(CpuState, tlb_mask)),
         usual_addend: field(offset_of!(CpuState, usual_addend)),
+        is_bounced: field(offset_of!(CpuState, is_bounced)),
         scratch: field(offset_of!(CpuState, scratch)),
         args: field(offset_of!(CpuState, args)),
         meta: field(offset_of!(CpuState, meta)),
@@ -179,10 +180,14 @@ extern "C" fn slow_memory(state: *mut CpuState) -> u32 {
     let value = cpu.state.scratch[1];
     core.slow[usize::from(meta_kind(meta).min(2))] += 1;
     let kind = match meta_kind(meta) {
-        0 | 2 => AccessKind::R,
-        1 | 3 => AccessKind::W,
-        _ => AccessKind::Rw,
+        0 | 2 | 4 => AccessKind::R,
+        5 => AccessKind::Rw,
+        _ => AccessKind::W,
     };
+    if meta_kind(meta) == SlowKind::StoreBack as u8 {
+        cpu.store_back(size);
+        return 0;
+    }
     // A misaligned operand faults before its page is looked at.
     let aligned = match meta_is_aligned(meta) {
         true => cpu.check_operand_alignment(seg, off, size, kind),
@@ -191,7 +196,7 @@ extern "C" fn slow_memory(state: *mut CpuState) -> u32 {
     let done = aligned.and_then(|()| match meta_kind(meta) {
         0 => cpu.slow_load(seg, off, size),
         1 => cpu.slow_store(seg, off, size, value),
-        _ => cpu.slow_ptr(seg, off, size, kind),
+        sort => cpu.slow_ptr(seg, off, size, (kind, matches!(sort, 4 | 7))),
     });
     match done {
         Ok(Slow::Done(result)) => {

@@ -186,6 +186,18 @@ impl Span {
         }
     }
 
+    /// Parts of its first `bytes` bytes, each within a page: displacement and size, 1, 2, 4 or 8.
+    fn parts(&self, bytes: u32) -> impl Iterator<Item = (u32, u32)> + use<> {
+        let split = self.split;
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let end = if at < split { split.min(bytes) } else { bytes };
+            let size = 1 << (end - at).min(8).checked_ilog2()?;
+            at += size;
+            Some((at - size, size))
+        })
+    }
+
     const fn byte(&self, disp: u32) -> Phys {
         if disp < self.split {
             Phys(self.first + disp as u64)
@@ -351,13 +363,15 @@ impl Cpu {
     }
 
     /// A checked host address for `bytes` at `off`; `EvalOne` when they are not plain RAM. Vectors to be read are copied to the
-    /// state's buffer then: an insn reads one at most.
+    /// state's buffer then: an insn reads one at most. `is_sole`: the insn has no other operand in memory, and what it writes is
+    /// written whole, by one who looks whether it went to the buffer and has it stored ([`Cpu::store_back`]); then all that lie in plain RAM of two pages
+    /// go by the buffer.
     pub fn slow_ptr(
         &mut self,
         n: u8,
         off: u64,
         bytes: u32,
-        kind: AccessKind,
+        (kind, is_sole): (AccessKind, bool),
     ) -> Result<Slow, Fault> {
         let lin = self.seg_lin(n, off, bytes, access_of(kind))?;
         let span = self.span(lin, bytes, access_of(kind), self.data_view())?;
@@ -366,6 +380,11 @@ impl Cpu {
         }
         let is_write = kind != AccessKind::R;
         let Some(at) = self.plain_ram(&span, 0, bytes, is_write) else {
+            if is_sole && self.is_plain_in_two(&span, bytes, is_write) {
+                self.state.is_bounced = is_write.into();
+                self.split = span;
+                return Ok(Slow::Done(self.bounce(&span, bytes)));
+            }
             if !is_write && bytes > 8 && !self.is_counted {
                 return Ok(Slow::Done(self.bounce(&span, bytes)));
             }
@@ -380,16 +399,30 @@ impl Cpu {
         })
     }
 
+    /// Do these bytes lie in two pages of RAM, which may be written (`is_write`) without changing code?
+    fn is_plain_in_two(&self, span: &Span, bytes: u32, is_write: bool) -> bool {
+        let is_plain = |at, n| self.plain_ram(span, at, n, is_write).is_some();
+        let split = span.split;
+        split < bytes && is_plain(0, split) && is_plain(split, bytes - split)
+    }
+
+    /// Stores the first `bytes` of the state's buffer to where [`Cpu::slow_ptr`] took them to be.
+    pub fn store_back(&mut self, bytes: u32) {
+        let span = self.split;
+        for (at, size) in span.parts(bytes) {
+            let mut word = [0; 8];
+            let from = self.state.bounce.0.get(at as usize..(at + size) as usize);
+            from.into_iter().for_each(|from| word[..from.len()].copy_from_slice(from));
+            self.span_write(&span, at, size, u64::from_le_bytes(word));
+        }
+    }
+
     /// Copies an operand of up to 64 bytes to the state's buffer; gives its host address.
     fn bounce(&mut self, span: &Span, bytes: u32) -> u64 {
-        let mut at = 0;
-        for word in 0..self.state.bounce.0.len() {
-            let size = if bytes - at >= 8 { 8 } else { (bytes - at) & !1 };
-            if size == 0 {
-                break;
-            }
-            self.state.bounce.0[word] = self.span_read(span, at, size);
-            at += size;
+        for (at, size) in span.parts(bytes) {
+            let word = self.span_read(span, at, size).to_le_bytes();
+            let to = self.state.bounce.0.get_mut(at as usize..(at + size) as usize);
+            to.into_iter().for_each(|to| to.copy_from_slice(&word[..to.len()]));
         }
         (&raw mut self.state.bounce).expose_provenance() as u64
     }

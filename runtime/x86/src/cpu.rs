@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use mem::{Bus, GuestRam, Lin, Phys, PhysMap};
 
-use crate::access::Handles;
+use crate::access::{Handles, Span};
 use crate::cpuid::Model;
 use crate::flags;
 use crate::mode::Mode;
@@ -181,6 +181,8 @@ pub struct Cpu {
     pub(crate) a20_mask: u64,
     pub(crate) pdpte: [u64; 4],
     pub(crate) handles: Handles,
+    /// The operand that stands in the state's buffer.
+    pub(crate) split: Span,
     pub(crate) msr: crate::msr::Msrs,
     /// Nesting of faults inside task switches.
     pub(crate) delivery_depth: u32,
@@ -227,6 +229,7 @@ impl Cpu {
             a20_mask: !0,
             pdpte: [0; 4],
             handles: Handles::default(),
+            split: Span::default(),
             msr: crate::msr::Msrs::default(),
             delivery_depth: 0,
             map_generation: 0,

@@ -47,7 +47,7 @@ fields!(
     sysenter_cs sysenter_esp sysenter_eip tsc_aux pat apic_base misc_enable ymm;
     cc df eflags jump_mask watched mode tsc loads to_system to_user views pc_base jump_base tlb_mask usual_addend leave scratch
     args meta ready host_ret tlb_base
-    window fault fault_code budget ahead fpu_host fpu_pad bounce fpu
+    window fault fault_code budget ahead fpu_host fpu_pad bounce is_bounced fpu
 );
 
 impl Cpu {
@@ -80,6 +80,7 @@ impl Cpu {
             model: _,
             a20_mask: _,
             handles: _,
+            split: _,
             delivery_depth: _,
             watches: _,
             watches_hit: _,

@@ -253,6 +253,8 @@ pub struct CpuState {
     pub tsc: TscMap,
     /// A copy of memory operands that generated code cannot point at in guest RAM.
     pub bounce: Bounce,
+    /// Is the buffer's content to be stored? Generated code asks.
+    pub is_bounced: u64,
     /// x87 and MMX state as XSAVE stores it, when `fpu_host` is 0.
     pub fpu: XsaveArea,
     /// Vector registers.
@@ -361,8 +363,14 @@ const _: () = assert!(size_of::<XsaveArea>() == 576);
 
 /// A buffer for one memory operand.
 #[repr(C, align(64))]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Bounce(pub [u64; 8]);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounce(pub [u8; 64]);
+
+impl Default for Bounce {
+    fn default() -> Self {
+        Self([0; 64])
+    }
+}
 
 /// An XSAVE area of legacy region and header (SDM Vol. 1, "XSAVE Area"); only x87 state is kept in it.
 #[repr(C, align(64))]

@@ -34,7 +34,7 @@ fn mmio_goes_to_the_bus() {
     assert_eq!(log.borrow().mmio, [(0xE000_0010, 4, 0x2345_6789)]);
     assert_eq!(cpu.tlb.view(ViewId::Supervisor).read_host(Lin(0xE000_0000)), None);
     assert_eq!(cpu.load(DS, 0xE000_0FFE, 4), Ok(0x0100_FFFE));
-    assert_eq!(cpu.slow_ptr(DS, 0xE000_0000, 4, AccessKind::R), Ok(Slow::EvalOne));
+    assert_eq!(cpu.slow_ptr(DS, 0xE000_0000, 4, (AccessKind::R, false)), Ok(Slow::EvalOne));
 }
 
 #[test]
@@ -47,8 +47,8 @@ fn rom_reads_but_does_not_write() {
     assert_eq!(peek4(&cpu, 0x5000), 0);
     assert!(cpu.tlb.view(ViewId::Supervisor).read_host(Lin(0x5000)).is_some());
     assert!(cpu.tlb.view(ViewId::Supervisor).write_host(Lin(0x5000)).is_none());
-    assert_eq!(cpu.slow_ptr(DS, 0x5000, 4, AccessKind::Rw), Ok(Slow::EvalOne));
-    assert!(matches!(cpu.slow_ptr(DS, 0x5000, 4, AccessKind::R), Ok(Slow::Done(_))));
+    assert_eq!(cpu.slow_ptr(DS, 0x5000, 4, (AccessKind::Rw, false)), Ok(Slow::EvalOne));
+    assert!(matches!(cpu.slow_ptr(DS, 0x5000, 4, (AccessKind::R, false)), Ok(Slow::Done(_))));
 }
 
 #[test]
@@ -75,8 +75,8 @@ fn stores_over_code_are_recorded() {
     assert_eq!(cpu.slow_store(DS, 0x503C, 4, 1), Ok(Slow::Done(0)));
     assert_eq!(cpu.slow_store(DS, 0x503D, 4, 2), Ok(Slow::OnCode(0x503D)));
     assert_eq!(peek4(&cpu, 0x503D), 0);
-    assert_eq!(cpu.slow_ptr(DS, 0x5044, 1, AccessKind::W), Ok(Slow::OnCode(0x5044)));
-    assert!(matches!(cpu.slow_ptr(DS, 0x5044, 1, AccessKind::R), Ok(Slow::Done(_))));
+    assert_eq!(cpu.slow_ptr(DS, 0x5044, 1, (AccessKind::W, false)), Ok(Slow::OnCode(0x5044)));
+    assert!(matches!(cpu.slow_ptr(DS, 0x5044, 1, (AccessKind::R, false)), Ok(Slow::Done(_))));
     assert!(cpu.smc.is_empty());
     cpu.store(DS, 0x503D, 4, 3).unwrap();
     assert_eq!(cpu.smc, [(0x503D, 4)]);
@@ -96,7 +96,7 @@ fn crossing_store_over_code_is_left_to_the_evaluator() {
     assert!(!cpu.smc.is_empty());
     assert_eq!(cpu.slow_store(DS, 0x4FFE, 4, 0x5566_7788), Ok(Slow::Done(0)));
     assert_eq!(peek4(&cpu, 0x4FFE), 0x5566_7788);
-    assert_eq!(cpu.slow_ptr(DS, 0x4FFE, 4, AccessKind::Rw), Ok(Slow::EvalOne));
+    assert_eq!(cpu.slow_ptr(DS, 0x4FFE, 4, (AccessKind::Rw, false)), Ok(Slow::EvalOne));
 }
 
 #[test]

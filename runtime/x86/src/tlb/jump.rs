@@ -92,7 +92,7 @@ impl Table {
     }
 
     fn empty(slots: &mut [Slot], i: usize, miss: u64) {
-        slots[i] = [0, if i % JUMPS == 0 { miss } else { 0 }];
+        slots[i] = [0, if i.is_multiple_of(JUMPS) { miss } else { 0 }];
     }
 
     /// Is nothing entered there?
@@ -436,7 +436,9 @@ mod tests {
         let no_other_tag = |jumps: &Jumps| {
             let slots = &jumps.tables[0].slots;
             assert!(
-                (0..).zip(slots).all(|(i, &slot)| slot == [0, if i % JUMPS == 0 { 77 } else { 0 }])
+                (0..slots.len())
+                    .zip(slots)
+                    .all(|(i, &slot)| slot == [0, if i.is_multiple_of(JUMPS) { 77 } else { 0 }])
             );
             assert!((0..8 * JUMPS as u64).all(|pc| jumps.known(pc).is_none()));
         };
