@@ -14,7 +14,7 @@ pub use copy::copies;
 pub use dead::dead_code;
 pub use flags::flag_liveness;
 pub use fold::fold_constants;
-pub use spans::spans;
+pub use spans::{Segments, spans};
 
 use crate::{Block, FlagMask, Scratch, Val, Width};
 

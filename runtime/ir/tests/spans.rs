@@ -1,11 +1,11 @@
 //! Spans: which accesses share a check, and which must not; input and outcome are ir text.
 
-use ir::opt::{self, ALL_LIVE, Passes};
+use ir::opt::{self, ALL_LIVE, Passes, Segments};
 use ir::text::{NoNames, parse, print};
 use ir::{Scratch, verify};
 
-/// Data and stack segments.
-const FLAT: u8 = 1 << 3 | 1 << 2;
+/// Data and stack are flat; for offsets of 16 bits, code and stack are segments of 64 KiB.
+const FLAT: Segments = Segments { flat: 1 << 3 | 1 << 2, short: 1 << 1 | 1 << 2 };
 
 /// The block after the pass, white space tidied, and whether it found spans.
 fn spans(text: &str) -> (bool, String) {
@@ -218,4 +218,59 @@ fn elements_are_known_by_reloaded_indices() {
          goto_tb $0x1,$0x10",
     );
     assert_eq!(text.matches("guest_span").count(), 2, "{text}");
+}
+
+#[test]
+fn offsets_of_16_bits_share_a_check() {
+    // Two pushes and a pop, in between what goes on in the upper half.
+    let (_, text) = spans(
+        "---- 0000000000000000 len=2 may_fault
+         sub_i16 tmp0,sp,$0x4
+         ext16u_i32 tmp1,tmp0
+         qemu_st_i32 eax,tmp1,ss,a16
+         mov_i16 sp,tmp0
+         ---- 0000000000000002 len=2 may_fault
+         sub_i16 tmp2,sp,$0x2
+         ext16u_i32 tmp3,tmp2
+         qemu_st_i16 bx,tmp3,ss,a16
+         mov_i16 sp,tmp2
+         add_i32 esp,esp,$0x10002
+         ---- 0000000000000004 len=2 may_fault
+         ext16u_i32 tmp4,sp
+         qemu_ld_i32 edx,tmp4,ss,a16
+         goto_tb $0x1,$0x6",
+    );
+    let expected = [
+        "add_i16 tmp5,sp,$0xfffa",
+        "ext16u_i32 tmp6,tmp5",
+        "guest_span_i64 tmp7,tmp6,ss,6,rw,a16",
+        "st_h_i32 eax,tmp7,$0x2",
+        "st_h_i16 bx,tmp7,$0x0",
+        "ld_h_i32 edx,tmp7,$0x2",
+    ];
+    for line in expected {
+        assert!(text.contains(line), "{line} in\n{text}");
+    }
+}
+
+#[test]
+fn offsets_of_16_bits_in_other_segments_and_behind_new_ones_share_nothing() {
+    let two = |seg: &str, between: &str| {
+        format!(
+            "---- 0000000000000000 len=2 may_fault
+             ext16u_i32 tmp0,si
+             qemu_ld_i16 ax,tmp0,{seg},a16
+             {between}
+             ---- 0000000000000002 len=2 may_fault
+             ext16u_i32 tmp1,si
+             qemu_ld_i16 bx,tmp1,{seg},a16
+             goto_tb $0x1,$0x4"
+        )
+    };
+    assert!(spans(&two("ss", "")).0);
+    stays(&two("ds", ""));
+    stays(&two("ss", "st_i64 $0x1000,env,$0x8"));
+    stays(&two("ss", "mov_i8 sil,$0x1"));
+    // The same register counted with more bits is another address.
+    stays(&two("ss", "").replacen(",a16", "", 1));
 }

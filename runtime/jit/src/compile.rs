@@ -130,7 +130,7 @@ pub(crate) struct Hole {
 
 /// A check before several accesses, which leaves at the start of its insn if it does not hold.
 pub(crate) struct Bail {
-    pub(crate) hole: usize,
+    pub(crate) holes: [usize; 2],
     /// Page offset of the insn, and how many come behind.
     pub(crate) insn: (u16, u16),
     /// The flags, if they are not home.

@@ -391,14 +391,13 @@ impl Emit<'_> {
 
     /// The check of all bytes that several accesses share. Flags are home or can be made again, because it may leave.
     fn span(&mut self, op: &Op) -> Result<(), CompileError> {
-        if self.policy(op) != SegPolicy::Flat {
-            return Err(CompileError::Form(self.at));
-        }
         self.before_look()?;
-        let lin = self.src_reg(op.a, offset_width(op))?;
+        let off = self.src_reg(op.a, offset_width(op))?;
         let d = self.dst(op.d)?;
         let tag = self.take()?;
-        let table = if op.span_writes() { abi::TLB_WRITE } else { 0 };
+        let (bytes, writes) = (op.span_bytes() as i32, op.span_writes());
+        let (lin, limit) = self.linear(op, off, (bytes, writes), tag)?;
+        let table = if writes { abi::TLB_WRITE } else { 0 };
         self.asm.pext_m(Width::W64, d, lin, state(self.layout.tlb_mask));
         self.asm.load(Width::W64, tag, Mem::index(TLB, d, 3, table));
         self.asm.alu_rr(Alu::Xor, Width::W64, tag, lin);
@@ -406,7 +405,7 @@ impl Emit<'_> {
         if log != 0 {
             self.asm.shift_ri(1, Width::W64, Rm::R(tag), log);
         }
-        let last = (0x1000 - op.span_bytes() as i32) >> log;
+        let last = (0x1000 - bytes) >> log;
         self.asm.alu_ri(Alu::Cmp, Width::W64, tag, last);
         let hole = self.asm.jcc(Cond::A);
         let addend = self.addend(op, d, tag, table);
@@ -416,7 +415,7 @@ impl Emit<'_> {
             self.asm.lea(Width::W64, d, Mem::index(addend, lin, 0, 0));
         }
         let (insn, flags) = ((self.page_offset, self.behind), self.redo()?);
-        self.bails.push(Bail { hole, insn, flags, ahead: self.regs.ahead() });
+        self.bails.push(Bail { holes: [limit, hole], insn, flags, ahead: self.regs.ahead() });
         Ok(())
     }
     /// Where spans that do not hold go: direct exits to the start of their insns.
@@ -425,7 +424,9 @@ impl Emit<'_> {
         for bail in bails.drain(..) {
             self.mark(bail.insn.0, bail.insn.1);
             let here = self.asm.pos();
-            self.asm.fix32(bail.hole, here);
+            for hole in bail.holes.into_iter().filter(|&hole| hole != NO_HOLE) {
+                self.asm.fix32(hole, here);
+            }
             self.store_ahead(bail.ahead);
             if let Some(flags) = &bail.flags {
                 self.save_redone(flags);
@@ -442,7 +443,7 @@ impl Emit<'_> {
         let off = self.src_reg(op.a, offset_width(op))?;
         let index = self.take()?;
         let tag = self.take()?;
-        let (lin, limit) = self.linear(op, off, (size & !ALIGNED, write), tag)?;
+        let (lin, limit) = self.linear(op, off, (i32::from(size & !ALIGNED), write), tag)?;
         let table = if write { abi::TLB_WRITE } else { 0 };
         self.asm.pext_m(Width::W64, index, lin, state(self.layout.tlb_mask));
         self.asm.load(Width::W64, tag, Mem::index(TLB, index, 3, table));
@@ -514,7 +515,7 @@ impl Emit<'_> {
         &mut self,
         op: &Op,
         off: u8,
-        (size, write): (u8, bool),
+        (size, write): (i32, bool),
         t: u8,
     ) -> Result<(u8, usize), CompileError> {
         let policy = self.policy(op);
@@ -530,12 +531,12 @@ impl Emit<'_> {
             SegPolicy::Base => NO_HOLE,
             SegPolicy::Wrap64K if size == 1 => NO_HOLE,
             SegPolicy::Wrap64K => {
-                self.asm.alu_ri(Alu::Cmp, Width::W32, off, 0x1_0000 - i32::from(size));
+                self.asm.alu_ri(Alu::Cmp, Width::W32, off, 0x1_0000 - size);
                 self.asm.jcc(Cond::A)
             }
             _ => {
                 let end = if write { window.write_end } else { window.read_end };
-                self.asm.lea(Width::W64, t, Mem::base(off, i32::from(size)));
+                self.asm.lea(Width::W64, t, Mem::base(off, size));
                 self.asm.alu_rm(Alu::Cmp, Width::W64, t, state(end));
                 self.asm.jcc(Cond::A)
             }
@@ -625,10 +626,8 @@ impl Emit<'_> {
         for site in sites.drain(..) {
             self.mark(site.insn.0, site.insn.1);
             let here = self.asm.pos();
-            for hole in site.holes {
-                if hole != NO_HOLE {
-                    self.asm.fix32(hole, here);
-                }
+            for hole in site.holes.into_iter().filter(|&hole| hole != NO_HOLE) {
+                self.asm.fix32(hole, here);
             }
             self.store_ahead(site.ahead);
             if let Some(flags) = &site.flags {

@@ -1,7 +1,7 @@
 //! The stages of making a block between its bytes and its host code: decode and lower, optimise, assign and emit. What they make depends
 //! on what is given here and on nothing else, so that they may run on any thread.
 
-use ir::opt::Passes;
+use ir::opt::{Passes, Segments};
 use ir::{Block, Code, FlagMask};
 use jit::{CompileError, Far, Request, SegPolicy, Tier};
 use x86::front::{self, BlockInfo, BuildConfig, BuildError, Changing, CodeBytes};
@@ -126,9 +126,9 @@ impl Pipeline {
         let seg = policies(key.mode);
         let wants_spans = !(quick || key.mode.has(Mode::PLAIN | Mode::SINGLE) || counted);
         let has_spans = wants_spans && passes.has(Passes::SPANS) && {
-            let flat =
-                (0..6).filter(|&n| seg[n] == SegPolicy::Flat).fold(0, |mask, n| mask | 1 << n);
-            ir::opt::spans(&mut self.block, &mut self.opt, passes, exit_flags, flat)
+            let of = |policy| (0..6).filter(|&n| seg[n] == policy).fold(0, |mask, n| mask | 1 << n);
+            let segments = Segments { flat: of(SegPolicy::Flat), short: of(SegPolicy::Wrap64K) };
+            ir::opt::spans(&mut self.block, &mut self.opt, passes, exit_flags, segments)
         };
         let mut request = Request {
             block: &self.block,

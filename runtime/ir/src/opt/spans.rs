@@ -7,6 +7,8 @@
 //!
 //! What a block has loaded or stored is remembered (`held`).
 //!
+//! Offsets of 16 bits are counted modulo 64 KiB, in segments that end there: a span that does not fit in between does not hold.
+//!
 //! One walk forward finds for each address the *root* it is counted from (a register's or temporary's value that nothing more
 //! is known of) and its distance; a second one forms the spans; a third rewrites.
 
@@ -25,17 +27,25 @@ const MADE: usize = 48;
 /// How often spans are formed before memory is no longer asked what it holds.
 const ROUNDS: usize = 4;
 
-/// Forms spans of accesses by the segments in `flat` (a bit each), whose offsets are linear addresses, and tidies up what they
-/// make superfluous. Are there any?
+/// Segments whose accesses may share checks, a bit each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Segments {
+    /// Offsets are linear addresses.
+    pub flat: u8,
+    /// They begin anywhere and have 64 KiB: for offsets of 16 bits.
+    pub short: u8,
+}
+
+/// Forms spans of accesses by these segments, and tidies up what they make superfluous. Are there any?
 pub fn spans(
     block: &mut Block,
     scratch: &mut Scratch,
     passes: Passes,
     live: LiveAtExit,
-    flat: u8,
+    segments: Segments,
 ) -> bool {
     let mut work = std::mem::take(&mut scratch.pass.spans);
-    let found = work.find_and_form(block, passes, flat);
+    let found = work.find_and_form(block, passes, segments);
     if found {
         work.rewrite(block);
     }
@@ -148,8 +158,7 @@ impl Work {
         let mut widths = block.ops.iter().filter(is_access).map(|op| Width::from_code(op.y));
         self.width = match widths.next() {
             Some(Width::W64) => Some(Width::W64),
-            Some(Width::W32) => Some(Width::W32),
-            _ => None,
+            other => other,
         };
         self.followed = None;
         self.memory.begin(self.width.map_or(0, Width::mask));
@@ -204,11 +213,11 @@ impl Work {
     }
 
     /// Collects the accesses and forms spans; are there any?
-    fn find_and_form(&mut self, block: &Block, passes: Passes, flat: u8) -> bool {
+    fn find_and_form(&mut self, block: &Block, passes: Passes, segments: Segments) -> bool {
         self.memory.begin_block(passes.has(Passes::REUSE));
         for round in 0.. {
             self.memory.is_on &= round < ROUNDS;
-            self.find(block, flat);
+            self.find(block, segments);
             let found = self.form();
             if !found || self.memory.is_sound(&self.accesses) {
                 return found;
@@ -218,9 +227,13 @@ impl Work {
     }
 
     /// Collects the accesses.
-    fn find(&mut self, block: &Block, flat: u8) {
+    fn find(&mut self, block: &Block, segments: Segments) {
         self.begin(block);
         let Some(width) = self.width else { return };
+        let is_short = width == Width::W16;
+        let allowed = if is_short { segments.short } else { segments.flat };
+        // Values are known but for their upper bits.
+        self.memory.is_on &= !is_short;
         let mut last = None;
         for (n, op) in block.ops.iter().enumerate() {
             match op.code {
@@ -243,7 +256,7 @@ impl Work {
                 }
                 Code::Ld | Code::St | Code::Ptr => {
                     let before = self.accesses.len();
-                    self.access(block, n, op, flat);
+                    self.access(block, n, op, allowed);
                     self.followed = (self.accesses.len() > before).then_some(before);
                     if op.code != Code::Ld {
                         self.stored(block, op, width);
@@ -253,6 +266,8 @@ impl Work {
                     self.stretch += 1;
                     self.memory.forget();
                 }
+                // It might be where a segment begins.
+                Code::StEnv if is_short => self.stretch += 1,
                 Code::StH | Code::Native | Code::Bulk => self.memory.forget(),
                 _ => {}
             }
@@ -264,9 +279,11 @@ impl Work {
         }
     }
 
-    fn access(&mut self, block: &Block, n: usize, op: &Op, flat: u8) {
-        let fits = self.width == Some(Width::from_code(op.y)) && flat >> op.x & 1 != 0;
-        if !fits || self.accesses.len() >= MOST {
+    fn access(&mut self, block: &Block, n: usize, op: &Op, allowed: u8) {
+        let is_short = self.width == Some(Width::W16);
+        let is_odd = is_short && op.code == Code::Ptr && op.is_aligned();
+        let fits = self.width == Some(Width::from_code(op.y)) && allowed >> op.x & 1 != 0;
+        if !fits || is_odd || self.accesses.len() >= MOST {
             self.is_late = true;
             self.memory.forget();
             return;
@@ -309,7 +326,8 @@ impl Work {
         let fresh = self.fresh();
         let known = match op.code {
             Code::Ld => self.loaded(op, fresh),
-            _ if op.w == width => self.computed(block, op),
+            // All but the upper bits of a wider result follow from those of what it is made of.
+            _ if op.w == width || width == Width::W16 && op.w > width => self.computed(block, op),
             _ => None,
         };
         if !op.d.is_none() && op.code.shape().d != crate::Role::No {
@@ -346,6 +364,11 @@ impl Work {
         let constant = block.const_of(op.b);
         match op.code {
             Code::Mov => Some(self.value(block, op.a)),
+            Code::Extu | Code::Exts
+                if op.x == Width::W16 as u8 && self.width == Some(Width::W16) =>
+            {
+                Some(self.value(block, op.a))
+            }
             Code::ReadPc => {
                 let page = self.root_of(Made::Page);
                 Some(Value { off: i64::from(op.imm.cast_signed()) as u64, ..page })
@@ -398,7 +421,11 @@ impl Work {
     /// The distance from one offset to another, as addresses are counted.
     fn distance(&self, from: u64, to: u64) -> i64 {
         let d = to.wrapping_sub(from);
-        if self.width == Some(Width::W64) { d as i64 } else { i64::from(d as i32) }
+        match self.width {
+            Some(Width::W64) => d as i64,
+            Some(Width::W16) => i64::from(d as i16),
+            _ => i64::from(d as i32),
+        }
     }
 
     /// Forms the spans; are there any?
@@ -529,6 +556,11 @@ impl Work {
             if by != 0 {
                 let (d, b) = (block.temp(width), block.constant(by));
                 self.ops.push(Op { d, a, b, ..Op::new(Code::Add, width) });
+                a = d;
+            }
+            if width == Width::W16 {
+                let d = block.temp(Width::W32);
+                self.ops.push(Op { d, a, x: width as u8, ..Op::new(Code::Extu, Width::W32) });
                 a = d;
             }
         }
