@@ -31,8 +31,11 @@ pub enum PageKind {
     Io,
 }
 
-/// Table entry: 0 is I/O; else `(page number + 1) << 1 | writable`.
+/// Table entry: 0 is I/O, as is [`DELICATE`]; else `(page number + 1) << 1 | writable`.
 type Leaf = Box<[AtomicU32]>;
+
+/// Entry of I/O that may change the map when it is accessed.
+const DELICATE: u32 = 1;
 
 /// The map of one machine. Shared by CPU, board and DMA as `Arc<PhysMap>`.
 pub struct PhysMap {
@@ -71,7 +74,7 @@ impl PhysMap {
             None => 0,
         };
         match entry {
-            0 => PageKind::Io,
+            0 | DELICATE => PageKind::Io,
             e => PageKind::Ram { off: u64::from((e >> 1) - 1) * PAGE_SIZE, writable: e & 1 != 0 },
         }
     }
@@ -95,6 +98,18 @@ impl PhysMap {
     /// Gives `len` bytes at `at` to the bus.
     pub fn unmap(&self, at: Phys, len: u64) {
         self.set(at, len, |_| 0);
+    }
+
+    /// Gives `len` bytes at `at` to the bus, and notes that accesses there may change the map.
+    pub fn unmap_delicate(&self, at: Phys, len: u64) {
+        self.set(at, len, |_| DELICATE);
+    }
+
+    /// May an access to the page of `at` change the map?
+    pub fn is_delicate(&self, at: Phys) -> bool {
+        let page = (at.0 / PAGE_SIZE) as usize;
+        let leaf = self.leaves.get(page / LEAF_PAGES).and_then(OnceLock::get);
+        leaf.is_some_and(|leaf| leaf[page % LEAF_PAGES].load(Relaxed) == DELICATE)
     }
 
     /// Changes with every change of the map.
@@ -150,7 +165,12 @@ mod tests {
         map.map_ram(Phys(0x2000), 0x1000, 0x7000, false);
         assert_ne!(map.generation(), after_map);
         assert_eq!(map.lookup(Phys(0x2fff)), PageKind::Ram { off: 0x7000, writable: false });
+        map.unmap_delicate(Phys(0x2000), 0x1000);
+        assert_eq!(map.lookup(Phys(0x2000)), PageKind::Io);
+        assert!(map.is_delicate(Phys(0x2fff)) && !map.is_delicate(Phys(0x3000)));
+        assert!(!map.is_delicate(Phys(u64::MAX)));
         map.unmap(Phys(0x2000), 0x1000);
+        assert!(!map.is_delicate(Phys(0x2000)));
         assert_eq!(map.lookup(Phys(0x2000)), PageKind::Io);
         assert_eq!(map.lookup(Phys(0x3000)), PageKind::Ram { off: 0x3000, writable: true });
     }

@@ -154,6 +154,13 @@ impl Board {
         }
     }
 
+    /// Something was mapped that the local APIC's registers may cover.
+    pub(super) fn recover_apic(&self) {
+        if let Some(at) = self.apic_page {
+            self.map.unmap(Phys(at), PAGE_SIZE);
+        }
+    }
+
     /// Messages and ends of interrupts go where they belong, until nothing moves any more.
     pub(super) fn exchange(&mut self) {
         let chips = &mut self.chips;

@@ -29,7 +29,7 @@ use devices::vga::Vga;
 use devices::virtio::{VirtioDevice, VirtioPci};
 use mem::{GuestRam, RamDma, RamWindow, Size};
 
-use super::clock::{Alarms, Sleeper};
+use super::clock::{Alarms, ClockKind, Sleeper};
 use super::irq::{Flag, IrqSource, Signals};
 use super::memory::Layout;
 use super::pci::{FIRST_FREE_SLOT, PCI_SLOTS};
@@ -95,7 +95,7 @@ impl Chips {
         let acpi = (!has_own_tables).then(|| guide::acpi_machine(parts.layout, &config));
         let mut rtc = Rtc::new(alarms.alarm(Sleeper::Rtc), irq(IrqSource::Rtc), config.rtc_base);
         guide::fill_cmos(&mut rtc, parts.layout, &config);
-        let vga = config.vga.then(|| build_vga(parts));
+        let vga = config.vga.then(|| build_vga(parts, config.clock));
         let serial = build_serial(config.serial, parts, ports);
         let debugcon = build_debugcon(config.debugcon, ports)?;
         if let Some((base, len)) = config.debug_exit {
@@ -220,10 +220,13 @@ fn hpet_outputs(parts: &Parts<'_>) -> [devices::Wire; TIMERS] {
     std::array::from_fn(|i| parts.signals.irq_wire(IrqSource::Hpet(i)))
 }
 
-fn build_vga(parts: &Parts<'_>) -> Vga {
+fn build_vga(parts: &Parts<'_>, clock: ClockKind) -> Vga {
     let layout = parts.layout;
-    let vram = RamWindow::new(parts.ram.clone(), layout.vram.off, layout.vram.len);
-    Vga::new(vram, parts.alarms.alarm(Sleeper::Vga), layout.vga_rom.len as u32)
+    // Counted runs are compared, whenever they look at the screen: nothing is lent there.
+    let lent = if clock == ClockKind::Icount { 0 } else { layout.cells.len };
+    let [vram, cells] = [(layout.vram.off, layout.vram.len), (layout.cells.off, lent)]
+        .map(|(off, len)| RamWindow::new(parts.ram.clone(), off, len));
+    Vga::new([vram, cells], parts.alarms.alarm(Sleeper::Vga), layout.vga_rom.len as u32)
 }
 
 fn build_serial(

@@ -1,12 +1,12 @@
 //! The memory map: where RAM, firmware, shadow segments and the VGA card's memory are.
 //!
 //! Offsets in guest RAM: RAM below 4 GiB (offset = address), RAM above 4 GiB, then the firmware
-//! image, the video memory and the video option ROM, each on a page boundary.
+//! image, the video memory, the video option ROM and the cells of text modes, each on a page boundary.
 
 use std::ops::Range;
 
 use devices::i440fx::{PAM_SEGMENTS, PamAttributes};
-use devices::vga::REGISTERS_LEN;
+use devices::vga::{CELLS_LEN, REGISTERS_LEN};
 use mem::{GuestRam, MmioDevice, PAGE_SIZE, Phys, PhysMap, Size};
 
 use super::{Board, BoardConfig, BoardError};
@@ -22,7 +22,7 @@ const RAM_MAX: u64 = 512 << 30;
 const FIRMWARE_MAX: usize = 16 << 20;
 const ROM_MAX: usize = 16 << 20;
 /// The video window, and the memory behind it that SMRAM opens.
-const VIDEO: Range<u64> = 0xa_0000..0xc_0000;
+pub(super) const VIDEO: Range<u64> = 0xa_0000..0xc_0000;
 const SHADOW: u64 = 0xc_0000;
 const LEGACY_FIRMWARE: u64 = 0xe_0000;
 const VRAM_BYTES: u64 = 16 * MIB;
@@ -47,6 +47,8 @@ pub(super) struct Layout {
     pub(super) firmware: Part,
     pub(super) vram: Part,
     pub(super) vga_rom: Part,
+    /// What is lent to the CPU in text modes.
+    pub(super) cells: Part,
 }
 
 /// Where the VGA card's memory is mapped now.
@@ -87,12 +89,13 @@ impl Layout {
             firmware: part(firmware as u64),
             vram: part(if config.vga { VRAM_BYTES } else { 0 }),
             vga_rom: part(if config.vga { rom_len } else { 0 }),
+            cells: part(if config.vga { CELLS_LEN } else { 0 }),
         })
     }
 
     /// Bytes of guest RAM in all.
     pub(super) fn total(&self) -> u64 {
-        self.vga_rom.off + self.vga_rom.len
+        self.cells.off + self.cells.len
     }
 
     /// Where PCI memory may be.
@@ -138,6 +141,7 @@ impl Board {
     /// Maps what lies between 640 KiB and 1 MiB as the host bridge's registers say. Nothing moves
     /// if they say what they said before.
     pub(super) fn map_legacy(&mut self) {
+        self.unmap_video();
         let bridge = &self.chips.host_bridge;
         let window = VIDEO.end - VIDEO.start;
         match bridge.is_smram_open() {
@@ -166,11 +170,17 @@ impl Board {
         if old == new {
             return;
         }
+        self.bars = old;
+        self.unmap_video();
+        self.bars = new;
         let (vram, rom) = (self.layout.vram, self.layout.vga_rom);
         for (base, part) in [(old.framebuffer, vram), (old.rom, rom)] {
             if let Some(at) = base {
                 self.map.unmap(Phys(at), part.len);
             }
+        }
+        if let Some(at) = old.registers {
+            self.map.unmap(Phys(at), REGISTERS_LEN);
         }
         for (base, part, writable) in [(new.framebuffer, vram, true), (new.rom, rom, false)] {
             if let Some(at) = base {
@@ -178,7 +188,7 @@ impl Board {
             }
         }
         if let Some(at) = new.registers {
-            self.map.unmap(Phys(at), REGISTERS_LEN);
+            self.map.unmap_delicate(Phys(at), REGISTERS_LEN);
         }
     }
 
@@ -198,7 +208,9 @@ impl Board {
         if VIDEO.contains(&at.0)
             && let Some(vga) = &mut self.chips.vga
         {
-            return vga.mmio_read(at.0 - VIDEO.start, size) & size.mask();
+            let value = vga.mmio_read(at.0 - VIDEO.start, size) & size.mask();
+            self.follow_video();
+            return value;
         }
         if let Some((offset, vga)) = self.vga_registers(at) {
             return vga.registers_read(offset, size) & size.mask();
@@ -208,6 +220,9 @@ impl Board {
         }
         if let Some(value) = self.read_virtio(at, size) {
             return value;
+        }
+        if let Some(off) = self.hidden_framebuffer(at) {
+            return self.ram.read(off, size).unwrap_or(size.mask());
         }
         // Memory reaches here when an access straddles a page, or by shadow segments.
         let byte = |i: u64| {
@@ -223,16 +238,20 @@ impl Board {
         if VIDEO.contains(&at.0)
             && let Some(vga) = &mut self.chips.vga
         {
-            return vga.mmio_write(at.0 - VIDEO.start, size, value);
+            vga.mmio_write(at.0 - VIDEO.start, size, value);
+            return self.follow_video();
         }
         if let Some((offset, vga)) = self.vga_registers(at) {
-            return vga.registers_write(offset, size, value);
+            vga.registers_write(offset, size, value);
+            return self.check_video();
         }
         if self.write_system(at, size, value) || self.write_virtio(at, size, value) {
             return;
         }
         if (SHADOW..MIB).contains(&at.0) {
             self.write_shadow(at, size, value);
+        } else if let Some(off) = self.hidden_framebuffer(at) {
+            self.ram.write(off, size, value);
         }
     }
 

@@ -27,6 +27,7 @@ mod ports;
 mod smbios;
 mod snapshot;
 mod ticks;
+mod video;
 
 pub use clock::ClockKind;
 pub use config::{BoardConfig, BoardError, BoardEvent, Change, IdeUnit};
@@ -40,7 +41,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use devices::block::BlockDev;
 use devices::debugcon::Debugcon;
-use devices::vga::{TextScreen, Vga};
+use devices::vga::{Direct, TextScreen, Vga};
 use devices::virtio::VirtioPci;
 use mem::{Bus, GuestRam, Ns, Phys, PhysMap, Port, RamDma, Size, TscMap};
 
@@ -65,6 +66,10 @@ pub struct Board {
     intr: bool,
     /// False if the controllers may have changed without a wire moving.
     irq_settled: bool,
+    /// What the VGA card's window is mapped to.
+    video: Option<Direct>,
+    /// Something is to be mapped there.
+    is_video_due: bool,
     /// Where the local APIC's registers are.
     apic_page: Option<u64>,
     /// The A20 gate as the CPU was last told.
@@ -107,6 +112,8 @@ impl Board {
             time,
             intr: false,
             irq_settled: false,
+            video: None,
+            is_video_due: false,
             apic_page: None,
             a20: true,
             next_boot_order: None,
@@ -120,6 +127,7 @@ impl Board {
     /// go on.
     pub fn reset(&mut self) {
         self.time.refresh(self.alarms.clock());
+        self.unmap_video();
         self.chips.reset();
         if let Some(order) = self.next_boot_order.take() {
             guide::set_boot_order(&mut self.chips.rtc, &order);
@@ -163,6 +171,7 @@ impl Board {
         self.signals.reset.load(Relaxed)
             || self.signals.power_off.load(Relaxed)
             || self.chips.debug_exit.is_requested()
+            || self.is_video_due
             || self.chips.lapic.has_nmi()
     }
 
@@ -221,6 +230,7 @@ impl Board {
     /// Lets every alarm go off that is due.
     pub fn run_timers(&mut self) {
         self.chips.debugcon.iter_mut().for_each(Debugcon::flush);
+        self.map_video();
         self.time.refresh(self.alarms.clock());
         // Each chip's next deadline lies after now, so that this ends; the bound is a safeguard.
         for _ in 0..4 * Sleeper::ALL.len() {

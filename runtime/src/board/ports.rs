@@ -391,11 +391,16 @@ impl Board {
     }
 
     fn write_vga(&mut self, chip: Chip, at: u16, size: Size, value: u64) -> bool {
+        if chip == Chip::Vbe {
+            // It may clear video memory.
+            self.unmap_video();
+        }
         let Some(vga) = &mut self.chips.vga else { return false };
         match chip {
             Chip::Vbe => vga.vbe_write(at, value as u16),
             _ => vga.port_write(at, size, value),
         }
+        self.check_video();
         true
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use devices::block::BlockDev;
 use devices::state::Field;
+use devices::vga::Vga;
 use devices::{State, StateError};
 
 use super::Board;
@@ -139,6 +140,8 @@ impl Board {
 
     /// The state of all chips and of virtual time.
     pub fn save(&mut self) -> Vec<u8> {
+        // Guest memory, which is saved next, has all there is then.
+        self.chips.vga.iter().for_each(Vga::put_back);
         let mut out = MAGIC.to_vec();
         VERSION.put(&mut out);
         self.now().put(&mut out);
@@ -156,6 +159,7 @@ impl Board {
     /// The bytes are no saved board, or one of other parts, or damaged.
     pub fn load(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
         let rest = bytes.strip_prefix(&MAGIC).ok_or(SnapshotError::Magic)?;
+        self.unmap_video();
         let input = &mut &*rest;
         devices::state::take_version(input, VERSION)?;
         let (mut now, mut flags) = (0u64, [false; 3]);

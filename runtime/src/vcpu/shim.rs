@@ -13,11 +13,11 @@ use jit::{
     meta_seg, meta_size,
 };
 use mem::{GuestRam, Size};
-use x86::access::Slow;
 use x86::cpu::Cpu;
 use x86::fault::Fault;
 use x86::flags;
 use x86::mode::Mode;
+use x86::slow::Slow;
 use x86::state::{CpuState, Window};
 use x86::tlb::{JUMP_MASK, JUMPS};
 

@@ -12,30 +12,19 @@ use crate::fault::Fault;
 use crate::flags;
 use crate::segment::{Segment, attr};
 use crate::state::seg;
-use crate::tlb::{ViewId, right};
+use crate::tlb::ViewId;
 
 /// A translated operand: one or two physical pieces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
-    first: u64,
-    second: u64,
+    pub(crate) first: u64,
+    pub(crate) second: u64,
     /// Bytes in the first piece.
-    split: u32,
-}
-
-/// The result of a slow path of generated code.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Slow {
-    /// Done; the value or host address, 0 for a store.
-    Done(u64),
-    /// Nothing was done: the insn must be run by the evaluator.
-    EvalOne,
-    /// Nothing was done: a write to writable RAM at this offset, in lines that hold translated code.
-    OnCode(u64),
+    pub(crate) split: u32,
 }
 
 /// The bus access that fits `bytes` (1, 2, 4 or 8).
-const fn size_of_bytes(bytes: u32) -> Option<Size> {
+pub(crate) const fn size_of_bytes(bytes: u32) -> Option<Size> {
     match bytes {
         1 => Some(Size::B1),
         2 => Some(Size::B2),
@@ -62,8 +51,17 @@ impl Cpu {
             PageKind::Ram { off, .. } => {
                 self.ram.read(off + at.page_offset(), size).unwrap_or(size.mask())
             }
-            PageKind::Io => self.bus.mmio_read(at, size) & size.mask(),
+            PageKind::Io => self.bus_read(at, size),
         }
+    }
+
+    /// Reads a device, which may change the map by it.
+    pub(crate) fn bus_read(&mut self, at: Phys, size: Size) -> u64 {
+        let value = self.bus.mmio_read(at, size) & size.mask();
+        if self.map.generation() != self.map_generation {
+            self.after_bus_access();
+        }
+        value
     }
 
     /// Writes within one page.
@@ -78,7 +76,7 @@ impl Cpu {
             }
             PageKind::Ram { writable: false, .. } | PageKind::Io => {
                 self.bus.mmio_write(at, size, value & size.mask());
-                self.after_bus_write();
+                self.after_bus_access();
             }
         }
     }
@@ -149,7 +147,13 @@ impl Cpu {
 
     /// Are these bytes of the span writable RAM without code under it, or (`!is_write`) readable RAM, in one page?
     /// Gives their offset in guest RAM.
-    fn plain_ram(&self, span: &Span, disp: u32, bytes: u32, is_write: bool) -> Option<u64> {
+    pub(crate) fn plain_ram(
+        &self,
+        span: &Span,
+        disp: u32,
+        bytes: u32,
+        is_write: bool,
+    ) -> Option<u64> {
         let at = span.piece(disp, bytes)?;
         let PageKind::Ram { off, writable } = self.map.lookup(at) else { return None };
         if is_write {
@@ -162,7 +166,7 @@ impl Cpu {
     }
 
     /// Would writing the span change translated code?
-    fn hits_code(&self, span: &Span, bytes: u32) -> bool {
+    pub(crate) fn hits_code(&self, span: &Span, bytes: u32) -> bool {
         let pieces =
             [(span.first, span.split.min(bytes)), (span.second, bytes - span.split.min(bytes))];
         pieces.iter().any(|&(at, n)| match self.map.lookup(Phys(at)) {
@@ -176,7 +180,7 @@ impl Cpu {
 
 impl Span {
     /// The physical address of `bytes` at `disp` when they lie in one piece.
-    const fn piece(&self, disp: u32, bytes: u32) -> Option<Phys> {
+    pub(crate) const fn piece(&self, disp: u32, bytes: u32) -> Option<Phys> {
         if disp + bytes <= self.split {
             Some(Phys(self.first + disp as u64))
         } else if disp >= self.split {
@@ -187,7 +191,7 @@ impl Span {
     }
 
     /// Parts of its first `bytes` bytes, each within a page: displacement and size, 1, 2, 4 or 8.
-    fn parts(&self, bytes: u32) -> impl Iterator<Item = (u32, u32)> + use<> {
+    pub(crate) fn parts(&self, bytes: u32) -> impl Iterator<Item = (u32, u32)> + use<> {
         let split = self.split;
         let mut at = 0;
         std::iter::from_fn(move || {
@@ -323,127 +327,6 @@ impl Cpu {
     pub fn write_handle(&mut self, handle: u64, disp: i32, bytes: u32, value: u64) {
         let span = self.handles.span(handle);
         self.span_write(&span, disp.cast_unsigned() & 0xFFF, bytes, value);
-    }
-}
-
-/// Slow paths of generated code: full checks, then the TLB entry for the next time.
-impl Cpu {
-    /// A load that missed the fast path.
-    pub fn slow_load(&mut self, n: u8, off: u64, bytes: u32) -> Result<Slow, Fault> {
-        let lin = self.seg_lin(n, off, bytes, Access::Read)?;
-        let span = self.span(lin, bytes, Access::Read, self.data_view())?;
-        if self.watches_data() && self.watch_hits(lin, bytes, Access::Read) != 0 {
-            return Ok(Slow::EvalOne);
-        }
-        if self.is_counted && self.plain_ram(&span, 0, bytes, false).is_none() {
-            return Ok(Slow::EvalOne);
-        }
-        Ok(Slow::Done(self.span_read(&span, 0, bytes)))
-    }
-
-    /// A store that missed the fast path. Over translated code nothing is done.
-    pub fn slow_store(&mut self, n: u8, off: u64, bytes: u32, value: u64) -> Result<Slow, Fault> {
-        let lin = self.seg_lin(n, off, bytes, Access::Write)?;
-        let span = self.span(lin, bytes, Access::Write, self.data_view())?;
-        if self.watches_data() && self.watch_hits(lin, bytes, Access::Write) != 0 {
-            return Ok(Slow::EvalOne);
-        }
-        match self.plain_ram(&span, 0, bytes, true) {
-            Some(at) => {
-                self.refill(lin, &span);
-                if let Some(size) = size_of_bytes(bytes) {
-                    self.ram.write_cpu(at, size, value & size.mask());
-                }
-            }
-            None if self.hits_code(&span, bytes) => return Ok(self.on_code(&span, bytes)),
-            None if self.is_counted => return Ok(Slow::EvalOne),
-            None => self.span_write(&span, 0, bytes, value),
-        }
-        Ok(Slow::Done(0))
-    }
-
-    /// A checked host address for `bytes` at `off`; `EvalOne` when they are not plain RAM. Vectors to be read are copied to the
-    /// state's buffer then: an insn reads one at most. `is_sole`: the insn has no other operand in memory, and what it writes is
-    /// written whole, by one who looks whether it went to the buffer and has it stored ([`Cpu::store_back`]); then all that lie in plain RAM of two pages
-    /// go by the buffer.
-    pub fn slow_ptr(
-        &mut self,
-        n: u8,
-        off: u64,
-        bytes: u32,
-        (kind, is_sole): (AccessKind, bool),
-    ) -> Result<Slow, Fault> {
-        let lin = self.seg_lin(n, off, bytes, access_of(kind))?;
-        let span = self.span(lin, bytes, access_of(kind), self.data_view())?;
-        if self.watches_data() && self.watch_hits(lin, bytes, access_of(kind)) != 0 {
-            return Ok(Slow::EvalOne);
-        }
-        let is_write = kind != AccessKind::R;
-        let Some(at) = self.plain_ram(&span, 0, bytes, is_write) else {
-            if is_sole && self.is_plain_in_two(&span, bytes, is_write) {
-                self.state.is_bounced = is_write.into();
-                self.split = span;
-                return Ok(Slow::Done(self.bounce(&span, bytes)));
-            }
-            if !is_write && bytes > 8 && !self.is_counted {
-                return Ok(Slow::Done(self.bounce(&span, bytes)));
-            }
-            return Ok(self.on_code(&span, bytes));
-        };
-        if is_write {
-            self.refill(lin, &span);
-        }
-        Ok(match self.ram.page_ptr(at) {
-            Some(p) => Slow::Done((p.addr() as u64 & !0xFFF) | (at & 0xFFF)),
-            None => Slow::EvalOne,
-        })
-    }
-
-    /// Do these bytes lie in two pages of RAM, which may be written (`is_write`) without changing code?
-    fn is_plain_in_two(&self, span: &Span, bytes: u32, is_write: bool) -> bool {
-        let is_plain = |at, n| self.plain_ram(span, at, n, is_write).is_some();
-        let split = span.split;
-        split < bytes && is_plain(0, split) && is_plain(split, bytes - split)
-    }
-
-    /// Stores the first `bytes` of the state's buffer to where [`Cpu::slow_ptr`] took them to be.
-    pub fn store_back(&mut self, bytes: u32) {
-        let span = self.split;
-        for (at, size) in span.parts(bytes) {
-            let mut word = [0; 8];
-            let from = self.state.bounce.0.get(at as usize..(at + size) as usize);
-            from.into_iter().for_each(|from| word[..from.len()].copy_from_slice(from));
-            self.span_write(&span, at, size, u64::from_le_bytes(word));
-        }
-    }
-
-    /// Copies an operand of up to 64 bytes to the state's buffer; gives its host address.
-    fn bounce(&mut self, span: &Span, bytes: u32) -> u64 {
-        for (at, size) in span.parts(bytes) {
-            let word = self.span_read(span, at, size).to_le_bytes();
-            let to = self.state.bounce.0.get_mut(at as usize..(at + size) as usize);
-            to.into_iter().for_each(|to| to.copy_from_slice(&word[..to.len()]));
-        }
-        (&raw mut self.state.bounce).expose_provenance() as u64
-    }
-
-    /// The answer for a span that is not plain RAM to write.
-    fn on_code(&self, span: &Span, bytes: u32) -> Slow {
-        match span.piece(0, bytes).map(|at| (at, self.map.lookup(at))) {
-            Some((at, PageKind::Ram { off, writable: true })) => {
-                Slow::OnCode(off + at.page_offset())
-            }
-            _ => Slow::EvalOne,
-        }
-    }
-
-    /// Enters the write entry of a page whose code has gone since it was translated.
-    fn refill(&mut self, lin: Lin, span: &Span) {
-        let view = self.data_view();
-        if self.tlb.view(view).write_host(lin).is_none() {
-            // The access is a permitted write, so nothing can be wrong with reads.
-            self.enter_tlb(lin, Phys(span.first).page(), right::R | right::W, view);
-        }
     }
 }
 

@@ -594,8 +594,8 @@ impl Cpu {
         true
     }
 
-    /// After a write to a device, which may have changed the map or the A20 gate.
-    pub(crate) fn after_bus_write(&mut self) {
+    /// After an access to a device, which may have changed the map or the A20 gate.
+    pub(crate) fn after_bus_access(&mut self) {
         if self.sync_bus() || self.is_counted {
             self.ask_to_leave();
         }

@@ -25,6 +25,7 @@ mod quick;
 pub mod registers;
 pub mod segment;
 pub mod simd;
+pub mod slow;
 mod snapshot;
 pub mod stack;
 pub mod state;

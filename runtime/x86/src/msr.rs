@@ -355,7 +355,7 @@ impl Cpu {
         // The bootstrap-processor flag is the hardware's.
         self.state.apic_base = v & !APIC_BSP | self.state.apic_base & APIC_BSP;
         self.bus.set_apic_base(self.state.apic_base);
-        self.after_bus_write();
+        self.after_bus_access();
         Ok(())
     }
 

@@ -214,7 +214,7 @@ impl Cpu {
         }
         self.advance(DI, done, bytes, mask);
         self.count_down(done, mask);
-        self.after_bus_write();
+        self.after_bus_access();
         Ok(())
     }
 
@@ -246,7 +246,7 @@ impl Cpu {
         }
         self.advance(SI, done, bytes, mask);
         self.count_down(done, mask);
-        self.after_bus_write();
+        self.after_bus_access();
         Ok(())
     }
 
@@ -337,7 +337,7 @@ impl Cpu {
         let Some(size) = port_size(bytes) else { return Err(Fault::ud()) };
         self.watch_port(port, bytes as u32);
         let value = self.bus.port_in(Port(port), size) & size.mask();
-        self.after_bus_write();
+        self.after_bus_access();
         Ok(value)
     }
 
@@ -347,7 +347,7 @@ impl Cpu {
         let Some(size) = port_size(bytes) else { return Err(Fault::ud()) };
         self.watch_port(port, bytes as u32);
         self.bus.port_out(Port(port), size, value & size.mask());
-        self.after_bus_write();
+        self.after_bus_access();
         Ok(())
     }
 }

@@ -7,22 +7,22 @@ use mem::{MmioDevice, Size};
 
 use super::Vga;
 
-const SEQ_MAP_MASK: usize = 2;
-const SEQ_MODE: usize = 4;
-const SEQ_MODE_SEQUENTIAL: u8 = 0x04;
-const SEQ_MODE_CHAIN4: u8 = 0x08;
+pub(super) const SEQ_MAP_MASK: usize = 2;
+pub(super) const SEQ_MODE: usize = 4;
+pub(super) const SEQ_MODE_SEQUENTIAL: u8 = 0x04;
+pub(super) const SEQ_MODE_CHAIN4: u8 = 0x08;
 
 const GFX_SET_RESET: usize = 0;
 const GFX_ENABLE_SET_RESET: usize = 1;
 const GFX_COMPARE: usize = 2;
 const GFX_ROTATE: usize = 3;
-const GFX_READ_MAP: usize = 4;
-const GFX_MODE: usize = 5;
-const GFX_MISC: usize = 6;
+pub(super) const GFX_READ_MAP: usize = 4;
+pub(super) const GFX_MODE: usize = 5;
+pub(super) const GFX_MISC: usize = 6;
 const GFX_DONT_CARE: usize = 7;
 const GFX_BIT_MASK: usize = 8;
 
-const GFX_MODE_ODD_EVEN: u8 = 0x10;
+pub(super) const GFX_MODE_ODD_EVEN: u8 = 0x10;
 const GFX_MODE_READ_1: u8 = 0x08;
 
 /// One byte per plane: 0xFF where the plane's bit is set.
@@ -143,6 +143,7 @@ impl Vga {
 /// Offsets count from A0000h.
 impl MmioDevice for Vga {
     fn mmio_read(&mut self, offset: u64, size: Size) -> u64 {
+        self.touches.add();
         if let Some(value) = self.read_cell(offset, size) {
             return value;
         }
@@ -152,6 +153,7 @@ impl MmioDevice for Vga {
     }
 
     fn mmio_write(&mut self, offset: u64, size: Size, value: u64) {
+        self.touches.add();
         if self.write_cell(offset, size, value).is_some() {
             return;
         }

@@ -5,12 +5,14 @@
 //! itself: a front end asks for [`Vga::text_screen`] when it wants to show something. Video memory
 //! is a window of guest RAM, so that the linear frame buffer is plain memory to the CPU.
 
+mod direct;
 mod memory;
 mod picture;
 mod regs;
 mod text;
 mod vbe;
 
+pub use direct::{CELLS_LEN, CELLS_SPREAD, Direct, LINEAR_LEN};
 pub use picture::Picture;
 pub use text::{TextCell, TextScreen};
 
@@ -32,6 +34,9 @@ pub struct Vga {
     /// Its configuration space.
     pub config: ConfigSpace,
     vram: RamWindow,
+    /// A copy of what text modes show of it, to be lent to the CPU.
+    cells: RamWindow,
+    touches: direct::Touches,
     timer: Alarm,
     misc: u8,
     feature: u8,
@@ -86,8 +91,9 @@ state_fields!(
 
 impl Vga {
     /// A chip with `vram` (a power of two of at least 1 MiB), a clock for the retrace bits, and
-    /// room for an expansion ROM of `rom_len` bytes (0 for none).
-    pub fn new(vram: RamWindow, timer: Alarm, rom_len: u32) -> Self {
+    /// room for an expansion ROM of `rom_len` bytes (0 for none). `cells` are [`CELLS_LEN`] bytes for
+    /// [`Direct::Cells`], or empty.
+    pub fn new([vram, cells]: [RamWindow; 2], timer: Alarm, rom_len: u32) -> Self {
         let identity = Identity { vendor: 0x1234, device: 0x1111, class: 0x030000, revision: 2 };
         let mut config = ConfigSpace::new(identity);
         config.add_bar(BAR_FRAMEBUFFER, vram.len().next_power_of_two() as u32, 8);
@@ -98,6 +104,8 @@ impl Vga {
         let mut vga = Self {
             config,
             vram,
+            cells,
+            touches: direct::Touches::default(),
             timer,
             misc: 0,
             feature: 0,
@@ -143,6 +151,7 @@ impl Vga {
 
     /// The video memory.
     pub fn vram(&self) -> &RamWindow {
+        self.put_back();
         &self.vram
     }
 

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use mem::{GuestRam, MmioDevice, PortDevice, RamWindow, Size};
 
-use super::Vga;
+use super::{CELLS_LEN, Direct, Vga};
 use crate::State;
 use crate::testing::FakeTimer;
 
 fn vga() -> Vga {
-    let ram = Arc::new(GuestRam::new(1 << 20).unwrap());
-    Vga::new(RamWindow::new(ram, 0, 1 << 20), FakeTimer::default().boxed(), 0x9c00)
+    let ram = Arc::new(GuestRam::new((1 << 20) + CELLS_LEN).unwrap());
+    let cells = RamWindow::new(ram.clone(), 1 << 20, CELLS_LEN);
+    Vga::new([RamWindow::new(ram, 0, 1 << 20), cells], FakeTimer::default().boxed(), 0x9c00)
 }
 
 fn set(vga: &mut Vga, index_port: u16, index: u64, value: u64) {
@@ -300,4 +301,67 @@ fn nonsense_registers_still_give_a_picture() {
         let picture = v.picture();
         assert_eq!(picture.rgb.len(), picture.width * picture.height * 3);
     }
+}
+
+#[test]
+fn cells_are_lent_and_put_back() {
+    let mut v = vga();
+    assert_eq!(v.direct(), None, "no mode is set");
+    text_mode(&mut v);
+    assert_eq!(v.direct(), Some(Direct::Cells(0x1_8000)));
+    // A font, in plane 2.
+    v.vram().write(2, Size::B1, 0x99);
+    let wishes = (0..3000).filter(|n| {
+        v.mmio_write(0x1_8000 + 2 * (n & 7), Size::B2, 0x1f00 | n & 0xff);
+        v.wants_direct()
+    });
+    assert_eq!(wishes.count(), 2);
+    v.lend_cells();
+    let lent = v.cells.clone();
+    assert_eq!(lent.read(14, Size::B2), v.mmio_read(0x1_800e, Size::B2));
+    lent.write(14, Size::B2, 0x2e41);
+    lent.write(CELLS_LEN - 2, Size::B2, 0x2e42);
+    assert_eq!(v.text_screen().unwrap().cells[7].ch, b'A');
+    assert_eq!(v.vram().read(2, Size::B1), 0x99, "other planes stay");
+    v.take_back();
+    assert_eq!(v.mmio_read(0x1_800e, Size::B2), 0x2e41);
+    assert_eq!(v.mmio_read(0x1_fffe, Size::B2), 0x2e42);
+    lent.write(14, Size::B2, 0);
+    assert_eq!(v.mmio_read(0x1_800e, Size::B2), 0x2e41, "not lent any more");
+    // It takes twice as many now.
+    let wishes = (0..2040).filter(|_| {
+        v.mmio_read(0x1_8000, Size::B1);
+        v.wants_direct()
+    });
+    assert_eq!(wishes.count(), 0);
+}
+
+#[test]
+fn what_is_not_plain_bytes_is_not_direct() {
+    for (port, index, value) in [
+        (SEQ, 2, 7),
+        (SEQ, 4, 6),
+        (GFX, 5, 0),
+        (GFX, 4, 2),
+        (GFX, 6, 0x0f),
+        (GFX, 6, 2),
+        (GFX, 6, 6),
+    ] {
+        let mut v = vga();
+        text_mode(&mut v);
+        set(&mut v, port, index, value);
+        assert_eq!(v.direct(), None, "{port:#x} {index} {value:#x}");
+    }
+    // Chained planes in the window of 64 KiB, all of them enabled.
+    let mut v = vga();
+    for (port, index, value) in [(SEQ, 4, 0x0e), (SEQ, 2, 15), (GFX, 6, 5)] {
+        assert_eq!(v.direct(), None);
+        set(&mut v, port, index, value);
+    }
+    assert_eq!(v.direct(), Some(Direct::Linear(0)));
+    for (index, value) in [(1, 640), (2, 480), (3, 8), (4, 1), (5, 3)] {
+        v.vbe_write(0, index);
+        v.vbe_write(1, value);
+    }
+    assert_eq!(v.direct(), Some(Direct::Linear(0x3_0000)));
 }

@@ -56,6 +56,7 @@ impl Vga {
         if self.is_graphics() || c[1] == 0 {
             return None;
         }
+        self.put_back();
         let cols = usize::from(c[1]) + 1;
         let overflow = usize::from(c[7]);
         let last_line = usize::from(c[0x12]) | (overflow & 0x02) << 7 | (overflow & 0x40) << 3;

@@ -46,7 +46,7 @@ fn data() {
     let mut cpu = armed(0x5004, 2 | 0xD << 16);
     assert_eq!(cpu.load(DS, 0x5004, 4), Ok(0));
     assert!(!cpu.service());
-    assert_eq!(cpu.slow_store(DS, 0x5006, 4, 1), Ok(crate::access::Slow::EvalOne));
+    assert_eq!(cpu.slow_store(DS, 0x5006, 4, 1), Ok(crate::slow::Slow::EvalOne));
     assert!(cpu.tlb.view(cpu.view()).write_host(mem::Lin(0x5006)).is_none());
     cpu.store(DS, 0x5001, 2, 1).unwrap();
     assert!(!cpu.service());

@@ -3,9 +3,9 @@
 use ir::AccessKind;
 use mem::{Lin, Phys, Size, line_mask};
 
-use crate::access::Slow;
 use crate::fault::Fault;
 use crate::lower::helpers::Helpers;
+use crate::slow::Slow;
 use crate::testing::{machine, peek4, poke, protected};
 use crate::tlb::ViewId;
 
