@@ -9,7 +9,7 @@ use std::sync::Arc;
 use mem::{Bus, GuestRam, Lin, Phys, PhysMap};
 
 use crate::access::{Handles, Span};
-use crate::cpuid::Model;
+use crate::cpuid::{Leaves, Model};
 use crate::flags;
 use crate::mode::Mode;
 use crate::segment::{Segment, attr};
@@ -623,6 +623,8 @@ impl Cpu {
 /// The facts about the processor model that the system architecture depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Caps {
+    /// The bits of features in CPUID.
+    pub(crate) leaves: Leaves,
     /// Width of physical addresses.
     pub(crate) phys_bits: u8,
     /// The highest basic leaf of CPUID.

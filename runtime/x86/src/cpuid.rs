@@ -197,6 +197,35 @@ impl Model {
     }
 }
 
+/// How many sub-leaves of CPUID features have bits in.
+const LEAVES: usize = 12;
+
+/// The bits of a model's features by leaf and sub-leaf: a guest may ask for them often.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Leaves([((u32, u32), [u32; 4]); LEAVES]);
+
+impl Leaves {
+    /// The registers of a leaf, or of one that has none yet.
+    fn entry(&mut self, leaf: (u32, u32)) -> &mut [u32; 4] {
+        let is_it = |&(known, bits): &((u32, u32), [u32; 4])| known == leaf || bits == [0; 4];
+        let i = self.0.iter().position(is_it).unwrap_or(LEAVES - 1);
+        self.0[i].0 = leaf;
+        &mut self.0[i].1
+    }
+
+    /// EAX, EBX, ECX, EDX.
+    fn bits(&self, leaf: u32, sub: u32) -> [u32; 4] {
+        let known = self.0.iter().find(|(known, _)| *known == (leaf, sub));
+        known.map_or([0; 4], |(_, bits)| *bits)
+    }
+
+    /// The highest sub-leaf of a leaf.
+    fn last_sub(&self, leaf: u32) -> u32 {
+        let subs = self.0.iter().filter(|((known, _), bits)| *known == leaf && *bits != [0; 4]);
+        subs.map(|((_, sub), _)| *sub).max().unwrap_or(0)
+    }
+}
+
 /// What follows for the system side.
 impl Model {
     fn is_amd(&self) -> bool {
@@ -229,6 +258,7 @@ impl Model {
         let pmc = if self.info.level >= Level::P6 { cr4::PCE } else { 0 };
         Caps {
             phys_bits: PHYS_BITS[wide],
+            leaves: self.leaves(),
             last_basic: self.last_basic(),
             last_extended: self.last_extended(),
             knows_rates: self.knows_rates(),
@@ -264,15 +294,14 @@ impl Model {
         extended << 20 | high << 16 | family << 8 | (info.model & 15) << 4 | info.stepping & 15
     }
 
-    /// The bits of a leaf's register.
-    fn bits(&self, leaf: u32, sub: u32) -> [u32; 4] {
-        let mut regs = [0; 4];
-        for (i, f) in FEATURES.iter().enumerate() {
-            if self.features >> i & 1 != 0 && f.leaf == leaf && f.sub == sub {
-                regs[usize::from(f.reg & 3)] |= 1 << f.bit;
-            }
+    /// The leaves that features have bits in.
+    fn leaves(&self) -> Leaves {
+        let mut leaves = Leaves::default();
+        let mine = FEATURES.iter().enumerate().filter(|(i, _)| self.features >> i & 1 != 0);
+        for (_, f) in mine {
+            leaves.entry((f.leaf, f.sub))[usize::from(f.reg & 3)] |= 1 << f.bit;
         }
-        regs
+        leaves
     }
 
     /// The highest basic leaf.
@@ -295,11 +324,6 @@ impl Model {
     /// Do leaves 15h and 16h say how fast the clocks run? Processors that can be armed by the counter do.
     fn knows_rates(&self) -> bool {
         self.has("TSC_DEADLINE") && !self.is_amd()
-    }
-
-    /// The highest sub-leaf of leaf 7.
-    fn last_of_leaf_7(&self) -> u32 {
-        (1..=2).rev().find(|&sub| self.bits(7, sub) != [0; 4]).unwrap_or(0)
     }
 
     /// The highest extended leaf, 0 for none.
@@ -361,10 +385,11 @@ impl Cpu {
             4 => cache(sub),
             5 => [64, 64, 0, 0],
             7 => {
-                let [a, b, c, d] = model.bits(7, sub);
-                [if sub == 0 { model.last_of_leaf_7() } else { a }, b, c, d]
+                let leaves = &self.caps.leaves;
+                let [a, b, c, d] = leaves.bits(7, sub);
+                [if sub == 0 { leaves.last_sub(7) } else { a }, b, c, d]
             }
-            6 => model.bits(6, 0),
+            6 => self.caps.leaves.bits(6, 0),
             0xB => model.leaf_b(sub),
             0xD => self.leaf_d(sub),
             // The crystal's rate, which is the local APIC timer's, and the counter's as a multiple of it.
@@ -392,7 +417,7 @@ impl Cpu {
         const OSXSAVE: u32 = 1 << 27;
         const APIC: u32 = 1 << 9;
         const APIC_ENABLED: u64 = 1 << 11;
-        let [_, _, mut c, mut d] = self.model.bits(1, 0);
+        let [_, _, mut c, mut d] = self.caps.leaves.bits(1, 0);
         if self.state.cr4 & cr4::OSXSAVE != 0 {
             c |= OSXSAVE;
         }
@@ -410,7 +435,7 @@ impl Cpu {
         match sub {
             0 => [self.caps.xcr0 as u32, size(self.state.xcr0), size(self.caps.xcr0), 0],
             1 => {
-                let [a, ..] = self.model.bits(0xD, 1);
+                let [a, ..] = self.caps.leaves.bits(0xD, 1);
                 [a, if a & 2 != 0 { size(self.state.xcr0) } else { 0 }, 0, 0]
             }
             2 if has_avx => [XSAVE_BYTES[1] - XSAVE_BYTES[0], XSAVE_BYTES[0], 0, 0],
@@ -422,7 +447,7 @@ impl Cpu {
         const SYSCALL: u32 = 1 << 11;
         /// Bits that AMD's processors repeat from leaf 1.
         const REPEATED: u32 = 0x0183_F3FF;
-        let [_, _, c, mut d] = self.model.bits(0x8000_0001, 0);
+        let [_, _, c, mut d] = self.caps.leaves.bits(0x8000_0001, 0);
         if self.caps.is_amd {
             d |= self.leaf_1()[3] & REPEATED;
             return [self.model.signature(), 0, c, d];
@@ -468,6 +493,21 @@ impl Cpu {
 mod tests {
     use super::*;
     use crate::testing::cpu;
+
+    #[test]
+    fn every_feature_has_its_bit_in_its_leaf() {
+        let mut leaves: Vec<_> = FEATURES.iter().map(|f| (f.leaf, f.sub)).collect();
+        leaves.sort_unstable();
+        leaves.dedup();
+        assert!(leaves.len() <= LEAVES, "{leaves:x?}");
+        for info in CPUS {
+            let model = Model::named(info.name, None).unwrap();
+            for (i, f) in FEATURES.iter().enumerate() {
+                let bits = model.leaves().bits(f.leaf, f.sub)[usize::from(f.reg & 3)];
+                assert_eq!(bits >> f.bit & 1, (model.features >> i & 1) as u32, "{}", f.name);
+            }
+        }
+    }
 
     const LM: (usize, u32) = (3, 1 << 29);
 
