@@ -1,73 +1,128 @@
-//! Lowered insns kept for the next time: half of what a translator meets it has met before, byte for byte, in the same mode.
+//! Lowered insns kept for the next time: most of what a translator meets it has met before, byte for byte, in the same mode.
 //!
-//! Kept are insns whose ops do not depend on where they stand, of a few ops and without branches. What is recalled is what
-//! lowering would make, to the number of the last temporary; a test compares the two for every row.
+//! Kept are insns of a few ops. Where these tell where the insn stands, or lead on from there by its displacement, that is kept as such:
+//! all near calls are one, and so are all branches on a condition that stay in the page. What is recalled is what lowering would
+//! make, to the number of the last temporary; tests compare the two for every row.
 
 use super::{Flow, Lower};
-use crate::insn::Insn;
+use crate::decode::Operand;
+use crate::insn::{Form, Insn};
 use crate::mode::Mode;
-use ir::{Block, Code, Op, Val, Width};
+use ir::{Code, Op, Val, Width};
 
-/// Places of the table; a power of two.
-const ENTRIES: usize = 2048;
+/// Sets of the table, of two entries each; a power of two. With four times as many three quarters of a boot's insns are recalled instead
+/// of two thirds, but the host's cache does not hold them: that takes longer.
+const SETS: usize = 512;
 /// Ops behind `InsnStart`.
-const OPS: usize = 4;
+const OPS: usize = 6;
 /// Temporaries.
 const TEMPS: usize = 4;
 /// Constants.
 const CONSTANTS: usize = 2;
+/// Displacements up to here are added to a page offset without a second thought.
+const FAR: i64 = 1 << 30;
+
+/// What an op's `imm` is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Imm {
+    /// A number.
+    Plain,
+    /// Page offset of the insn, of the next, and of what the displacement leads to.
+    At,
+    Next,
+    Target,
+    /// A label, counted from the insn's first.
+    Label,
+}
 
 /// One insn with its ops.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    /// Of length 0 when the place is free.
     insn: Insn,
     mode: Mode,
     may_fault: u8,
     ops: u8,
     temps: u8,
     constants: u8,
+    labels: u8,
+    is_end: bool,
     temp: [Width; TEMPS],
+    imm: [Imm; OPS],
     op: [Op; OPS],
     constant: [u64; CONSTANTS],
 }
 
-const FREE: Entry = Entry {
-    insn: super::EMPTY_INSN,
-    mode: Mode(0),
-    may_fault: 0,
-    ops: 0,
-    temps: 0,
-    constants: 0,
-    temp: [Width::W8; TEMPS],
-    op: [Op::new(Code::InsnStart, Width::W8); OPS],
-    constant: [0; CONSTANTS],
-};
-
-/// The table: each insn has one place, the last one there stays.
+/// The table.
 #[derive(Debug)]
 pub(super) struct Memo {
-    entries: Box<[Entry]>,
-    /// Part of a hash of each entry's insn, so that those which are not wanted need not be looked at.
-    tags: Box<[u16]>,
+    /// For each place of a set the upper half of a hash, and the number of an entry plus one. What was asked for last comes first.
+    heads: Box<[[u64; 2]]>,
+    entries: Vec<Entry>,
 }
 
 impl Default for Memo {
     fn default() -> Self {
-        Self { entries: vec![FREE; ENTRIES].into(), tags: vec![0; ENTRIES].into() }
+        // Zeros are memory that nobody has touched.
+        Self { heads: vec![[0; 2]; SETS].into(), entries: Vec::new() }
     }
 }
 
+/// What an insn is known by, and where it stands.
+pub(super) struct Known {
+    /// Without what leads on from where it stands.
+    insn: Insn,
+    at: i64,
+    next: i64,
+    /// `NOWHERE` if it leads nowhere.
+    target: i64,
+    hash: u64,
+}
+
+const PAGE: i64 = 4096;
+const NOWHERE: i64 = i64::MIN;
+
+fn hash_of(insn: &Insn, mode: Mode) -> u64 {
+    let Insn { row, opcode, modrm, sib, rex, prefixes, disp, imm, .. } = *insn;
+    let bytes = u64::from(u32::from_le_bytes([opcode, modrm, sib, rex]));
+    let bytes = bytes << 32 | u64::from(row) << 16 | u64::from(prefixes);
+    let wide = imm ^ u64::from(disp.cast_unsigned()).rotate_left(20) ^ u64::from(mode.0) << 40;
+    let mixed = bytes.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32) ^ wide;
+    let mixed = mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    mixed ^ mixed >> 32
+}
+
 impl Memo {
-    /// Its place, and its tag.
-    fn place(insn: &Insn, mode: Mode) -> (usize, u16) {
-        let Insn { row, opcode, modrm, sib, rex, prefixes, disp, imm, .. } = *insn;
-        let bytes = u64::from(u32::from_le_bytes([opcode, modrm, sib, rex]));
-        let bytes = bytes << 32 | u64::from(row) << 16 | u64::from(prefixes);
-        let wide = imm ^ u64::from(disp.cast_unsigned()).rotate_left(20) ^ u64::from(mode.0) << 40;
-        let mixed = bytes.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32) ^ wide;
-        let mixed = mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        ((mixed >> 32) as usize & (ENTRIES - 1), (mixed >> 48) as u16)
+    const fn set(hash: u64) -> usize {
+        hash as usize & (SETS - 1)
+    }
+    fn find(&mut self, known: &Known, mode: Mode) -> Option<&Entry> {
+        let set = &mut self.heads[Self::set(known.hash)];
+        for way in 0..set.len() {
+            let head = set[way];
+            if (head ^ known.hash) >> 32 == 0
+                && let Some(entry) = self.entries.get((head as u32).wrapping_sub(1) as usize)
+                && entry.insn == known.insn
+                && entry.mode == mode
+            {
+                set.swap(0, way);
+                return Some(entry);
+            }
+        }
+        None
+    }
+    /// Adds an entry; the set's older one goes.
+    fn add(&mut self, hash: u64, entry: Entry) {
+        let set = &mut self.heads[Self::set(hash)];
+        set.swap(0, 1);
+        let n = match (set[0] as u32).checked_sub(1) {
+            Some(n) => n as usize,
+            None => self.entries.len(),
+        };
+        match self.entries.get_mut(n) {
+            Some(old) => *old = entry,
+            None => self.entries.push(entry),
+        }
+        set[0] = hash >> 32 << 32 | (n as u64 + 1);
     }
 }
 
@@ -75,31 +130,54 @@ impl Memo {
 pub(super) struct Before {
     temps: usize,
     labels: u32,
-}
-
-impl Before {
-    pub(super) fn of(block: &Block) -> Self {
-        Self { temps: block.temps.len(), labels: block.labels }
-    }
+    colds: usize,
 }
 
 impl Lower<'_> {
-    /// Emits the ops of an insn that was lowered in this mode before; false if it is not known.
-    pub(super) fn recall(&mut self, insn: &Insn, at: u32) -> bool {
+    /// What an insn at page offset `at` is known by. Nothing if a branch of it may lead on within the block.
+    pub(super) fn known(&self, insn: &Insn, at: u32) -> Option<Known> {
+        let (at, next) = (i64::from(at), i64::from(at) + i64::from(insn.len));
+        let mut known = Known { insn: *insn, at, next, target: NOWHERE, hash: 0 };
+        let mut disp = 0;
+        // Where the byte is no ModRM byte of a memory operand nothing is lost by that.
+        if insn.modrm & 0xC7 == 5 && self.is_code64() {
+            disp = i64::from(insn.disp);
+            known.target = next + disp;
+            known.insn.disp = 0;
+        } else if insn.imm != 0
+            && insn.modrm == 0
+            && let [Form::J(_)] = insn.info().forms
+            && let Operand::Rel { disp: by } = insn.operand(0)
+        {
+            if self.goes_on.is_some() || !self.place.is_flat() {
+                return None;
+            }
+            disp = by;
+            known.target = next + disp;
+            let (is_back, in_page) = (known.target <= at, (0..PAGE).contains(&known.target));
+            known.insn.imm = 1 | u64::from(in_page) << 1 | u64::from(is_back) << 2;
+        }
+        // At a page's end blocks end in another way.
+        let is_clear =
+            next < PAGE && known.target != at && known.target != next && disp.abs() <= FAR;
+        known.hash = hash_of(&known.insn, self.place.mode);
+        is_clear.then_some(known)
+    }
+
+    pub(super) fn before(&self) -> Before {
+        let block = &*self.block;
+        Before { temps: block.temps.len(), labels: block.labels, colds: self.work.colds.len() }
+    }
+
+    /// Emits the ops of an insn that was lowered in this mode before, if it was.
+    pub(super) fn recall(&mut self, known: &Known) -> Option<Flow> {
         let mode = self.place.mode;
-        let (place, tag) = Memo::place(insn, mode);
-        if self.work.memo.tags[place] != tag {
-            return false;
-        }
-        let known = &self.work.memo.entries[place];
-        if known.insn != *insn || known.mode != mode {
-            return false;
-        }
+        let entry = self.work.memo.find(known, mode)?;
         let block = &mut *self.block;
         let first_temp = block.temps.len() as u16;
-        block.temps.extend_from_slice(&known.temp[..usize::from(known.temps)]);
+        block.temps.extend_from_slice(&entry.temp[..usize::from(entry.temps)]);
         let mut constants = [Val::NONE; CONSTANTS];
-        for (val, value) in constants.iter_mut().zip(&known.constant[..known.constants.into()]) {
+        for (val, value) in constants.iter_mut().zip(&entry.constant[..entry.constants.into()]) {
             *val = block.constant(*value);
         }
         let here = |val: Val| match (val.as_temp(), val.as_pool()) {
@@ -108,33 +186,58 @@ impl Lower<'_> {
             _ => val,
         };
         let mut start = Op::new(Code::InsnStart, Width::W32);
-        (start.imm, start.x, start.y) = (at, insn.len, known.may_fault);
+        (start.imm, start.x, start.y) = (known.at as u32, known.insn.len, entry.may_fault);
         block.push(start);
-        for op in &known.op[..usize::from(known.ops)] {
+        for (op, imm) in entry.op[..usize::from(entry.ops)].iter().zip(entry.imm) {
             let [d, e, a, b, c] = [op.d, op.e, op.a, op.b, op.c].map(here);
-            block.push(Op { d, e, a, b, c, ..*op });
+            let imm = match imm {
+                Imm::Plain => op.imm,
+                Imm::At => known.at as u32,
+                Imm::Next => known.next as u32,
+                Imm::Target => known.target as u32, // a 32-bit pointer wraps as this does
+                Imm::Label => block.labels + op.imm,
+            };
+            block.push(Op { d, e, a, b, c, imm, ..*op });
         }
-        true
+        block.labels += u32::from(entry.labels);
+        Some(if entry.is_end { Flow::End } else { Flow::Next })
     }
 
-    /// Keeps the insn just lowered if its ops would be the same elsewhere.
-    pub(super) fn remember(&mut self, before: &Before, flow: Flow) {
+    /// Keeps the insn just lowered if its ops can be told for elsewhere.
+    pub(super) fn remember(&mut self, known: &Known, before: &Before, flow: Flow) {
+        if self.knows_place || self.work.colds.len() != before.colds || matches!(flow, Flow::At(_))
+        {
+            return;
+        }
         let block = &*self.block;
         let [start, ops @ ..] = &block.ops[self.first_op..] else { return };
         let temps = &block.temps[before.temps..];
-        let is_fixed = flow != Flow::Next
-            || self.knows_place
-            || block.labels != before.labels
-            || ops.iter().any(|op| matches!(op.code, Code::ReadPc | Code::Native));
-        if is_fixed || ops.len() > OPS || temps.len() > TEMPS {
+        let labels = block.labels - before.labels;
+        if ops.len() > OPS || temps.len() > TEMPS || labels > u8::MAX.into() {
             return;
         }
-        let mut entry =
-            Entry { insn: self.insn, mode: self.place.mode, may_fault: start.y, ..FREE };
+        let mut entry = Entry {
+            insn: known.insn,
+            mode: self.place.mode,
+            may_fault: start.y,
+            // All are small.
+            ops: ops.len() as u8,
+            temps: temps.len() as u8,
+            constants: 0,
+            labels: labels as u8,
+            is_end: flow == Flow::End,
+            temp: [Width::W8; TEMPS],
+            imm: [Imm::Plain; OPS],
+            op: [*start; OPS],
+            constant: [0; CONSTANTS],
+        };
         entry.temp[..temps.len()].copy_from_slice(temps);
-        (entry.ops, entry.temps) = (ops.len() as u8, temps.len() as u8); // both are small
-        for (kept, op) in entry.op.iter_mut().zip(ops) {
+        for (n, op) in ops.iter().enumerate() {
+            let Some(imm) = known.meaning(op) else { return };
+            let kept = &mut entry.op[n];
             *kept = *op;
+            kept.imm = if imm == Imm::Label { op.imm - before.labels } else { op.imm };
+            entry.imm[n] = imm;
             for val in [&mut kept.d, &mut kept.e, &mut kept.a, &mut kept.b, &mut kept.c] {
                 if let Some(t) = val.as_temp() {
                     *val = Val::temp(t - before.temps as u16);
@@ -148,9 +251,25 @@ impl Lower<'_> {
                 }
             }
         }
-        let (place, tag) = Memo::place(&self.insn, self.place.mode);
-        self.work.memo.entries[place] = entry;
-        self.work.memo.tags[place] = tag;
+        self.work.memo.add(known.hash, entry);
+    }
+}
+
+impl Known {
+    /// What an op's `imm` is; nothing if that is not known to be the same elsewhere.
+    fn meaning(&self, op: &Op) -> Option<Imm> {
+        match op.code {
+            Code::Native => None,
+            Code::GotoTb | Code::ReadPc => match i64::from(op.imm.cast_signed()) {
+                off if off == self.at => Some(Imm::At),
+                off if off == self.next => Some(Imm::Next),
+                off if off == self.target => Some(Imm::Target),
+                _ => None,
+            },
+            Code::Label => Some(Imm::Label),
+            code if code.is_branch() => Some(Imm::Label),
+            _ => Some(Imm::Plain),
+        }
     }
 }
 
@@ -161,6 +280,7 @@ mod tests {
     use super::*;
     use crate::decode::ROWS;
     use crate::front::code_size;
+    use ir::Block;
 
     /// Some insns one behind the other, so that numbers of temporaries and constants differ.
     fn text(insns: &[Insn], place: Place, work: &mut Work) -> String {
@@ -175,6 +295,38 @@ mod tests {
         let errors = ir::verify(&block);
         assert!(errors.is_ok(), "{errors:?}");
         ir::text::print(&block, &IrNames) + &format!("{:?}", block.temps)
+    }
+
+    #[test]
+    fn what_leads_on_from_its_place_is_recalled_anywhere() {
+        let flat = Mode::FLAT_CS | Mode::FLAT_SS | Mode::FLAT_DS | Mode::FLAT_ES | Mode::PE;
+        let mut recalled = 0;
+        for mode in [Mode::CODE32 | Mode::STACK32, Mode::CODE64, Mode::CODE64 | Mode::EDGE] {
+            let mode = Mode(flat | mode);
+            let place = |at| Place { mode, ip: at, page_off: at as u32, cs_limit: u32::MAX };
+            for (row, info) in (0..).zip(ROWS.iter()) {
+                let mut work = Work::default();
+                let Some(insn) = sample(row, info, code_size(mode), 0x05) else { continue };
+                if !matches!(info.forms, [Form::J(_)]) && insn.modrm & 0xC7 != 5 {
+                    continue;
+                }
+                for at in [0x20, 0xFF0] {
+                    for by in [0, 1, 0x33, -0x16, -0x12, -1, -2, -5, -6, 0x7F, -0x7F] {
+                        for scale in [1, 0x1234, 0x1_0000, 0x100_0000] {
+                            let by = by * scale;
+                            let imm = (by as u64) & ((1 << (8 * insn.len.min(4))) - 1);
+                            let imm = if info.forms.len() == 1 { imm } else { insn.imm };
+                            let insn = Insn { imm, disp: by, ..insn };
+                            recalled += work.memo.entries.len();
+                            let fresh = text(&[insn], place(at), &mut Work::default());
+                            let again = text(&[insn], place(at), &mut work);
+                            assert_eq!(again, fresh, "{} {at:#x} {by:#x}", info.mnemonic);
+                        }
+                    }
+                }
+            }
+        }
+        assert!(recalled > 1000, "{recalled}");
     }
 
     #[test]
@@ -198,7 +350,7 @@ mod tests {
                     let Some(insn) = sample(row, info, code_size(mode), modrm) else { continue };
                     let mut work = Work::default();
                     text(&[insn], place(0x10), &mut work);
-                    let is_known = work.memo.entries[Memo::place(&insn, mode).0].insn == insn;
+                    let is_known = !work.memo.entries.is_empty();
                     recalled += usize::from(is_known);
                     let list = [before.unwrap_or(insn), insn];
                     let fresh = text(&list, place(0x123), &mut Work::default());

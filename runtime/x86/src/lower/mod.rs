@@ -424,10 +424,11 @@ impl<'a> Lower<'a> {
     /// Lowers one insn that stands at page offset `at`.
     pub fn lower(&mut self, insn: &Insn, at: u32) -> Flow {
         self.insns += 1;
-        if self.live_imm.is_none() && self.recall(insn, at) {
-            return Flow::Next;
+        let known = if self.live_imm.is_none() { self.known(insn, at) } else { None };
+        if let Some(flow) = known.as_ref().and_then(|known| self.recall(known)) {
+            return flow;
         }
-        let before = memo::Before::of(self.block);
+        let before = self.before();
         self.begin(insn, at);
         self.check_privileges();
         if insn.prefixes & (prefix::REP | prefix::REPNE) != 0
@@ -438,8 +439,8 @@ impl<'a> Lower<'a> {
         (tables::LOWER[usize::from(insn.info().insn)])(self);
         let flow = self.finish();
         self.retarget();
-        if self.live_imm.is_none() {
-            self.remember(&before, flow);
+        if let Some(known) = known {
+            self.remember(&known, &before, flow);
         }
         flow
     }
