@@ -5,14 +5,12 @@ use thiserror::Error;
 
 use crate::abi;
 use crate::asm::{Alu, Asm, state};
-use crate::control::Lost;
-use crate::control::PollSite;
+use crate::compiler::Lists;
 use crate::flags::FlagFacts;
 use crate::homes::Pending;
 use crate::layout::{SegPolicy, StateLayout};
-use crate::memory::{Fused, OtherAddend, SlowSite};
-use crate::native::TrapSite;
-use crate::recipe::{Private, Recipe, Redo};
+use crate::memory::Fused;
+use crate::recipe::{Recipe, Redo};
 use crate::regs::{Ahead, Loc, Regs, Spill, slot_mem};
 use crate::thunks::{Thunks, Wish};
 
@@ -172,24 +170,12 @@ pub(crate) struct Emit<'a> {
     pub(crate) late_traps: bool,
     /// See [`Request::guesses`].
     pub(crate) guesses: bool,
-    pub(crate) others: Vec<OtherAddend>,
     pub(crate) out: &'a mut Compiled,
-    pub(crate) labels: Vec<usize>,
-    pub(crate) holes: Vec<Hole>,
-    pub(crate) slow: Vec<SlowSite>,
-    pub(crate) bails: Vec<Bail>,
-    pub(crate) polls: Vec<PollSite>,
-    pub(crate) traps: Vec<TrapSite>,
-    pub(crate) private: Private,
-    pub(crate) lost: Vec<Lost>,
+    pub(crate) lists: &'a mut Lists,
     pub(crate) page_offset: u16,
     pub(crate) counted: bool,
     /// Page offset of the block's first insn.
     pub(crate) first_offset: u16,
-    /// Page offsets of a counted block's insns.
-    pub(crate) starts: Vec<u16>,
-    /// Calls of thunks that may not exist yet, with the cache offsets of their holes.
-    pub(crate) wants: Vec<(Wish, usize)>,
     /// Insns of a counted block behind the current one.
     pub(crate) behind: u16,
     /// Guest registers without a host register that the current op computes in a scratch register.
@@ -212,7 +198,7 @@ pub(crate) enum Src {
 impl Emit<'_> {
     pub(crate) fn body(&mut self) -> Result<(), CompileError> {
         let labels = self.block.labels as usize;
-        self.labels.resize(labels, usize::MAX);
+        self.lists.labels.resize(labels, usize::MAX);
         let hole = self.counted.then(|| self.take_budget());
         for i in 0..self.block.ops.len() {
             self.at = i;
@@ -245,17 +231,18 @@ impl Emit<'_> {
     }
     /// How many insns of a counted block come behind the one at a page offset.
     fn insns_behind(&self, page_offset: u16) -> u16 {
-        (self.starts.len() - self.starts.partition_point(|&at| at <= page_offset)) as u16
+        (self.lists.starts.len() - self.lists.starts.partition_point(|&at| at <= page_offset))
+            as u16
     }
     /// Takes the block's insns off the budget; returns the hole of the branch to be taken if they are too many, and their number.
     fn take_budget(&mut self) -> (usize, u16) {
         // Out-of-line parts name their insns again.
         for op in self.block.ops.iter().filter(|op| op.code == Code::InsnStart) {
-            if self.starts.last().is_none_or(|&last| last < op.imm as u16) {
-                self.starts.push(op.imm as u16);
+            if self.lists.starts.last().is_none_or(|&last| last < op.imm as u16) {
+                self.lists.starts.push(op.imm as u16);
             }
         }
-        let all = self.starts.len() as u16;
+        let all = self.lists.starts.len() as u16;
         self.asm.alu_mi(Alu::Sub, Width::W32, state(self.layout.budget), i32::from(all));
         (self.asm.jcc(Cond::S), all)
     }
@@ -265,8 +252,8 @@ impl Emit<'_> {
         self.poll_exits();
         self.trap_stubs();
         self.slow_paths();
-        for hole in &self.holes {
-            let target = self.labels.get(hole.label as usize).copied().unwrap_or(usize::MAX);
+        for hole in &self.lists.holes {
+            let target = self.lists.labels.get(hole.label as usize).copied().unwrap_or(usize::MAX);
             if target == usize::MAX {
                 return Err(CompileError::Form(self.at));
             }
@@ -280,7 +267,7 @@ impl Emit<'_> {
     }
     /// The call with its hole here wants a thunk.
     pub(crate) fn want(&mut self, wish: Wish, hole: usize) {
-        self.wants.push((wish, hole));
+        self.lists.wants.push((wish, hole));
     }
     /// Notes which guest insn the code from here on belongs to.
     pub(crate) fn mark(&mut self, page_offset: u16, behind: u16) {

@@ -20,47 +20,37 @@ use crate::thunks::{Thunks, Wish};
 
 /// Vectors of a compilation, kept for the next.
 #[derive(Default)]
-struct Lists {
-    labels: Vec<usize>,
-    holes: Vec<Hole>,
-    slow: Vec<SlowSite>,
-    bails: Vec<Bail>,
-    lost: Vec<Lost>,
-    starts: Vec<u16>,
-    wants: Vec<(Wish, usize)>,
-    polls: Vec<PollSite>,
-    traps: Vec<TrapSite>,
-    others: Vec<OtherAddend>,
-    private: Private,
+pub(crate) struct Lists {
+    pub(crate) labels: Vec<usize>,
+    pub(crate) holes: Vec<Hole>,
+    pub(crate) slow: Vec<SlowSite>,
+    pub(crate) bails: Vec<Bail>,
+    pub(crate) lost: Vec<Lost>,
+    /// Page offsets of a counted block's insns.
+    pub(crate) starts: Vec<u16>,
+    /// Calls of thunks that may not exist yet, with the cache offsets of their holes.
+    pub(crate) wants: Vec<(Wish, usize)>,
+    pub(crate) polls: Vec<PollSite>,
+    pub(crate) traps: Vec<TrapSite>,
+    pub(crate) others: Vec<OtherAddend>,
+    pub(crate) private: Private,
     /// Cache offset of the block compiled last.
     start: usize,
 }
 
 impl Lists {
-    fn of(emit: &mut Emit<'_>) -> Self {
-        let mut lists = Self {
-            labels: std::mem::take(&mut emit.labels),
-            holes: std::mem::take(&mut emit.holes),
-            slow: std::mem::take(&mut emit.slow),
-            bails: std::mem::take(&mut emit.bails),
-            lost: std::mem::take(&mut emit.lost),
-            starts: std::mem::take(&mut emit.starts),
-            wants: std::mem::take(&mut emit.wants),
-            polls: std::mem::take(&mut emit.polls),
-            traps: std::mem::take(&mut emit.traps),
-            others: std::mem::take(&mut emit.others),
-            private: std::mem::take(&mut emit.private),
-            start: 0,
-        };
-        lists.labels.clear();
-        lists.holes.clear();
-        lists.slow.clear();
-        lists.bails.clear();
-        lists.lost.clear();
-        lists.starts.clear();
-        lists.polls.clear();
-        lists.others.clear();
-        lists
+    /// Before a block.
+    fn clear(&mut self) {
+        self.labels.clear();
+        self.holes.clear();
+        self.slow.clear();
+        self.bails.clear();
+        self.lost.clear();
+        self.starts.clear();
+        self.wants.clear();
+        self.polls.clear();
+        self.traps.clear();
+        self.others.clear();
     }
 }
 
@@ -224,7 +214,8 @@ impl Compiler {
         out.insns.clear();
         out.exits.clear();
         let bytes = space.bytes.get_mut(head..).unwrap_or_default();
-        let lists = &mut self.lists;
+        self.lists.clear();
+        self.lists.start = start;
         let mut emit = Emit {
             asm: Asm::new(bytes).noting(space.outward.as_deref_mut()),
             block: request.block,
@@ -241,38 +232,24 @@ impl Compiler {
             flags_home: true,
             flags_host: false,
             out,
-            labels: std::mem::take(&mut lists.labels),
-            holes: std::mem::take(&mut lists.holes),
-            slow: std::mem::take(&mut lists.slow),
-            bails: std::mem::take(&mut lists.bails),
-            lost: std::mem::take(&mut lists.lost),
+            lists: &mut self.lists,
             page_offset: request.page_offset as u16,
             counted: request.counted,
             first_offset: request.page_offset as u16,
-            starts: std::mem::take(&mut lists.starts),
-            polls: std::mem::take(&mut lists.polls),
-            traps: std::mem::take(&mut lists.traps),
-            private: std::mem::take(&mut lists.private),
-            wants: std::mem::take(&mut lists.wants),
             recipe: None,
             prepared: None,
             partial: None,
             remakes,
             late_traps,
             guesses: hot && request.guesses,
-            others: std::mem::take(&mut lists.others),
             behind: 0,
             pending: [None; 2],
             fused: None,
             simd: 0,
         };
-        emit.wants.clear();
-        emit.traps.clear();
         let done = emit.body().and_then(|()| emit.finish());
         let len = emit.asm.pos();
         let full = emit.asm.overflowed();
-        self.lists = Lists::of(&mut emit);
-        self.lists.start = start;
         done?;
         if full {
             return Err(CompileError::Full);

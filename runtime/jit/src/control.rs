@@ -38,7 +38,7 @@ pub(crate) fn live_at(exits: &[FlagMask; 2], op: &Op) -> u8 {
 impl Emit<'_> {
     /// Branches within a block go forward only: lifetimes and flag facts are those of one pass.
     pub(crate) fn branch(&mut self, op: &Op) -> Result<(), CompileError> {
-        if self.labels[op.imm as usize] != usize::MAX {
+        if self.lists.labels[op.imm as usize] != usize::MAX {
             return Err(CompileError::Form(self.at));
         }
         match op.code {
@@ -50,8 +50,8 @@ impl Emit<'_> {
                     self.recipe = None;
                 }
                 let here = self.asm.pos();
-                self.labels[op.imm as usize] = here;
-                if let Some(ahead) = self.private.ahead_at(op.imm) {
+                self.lists.labels[op.imm as usize] = here;
+                if let Some(ahead) = self.lists.private.ahead_at(op.imm) {
                     self.store_ahead(ahead);
                 }
                 self.simd = 0;
@@ -66,7 +66,7 @@ impl Emit<'_> {
                 self.leave_ahead(op);
                 let short = self.is_short(op.imm);
                 let at = if short { self.asm.jcc8(op.cond()) } else { self.asm.jcc(op.cond()) };
-                self.holes.push(Hole { at, label: op.imm, short });
+                self.lists.holes.push(Hole { at, label: op.imm, short });
                 return Ok(());
             }
             _ => {}
@@ -85,13 +85,13 @@ impl Emit<'_> {
             short = self.is_short(op.imm);
             if short { self.asm.jcc8(op.cond()) } else { self.asm.jcc(op.cond()) }
         };
-        self.holes.push(Hole { at, label: op.imm, short });
+        self.lists.holes.push(Hole { at, label: op.imm, short });
         Ok(())
     }
     /// At a branch: what is ahead is stored where it leads.
     fn leave_ahead(&mut self, op: &Op) {
         if self.regs.is_any_ahead() && self.stores_behind(op) {
-            self.private.leave_ahead(op.imm, self.regs.ahead());
+            self.lists.private.leave_ahead(op.imm, self.regs.ahead());
         }
     }
     /// Does a branch here only jump over one direct exit, so that a one-byte distance surely reaches?
@@ -129,7 +129,7 @@ impl Emit<'_> {
             self.asm.alu_mi(Alu::Cmp, Width::W32, state(self.layout.jump_mask), 0);
             let hole = self.asm.jcc(Cond::E);
             let insn = (self.page_offset, self.behind);
-            self.polls.push(PollSite { hole, flags, exit: self.out.exits.len(), insn });
+            self.lists.polls.push(PollSite { hole, flags, exit: self.out.exits.len(), insn });
         }
         self.exit_site(op.x, op.imm, op.y == 1);
         Ok(())
@@ -144,7 +144,7 @@ impl Emit<'_> {
     }
     /// The cold code of interrupt checks.
     pub(crate) fn poll_exits(&mut self) {
-        let mut polls = std::mem::take(&mut self.polls);
+        let mut polls = std::mem::take(&mut self.lists.polls);
         for poll in polls.drain(..) {
             self.mark(poll.insn.0, poll.insn.1);
             let here = self.asm.pos();
@@ -159,7 +159,7 @@ impl Emit<'_> {
                 exit.poll_ret = ret;
             }
         }
-        self.polls = polls;
+        self.lists.polls = polls;
     }
     /// Flags the direct exit of `op` must leave home.
     pub(crate) fn exit_live(&self, op: &Op) -> u8 {
@@ -184,12 +184,12 @@ impl Emit<'_> {
         let hole = look_up(&mut self.asm, self.layout, target, d, table);
         self.asm.load(Width::W64, d, Mem::index(table, d, abi::JUMP_SCALE, abi::JUMP_HOST));
         let (back, insn) = (self.asm.pos(), (self.page_offset, self.behind));
-        self.lost.push(Lost { hole, back, target, d, what: op.imm, insn });
+        self.lists.lost.push(Lost { hole, back, target, d, what: op.imm, insn });
         Ok(())
     }
     /// What follows looks that missed.
     pub(crate) fn lost_looks(&mut self) {
-        let lost = std::mem::take(&mut self.lost);
+        let lost = std::mem::take(&mut self.lists.lost);
         for &Lost { hole, back, target, d, what, insn } in &lost {
             self.mark(insn.0, insn.1);
             let here = self.asm.pos();
@@ -201,8 +201,8 @@ impl Emit<'_> {
             self.asm.fix_cache(hole, self.start, self.thunks.second_look);
             self.asm.jmp_back(back);
         }
-        self.lost = lost;
-        self.lost.clear();
+        self.lists.lost = lost;
+        self.lists.lost.clear();
     }
 
     fn goto_ptr(&mut self, op: &Op) -> Result<(), CompileError> {

@@ -106,7 +106,7 @@ impl Emit<'_> {
     }
     /// Does what is ahead at branch `op` go home where its label is? Only if nothing else leads there.
     pub(crate) fn stores_behind(&self, op: &Op) -> bool {
-        self.hot && self.private.is_private(op.imm)
+        self.hot && self.lists.private.is_private(op.imm)
     }
     /// Brings all guest registers' places up to date.
     pub(crate) fn store_homes(&mut self) {

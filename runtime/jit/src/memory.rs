@@ -227,7 +227,7 @@ impl Emit<'_> {
         let insn = (self.page_offset, self.behind);
         let holes = c.holes;
         let (flags, ahead) = (c.flags, c.ahead);
-        self.slow.push(SlowSite { holes, back, key, imm, insn, flags, ahead, user: None });
+        self.lists.slow.push(SlowSite { holes, back, key, imm, insn, flags, ahead, user: None });
     }
 
     /// May the next op take this load as its memory operand?
@@ -415,12 +415,12 @@ impl Emit<'_> {
             self.asm.lea(Width::W64, d, Mem::index(addend, lin, 0, 0));
         }
         let (insn, flags) = ((self.page_offset, self.behind), self.redo()?);
-        self.bails.push(Bail { holes: [limit, hole], insn, flags, ahead: self.regs.ahead() });
+        self.lists.bails.push(Bail { holes: [limit, hole], insn, flags, ahead: self.regs.ahead() });
         Ok(())
     }
     /// Where spans that do not hold go: direct exits to the start of their insns.
     pub(crate) fn span_exits(&mut self) {
-        let mut bails = std::mem::take(&mut self.bails);
+        let mut bails = std::mem::take(&mut self.lists.bails);
         for bail in bails.drain(..) {
             self.mark(bail.insn.0, bail.insn.1);
             let here = self.asm.pos();
@@ -433,7 +433,7 @@ impl Emit<'_> {
             }
             self.exit_site(SPAN_SLOT, u32::from(bail.insn.0), false);
         }
-        self.bails = bails;
+        self.lists.bails = bails;
     }
 
     /// The inline check. Flags are home or can be made again, because the access may fault.
@@ -479,7 +479,7 @@ impl Emit<'_> {
         self.asm.alu_rm(Alu::Cmp, Width::W64, t, entry);
         let hole = self.asm.jcc(Cond::Ne);
         let back = self.asm.pos();
-        self.others.push(OtherAddend { hole, back, to: t, index, table });
+        self.lists.others.push(OtherAddend { hole, back, to: t, index, table });
         t
     }
     /// Does the address come from the stack pointer? That is known early.
@@ -491,8 +491,8 @@ impl Emit<'_> {
     }
     /// The cold code of guesses that were wrong.
     pub(crate) fn other_addends(&mut self) {
-        for n in 0..self.others.len() {
-            let OtherAddend { hole, back, to, index, table } = self.others[n];
+        for n in 0..self.lists.others.len() {
+            let OtherAddend { hole, back, to, index, table } = self.lists.others[n];
             let here = self.asm.pos();
             self.asm.fix32(hole, here);
             let entry = Mem::index(TLB, index, 3, table + abi::TLB_READ_ADDEND);
@@ -597,7 +597,7 @@ impl Emit<'_> {
     /// Notes the code from `from` on, the native instruction at hand, with the slow path of its operand.
     pub(crate) fn note_user(&mut self, from: usize) {
         let here = self.asm.pos();
-        if let Some(site) = self.slow.last_mut()
+        if let Some(site) = self.lists.slow.last_mut()
             && site.key.kind == SlowKind::SoleWrite
             && site.user.is_none()
         {
@@ -622,7 +622,7 @@ impl Emit<'_> {
 
     /// Emits the cold code of all accesses.
     pub(crate) fn slow_paths(&mut self) {
-        let mut sites = std::mem::take(&mut self.slow);
+        let mut sites = std::mem::take(&mut self.lists.slow);
         for site in sites.drain(..) {
             self.mark(site.insn.0, site.insn.1);
             let here = self.asm.pos();
@@ -647,7 +647,7 @@ impl Emit<'_> {
             }
             self.asm.jmp_back(site.back);
         }
-        self.slow = sites;
+        self.lists.slow = sites;
         self.lost_looks();
     }
 }

@@ -134,7 +134,7 @@ enum TrapFlags {
 impl Emit<'_> {
     /// The cold code of native instructions that may trap while state is not home.
     pub(crate) fn trap_stubs(&mut self) {
-        let mut traps = std::mem::take(&mut self.traps);
+        let mut traps = std::mem::take(&mut self.lists.traps);
         for site in &mut traps {
             self.mark(site.insn.0, site.insn.1);
             site.stub = self.asm.pos();
@@ -150,7 +150,7 @@ impl Emit<'_> {
             let hole = self.asm.call();
             self.asm.fix_cache(hole, self.start, self.thunks.trap_simd());
         }
-        self.traps = traps;
+        self.lists.traps = traps;
     }
     /// Before an instruction that may trap: notes what its trap has to bring home; `host`: EFLAGS hold the flags.
     fn trap_site(&mut self, host: bool) -> Result<(), CompileError> {
@@ -163,7 +163,7 @@ impl Emit<'_> {
         };
         if !matches!(flags, TrapFlags::Home) || self.regs.is_any_ahead() {
             let insn = (self.page_offset, self.behind);
-            self.traps.push(TrapSite { at: self.asm.pos(), stub: 0, flags, ahead, insn });
+            self.lists.traps.push(TrapSite { at: self.asm.pos(), stub: 0, flags, ahead, insn });
         }
         Ok(())
     }

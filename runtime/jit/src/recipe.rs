@@ -344,7 +344,7 @@ impl Emit<'_> {
                         .then_some(());
                 }
                 Code::Jccf | Code::Brcond => {
-                    let is_private = self.private.is_private(op.imm);
+                    let is_private = self.lists.private.is_private(op.imm);
                     if is_private && !life.labels.contains(&op.imm) {
                         life.labels.push(op.imm);
                     }
@@ -386,14 +386,14 @@ impl Emit<'_> {
                 return false;
             }
             self.regs.lend(t, until, has_labels);
-            self.private.lent.push((until, t));
+            self.lists.private.lent.push((until, t));
         }
         true
     }
     /// Behind op `at`: temporaries kept for a recipe that are done.
     pub(crate) fn end_loans(&mut self, at: usize) {
         let regs = &mut *self.regs;
-        self.private.lent.retain(|&(until, t)| {
+        self.lists.private.lent.retain(|&(until, t)| {
             if until <= at {
                 regs.expire(t, at);
             }
@@ -481,16 +481,16 @@ impl Emit<'_> {
     pub(crate) fn bequeath(&mut self, label: u32, host_stays: bool) -> bool {
         let host = self.flags_host && host_stays;
         let is_somewhere = self.flags_home || host || self.recipe.is_some();
-        let is_heir = self.hot && self.private.is_private(label) && is_somewhere;
+        let is_heir = self.hot && self.lists.private.is_private(label) && is_somewhere;
         if is_heir {
             let left = Inherited { home: self.flags_home, host, recipe: self.recipe };
-            self.private.left[label as usize] = Some(left);
+            self.lists.private.left[label as usize] = Some(left);
         }
         is_heir
     }
     /// At a label: takes over what its branch left. False if it must be taken to be home.
     pub(crate) fn inherit(&mut self, label: u32) -> bool {
-        let left = self.private.left.get_mut(label as usize).and_then(Option::take);
+        let left = self.lists.private.left.get_mut(label as usize).and_then(Option::take);
         if let Some(left) = left {
             (self.flags_home, self.flags_host, self.recipe) = (left.home, left.host, left.recipe);
         }
