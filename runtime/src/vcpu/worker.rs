@@ -18,7 +18,7 @@ use super::pages::{Peeked, begins_at};
 use super::pipeline::{FETCH, Order, Outcome, PEEK, Pipeline};
 
 /// Blocks that may wait, or be done and not yet taken.
-const DEPTH: usize = 24;
+const DEPTH: usize = 64;
 /// Waking a thread that waits costs the vCPU about as much as making a block, so the thread looks for work by itself for a while:
 /// without a pause, then with pauses that the host gives, and waits for it when there has been none for so many of them.
 const TURNS: u32 = 200;
