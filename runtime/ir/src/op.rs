@@ -245,7 +245,8 @@ pub enum Code {
     /// store b at width w through pointer a plus displacement imm
     StH,
     // ---- FP and vector state
-    /// Makes the parts of FP and vector state in x (bits of `simd`) available, or faults as the control registers demand.
+    /// Makes the parts of FP and vector state in x (bits of `simd`) available, or faults as the control registers demand. y = 1: that they
+    /// may be used is all that is asked, a helper takes them where they are.
     SimdEnter,
     /// The native instruction imm of the block; a = pointer of its memory operand, b, c = general registers it reads, d = the one it writes.
     /// x bit 0: it reads and may write general registers by itself; x bit 1: d is read too; x bits 2..8: flags it reads. y bit 0: it may trap.

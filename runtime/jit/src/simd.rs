@@ -33,6 +33,8 @@ pub(crate) struct SimdThunks {
     load: usize,
     /// A block's check, by bit number of the part; called.
     enter: [usize; PARTS],
+    /// The same where the part need not be in registers.
+    permit: [usize; PARTS],
 }
 
 impl SimdThunks {
@@ -71,6 +73,9 @@ impl SimdThunks {
         for n in 0..PARTS {
             self.enter[n] = asm.pos();
             self.emit_part(asm, layout, 1 << n, ask);
+            self.permit[n] = asm.pos();
+            ask_if_unknown(asm, layout, 1 << n, ask);
+            asm.byte(0xC3);
         }
     }
 
@@ -82,13 +87,7 @@ impl SimdThunks {
         asm.byte(0xC3);
         let here = asm.pos();
         asm.fix8(missing, here);
-        dynasm!(asm ; .arch x64 ; test BYTE [r14 + ready + 1], BYTE part_i8);
-        let permitted = asm.jcc8(Cond::Ne);
-        asm.store_i(Width::W32, state(layout.meta), part.into());
-        let hole = asm.call();
-        asm.fix32(hole, ask);
-        let here = asm.pos();
-        asm.fix8(permitted, here);
+        ask_if_unknown(asm, layout, part, ask);
         let loaded = if part & VECTOR != 0 {
             dynasm!(asm ; .arch x64 ; test BYTE [r14 + ready], BYTE VECTOR.cast_signed());
             let loaded = asm.jcc(Cond::Ne);
@@ -105,6 +104,18 @@ impl SimdThunks {
         asm.fix32(loaded, here);
         dynasm!(asm ; .arch x64 ; or BYTE [r14 + ready], BYTE part_i8 ; ret);
     }
+}
+
+/// Asks the runtime for leave to use a part, by the code at `ask`, unless it has been given.
+fn ask_if_unknown(asm: &mut Asm<'_>, layout: &StateLayout, part: u8, ask: usize) {
+    let ready = layout.ready - STATE_BIAS;
+    dynasm!(asm ; .arch x64 ; test BYTE [r14 + ready + 1], BYTE part.cast_signed());
+    let permitted = asm.jcc8(Cond::Ne);
+    asm.store_i(Width::W32, state(layout.meta), part.into());
+    let hole = asm.call();
+    asm.fix32(hole, ask);
+    let here = asm.pos();
+    asm.fix8(permitted, here);
 }
 
 /// Forgets that vector state is in registers: the state's copy is what counts.
@@ -220,11 +231,17 @@ impl Emit<'_> {
             return Ok(());
         }
         let redo = self.before_look()?;
-        self.simd |= missing;
+        let is_anywhere = op.y != 0;
+        if !is_anywhere {
+            self.simd |= missing;
+        }
+        let thunks = &self.thunks.simd;
+        let targets = if is_anywhere { thunks.permit } else { thunks.enter };
         for n in (0..PARTS).filter(|n| missing >> n & 1 != 0) {
-            let target = self.thunks.simd.enter[n];
+            let target = targets[n];
             let there = if self.hot {
-                let (ready, part) = (self.layout.ready - STATE_BIAS, 1i8 << n);
+                let word = self.layout.ready - STATE_BIAS;
+                let (ready, part) = (word + i32::from(is_anywhere), 1i8 << n);
                 let asm = &mut self.asm;
                 dynasm!(asm ; .arch x64 ; test BYTE [r14 + ready], BYTE part);
                 Some(self.asm.jcc8(Cond::Ne))

@@ -223,7 +223,10 @@ impl Parser<'_> {
                 op.y = u32_of(text.next()?)? as u8;
                 op.imm = u32_of(text.next()?)?;
             }
-            Code::SimdEnter => op.x = native::parts_of(text.next()?)?,
+            Code::SimdEnter => {
+                op.x = native::parts_of(text.next()?)?;
+                op.y = u8::from(text.has("anywhere"));
+            }
             Code::Native => {
                 native::read(&mut self.block, op, &text.rest)?;
                 text.rest.clear();

@@ -207,7 +207,10 @@ impl OpText<'_> {
                 out.extend(address_size(op.y));
             }
             Code::Bulk => out.extend([op.x.into(), op.y.into(), u64::from(op.imm)].map(hex)),
-            Code::SimdEnter => out.push(super::native::parts(op.x)),
+            Code::SimdEnter => {
+                out.push(super::native::parts(op.x));
+                out.extend((op.y != 0).then(|| "anywhere".into()));
+            }
             Code::Native => out.extend(super::native::words(self.block, op)),
             Code::GotoTb => {
                 out.extend([hex(op.x.into()), hex(op.imm.into())]);

@@ -16,8 +16,6 @@ use std::mem::offset_of;
 const WAITING: u8 = simd::X87 | simd::MMX | simd::WAIT;
 /// In `Ptr`'s immediate: must be aligned.
 const PTR_ALIGNED: u32 = 1 << 17;
-/// FWAIT.
-const FWAIT: Native = Native { opcode: 0x9B, uses: simd::WAIT, ..EMPTY };
 const EMPTY: Native = Native {
     map: 0,
     pp: 0,
@@ -91,8 +89,8 @@ struct Operands {
 }
 
 impl Lower<'_> {
-    /// At the start of every insn that uses FP or vector state: it is available, or the insn faults. An x87 insn that does
-    /// its work in a helper looks at pending exceptions here.
+    /// At the start of every insn that uses FP or vector state: it is available, or the insn faults. A helper finds x87 state where it is, and
+    /// looks at pending exceptions if its insn waits for them.
     pub(super) fn simd_enter(&mut self) {
         let info = self.insn.info();
         if info.simd == 0 {
@@ -100,12 +98,8 @@ impl Lower<'_> {
         }
         let mut op = Op::new(Code::SimdEnter, Width::W32);
         op.x = info.simd;
+        op.y = u8::from(info.simd == simd::X87 && info.attrs & attr::NATIVE == 0);
         self.block.push(op);
-        let is_helper = info.attrs & attr::NATIVE == 0;
-        if is_helper && info.simd & simd::X87 != 0 && info.attrs & attr::NOWAIT == 0 {
-            let op = self.native_op(FWAIT, Width::W32, FlagMask::NONE, true, false);
-            self.block.push(op);
-        }
     }
 
     /// `native!(written; read)`, by operand numbers.
