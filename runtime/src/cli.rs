@@ -27,6 +27,7 @@ pub(crate) use suggest::nearest;
 use std::ffi::OsString;
 use std::io::Write;
 
+use anyhow::Context;
 use log::LevelFilter;
 
 use crate::exit;
@@ -86,5 +87,13 @@ fn run(args: &Args) -> Result<u8, CliError> {
     let is_curious =
         config.log.items.has(Items::UNIMP) || config.log.items.has(Items::GUEST_ERRORS);
     messages::install(if is_curious { LevelFilter::Warn } else { LevelFilter::Error });
-    crate::machine::run(config).map_err(|error| CliError::Host(error.into()))
+    let Some(path) = &args.pidfile else {
+        return crate::machine::run(config).map_err(|error| CliError::Host(error.into()));
+    };
+    std::fs::write(path, format!("{}\n", std::process::id()))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    let result = crate::machine::run(config);
+    // It may be gone already, which is as well.
+    let _ = std::fs::remove_file(path);
+    result.map_err(|error| CliError::Host(error.into()))
 }

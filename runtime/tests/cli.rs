@@ -37,6 +37,13 @@ fn usage_errors_are_one_line_and_exit_2() {
         (&["-cpu", "z80"], "no model z80"),
         (&["-cpu", "max,+avx9"], "no feature avx9, did you mean avx?"),
         (&["-cpu", "qemu64,+cr8-legacy"], "cannot be had"),
+        (&["-cpu", "max,+svm"], "svm cannot be had"),
+        (&["-cpu", "max,vendor=AMD"], "vendor=AMD must be twelve characters"),
+        (&["-cpu", "max,phys-bits=52"], "from 32 to 40"),
+        (&["-cpu", "Haswell-v0"], "no model Haswell-v0"),
+        (&["-sandbox", "on"], "it can only be off"),
+        (&["-uuid", "x"], "x is no UUID"),
+        (&["-machine", "pc,hpet=off"], "hpet=off is not supported yet"),
         (&["-smp", "2"], "one CPU only"),
         (&["-d", "in_asmm"], "did you mean in_asm?"),
         (&["-dfilter", "5..1"], "5..1 is no range"),
@@ -95,6 +102,7 @@ fn bad_files_are_one_line_and_exit_1() {
         (&["-drive", &format!("file={vmdk}")], "is in vmdk format"),
         (&["-hda", &disk, "-bios", &odd], "multiple of 64 KiB"),
         (&["-hda", &disk, "-bios", "no-such-bios.bin"], "apt install seabios"),
+        (&["-hda", &disk, "-pidfile", "/no/such/dir/pid"], "cannot write /no/such/dir/pid"),
         (
             &["-display", "none", "-hda", &disk, "-d", "int", "-D", "/no/such/dir/log"],
             "/no/such/dir/log",
@@ -112,6 +120,9 @@ fn asked_for_text_goes_to_stdout() {
         (&["--version"], concat!("stele ", env!("CARGO_PKG_VERSION"))),
         (&["-d", "help"], "in_asm          show guest code"),
         (&["-cpu", "help"], "pentiumpro"),
+        (&["-device", "?"], "name \"pc-testdev\", bus ISA"),
+        (&["-machine", "help"], "(default)"),
+        (&["-accel", "help"], "interp"),
     ] {
         let output = stele(args);
         assert_eq!(output.status.code(), Some(0), "{args:?}");

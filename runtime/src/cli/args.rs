@@ -93,6 +93,12 @@ pub struct Args {
     /// where to look for firmware first
     #[arg(long = "L", value_name = "DIR", help_heading = "Machine", action = ArgAction::Append)]
     pub library: Vec<PathBuf>,
+    /// what SMBIOS says the system's UUID is
+    #[arg(long, value_name = "UUID", help_heading = "Machine")]
+    pub uuid: Option<String>,
+    /// a file to write the process's number to
+    #[arg(long, value_name = "FILE", help_heading = "Machine")]
+    pub pidfile: Option<PathBuf>,
     /// a name for the machine
     #[arg(long, value_name = "NAME", help_heading = "Machine")]
     pub name: Option<String>,
@@ -230,6 +236,11 @@ fn rewrite(command: &clap::Command, args: Vec<OsString>) -> Result<Vec<OsString>
             Some((name, value)) => (name.to_owned(), Some(OsString::from(value))),
             None => (given, None),
         };
+        if let Some(takes_value) = catalogue::is_without_effect(&name) {
+            let value = if takes_value { inline.or_else(|| words.next()) } else { inline };
+            harmless(&name, takes_value, value)?;
+            continue;
+        }
         let Some(option) = find(command, &name) else {
             return Err(unknown(command, &name));
         };
@@ -260,6 +271,22 @@ fn rewrite(command: &clap::Command, args: Vec<OsString>) -> Result<Vec<OsString>
     out.push(OsString::from("--"));
     out.extend(positional);
     Ok(out)
+}
+
+/// Checks the value of an option that then changes nothing.
+fn harmless(name: &str, takes_value: bool, value: Option<OsString>) -> Result<(), CliError> {
+    let value = value.map(|value| value.to_string_lossy().into_owned());
+    let problem = match (takes_value, value) {
+        (false, None) => return Ok(()),
+        (false, Some(_)) => format!("-{name} takes no value"),
+        (true, None) => format!("-{name} needs a value"),
+        (true, Some(value)) if catalogue::is_harmless(name, &value) => return Ok(()),
+        (true, Some(value)) => {
+            let why = catalogue::not_supported(name).unwrap_or_default();
+            format!("-{name} {value} is not supported yet{why}")
+        }
+    };
+    Err(CliError::usage(problem))
 }
 
 /// The name in `-name` or `--name`; `None` for a plain word and for `-` alone.
@@ -303,7 +330,24 @@ mod tests {
     #[test]
     fn qemu_spellings_are_read() {
         let args = parse_words(&[
-            "-m", "64", "-hda", "a.img", "-s", "-d", "in_asm", "-D", "-x", "--smp=1", "-M", "pc",
+            "-m",
+            "64",
+            "-hda",
+            "a.img",
+            "-s",
+            "-d",
+            "in_asm",
+            "-D",
+            "-x",
+            "--smp=1",
+            "-M",
+            "pc",
+            "-no-user-config",
+            "-k",
+            "de",
+            "-sandbox=off",
+            "-overcommit",
+            "mem-lock=off",
         ])
         .unwrap();
         assert_eq!(args.memory.as_deref(), Some("64"));
@@ -331,6 +375,9 @@ mod tests {
             (&["-snapshot=on"], "-snapshot takes no value"),
             (&["a", "b"], "one disk image only: what is 'b'? (use -hdb FILE for a second)"),
             (&["-spice", "port=1"], "-spice is not supported yet"),
+            (&["-sandbox", "on"], "-sandbox on is not supported yet: it can only be off"),
+            (&["-no-user-config=1"], "-no-user-config takes no value"),
+            (&["-k"], "-k needs a value"),
         ] {
             let Err(CliError::Usage(text)) = parse_words(words) else { panic!("{words:?}") };
             assert_eq!(text, expect);

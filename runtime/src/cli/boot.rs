@@ -13,7 +13,11 @@ const WAIT_MAX: u64 = 0xffff;
 pub(super) fn resolve(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
     kernel(args, config)?;
     boot(args, config)?;
-    args.smbios.iter().try_for_each(|text| smbios(text, config))
+    args.smbios.iter().try_for_each(|text| smbios(text, config))?;
+    match &args.uuid {
+        Some(uuid) => smbios(&format!("type=1,uuid={uuid}"), config),
+        None => Ok(()),
+    }
 }
 
 fn kernel(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {

@@ -10,7 +10,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("readconfig", ""),
     ("incoming", ""),
     ("daemonize", ""),
-    ("pidfile", ""),
     ("usb", ""),
     ("usbdevice", ""),
     ("virtfs", ""),
@@ -26,21 +25,42 @@ const NOT_YET: &[(&str, &str)] = &[
     ("plugin", ""),
     ("trace", ": use -d"),
     ("seed", ""),
-    ("k", ""),
     ("g", ""),
     ("win2k-hack", ""),
     ("no-acpi", ""),
     ("no-hpet", ""),
-    ("sandbox", ""),
+    ("sandbox", ": it can only be off"),
     ("run-with", ""),
     ("global", ""),
     ("set", ""),
-    ("uuid", ""),
     ("mem-path", ""),
     ("mem-prealloc", ""),
-    ("overcommit", ""),
+    ("overcommit", ": guest memory is taken as it is used"),
     ("singlestep", ": use -d nochain"),
 ];
+
+/// QEMU options that scripts carry and that change nothing here, with the values for which that is true
+/// (empty: none is taken).
+const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
+    ("no-user-config", &[]),
+    ("nodefconfig", &[]),
+    ("k", &["*"]),
+    ("msg", &["timestamp=off", "timestamp=on"]),
+    ("sandbox", &["off"]),
+    ("overcommit", &["mem-lock=off", "cpu-pm=off", "mem-lock=off,cpu-pm=off"]),
+];
+
+/// Does the option take a value? `None` unless it is one without effect.
+pub(super) fn is_without_effect(name: &str) -> Option<bool> {
+    let known = WITHOUT_EFFECT.iter().find(|(known, _)| *known == name)?;
+    Some(!known.1.is_empty())
+}
+
+/// Has it none with this value?
+pub(super) fn is_harmless(name: &str, value: &str) -> bool {
+    let values = WITHOUT_EFFECT.iter().filter(|(known, _)| *known == name);
+    values.flat_map(|(_, values)| *values).any(|known| matches!(*known, "*") || *known == value)
+}
 
 /// If `name` is an option of QEMU's that is missing here: the rest of the sentence.
 pub(super) fn not_supported(name: &str) -> Option<&'static str> {
@@ -79,7 +99,9 @@ pub(super) fn help(command: &clap::Command) -> String {
 
 /// What there is to know beside the options.
 pub(super) fn notes() -> &'static str {
-    "One dash or two. On a terminal, and with -nographic, Ctrl-a x quits and Ctrl-a h helps.\n\
+    "Options are spelled as QEMU's, with one dash or two; -k, -msg, -no-user-config, -overcommit\n\
+     mem-lock=off and -sandbox off are taken and change nothing.\n\
+     On a terminal, and with -nographic, Ctrl-a x quits and Ctrl-a h helps.\n\
      Firmware is SeaBIOS from the Debian package seabios, unless -bios names another.\n\
      Exit codes: 0 power-off or quit, 1 host error, 2 usage, 3 triple fault with -no-reboot,\n\
      isa-debug-exit (v<<1)|1, 128+n signal n.\n"
@@ -106,6 +128,7 @@ mod tests {
         let command = crate::cli::Args::command();
         for option in command.get_arguments().filter_map(clap::Arg::get_long) {
             assert!(not_supported(option).is_none(), "{option}");
+            assert!(is_without_effect(option).is_none(), "{option}");
         }
     }
 }

@@ -1,11 +1,15 @@
-//! `-cpu MODEL[,+FEATURE][,-FEATURE][,FEATURE=on|off]`.
+//! `-cpu MODEL[,+FEATURE][,-FEATURE][,FEATURE=on|off][,vendor=…][,family=N]…`.
 
 use std::fmt::Write as _;
 
-use x86::cpuid::{FeatureError, Model};
+use x86::cpuid::{FeatureError, IDENTITY_KEYS, Model};
 
 use super::{Args, CliError, suggest};
 use crate::machine::{MachineConfig, host_cpuid};
+
+/// Switches that say how a virtual processor is made up from the host's: the same with either value here.
+const SETTLED: [&str; 6] =
+    ["check", "migratable", "host-phys-bits", "host-cache-info", "l3-cache", "kvm"];
 
 /// Sets the processor model.
 pub(super) fn cpu(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
@@ -19,13 +23,39 @@ pub(super) fn cpu(args: &Args, config: &mut MachineConfig) -> Result<(), CliErro
     let known = if name == "host" { "max" } else { name };
     config.cpu = Model::named(known, Some(host_cpuid)).ok_or_else(|| no_model(name))?;
     for part in parts.filter(|part| !part.is_empty()) {
+        if let Some((key, value)) = part.split_once('=')
+            && IDENTITY_KEYS.contains(&key)
+        {
+            config
+                .cpu
+                .set_identity(key, value)
+                .map_err(|must| CliError::usage(format!("-cpu: {key}={value} must be {must}")))?;
+            continue;
+        }
         let (feature, is_on) = switch(part)?;
+        if SETTLED.contains(&feature) {
+            continue;
+        }
+        if feature == "enforce" {
+            enforce(&config.cpu, is_on)?;
+            continue;
+        }
         config
             .cpu
             .set(feature, is_on, Some(host_cpuid))
             .map_err(|error| refusal(feature, error))?;
     }
     Ok(())
+}
+
+/// `enforce`: the model is all there or the machine does not start.
+fn enforce(model: &Model, is_on: bool) -> Result<(), CliError> {
+    let missing: Vec<&str> = model.missing(Some(host_cpuid)).filter(|_| is_on).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let (name, missing) = (model.name(), missing.join(" ").to_ascii_lowercase());
+    Err(CliError::usage(format!("-cpu: {name} is not all there on this host: {missing}")))
 }
 
 /// A feature and whether it is wanted.
@@ -71,7 +101,7 @@ fn help() -> String {
     let mut text = String::from("Models:\n");
     for (name, brand) in Model::list() {
         let default = if name == "max" { " (default)" } else { "" };
-        let _ = writeln!(text, "  {name:<12} {brand}{default}");
+        let _ = writeln!(text, "  {name:<18} {brand}{default}");
     }
     let _ = writeln!(text, "\nFeatures, switched by ,+NAME and ,-NAME:");
     let mut line = String::new();
@@ -83,5 +113,6 @@ fn help() -> String {
         let _ = write!(line, " {}", name.to_ascii_lowercase());
     }
     let _ = writeln!(text, " {line}");
+    let _ = writeln!(text, "\nIdentity: ,{}=VALUE", IDENTITY_KEYS.join("= ,"));
     text
 }

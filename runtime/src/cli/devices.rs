@@ -10,22 +10,29 @@ use super::{Args, CliError};
 use crate::disk::DriveBus;
 use crate::machine::MachineConfig;
 
-/// `-device help`.
-const HELP: &str = "\
--device DRIVER,KEY=VALUE,...
-  isa-debug-exit       iobase=PORT,iosize=N: the guest ends the run with a status
-  pc-testdev           what kvm-unit-tests poke at: ports 0xe0, 0x2000, memory at 0xff000000
-  pci-testdev          a PCI function that counts writes
-  isa-debugcon         iobase=PORT,chardev=ID: a port that takes text
-  VGA                  the VGA card, with -nodefaults
-  ide-hd, ide-cd       drive=ID[,bus=ide.0|ide.1][,unit=0|1][,bootindex=N]: a -drive if=none
-  virtio-blk-pci       drive=ID[,serial=TEXT][,bootindex=N]: a -drive if=none
-  virtio-net-pci       [netdev=ID][,mac=ADDRESS][,bootindex=N]
-  virtio-rng-pci       random bytes of the host's
-  virtio-serial-pci    [id=ID]: for the consoles and ports that follow
-  virtconsole          chardev=ID[,bus=ID.0]: hvc0
-  virtserialport       chardev=ID[,name=NAME][,nr=N][,bus=ID.0]: a channel for programs
-";
+/// `-device help`, in the form that QEMU's has, which scripts look for names in: name, bus, keys and what it is.
+const HELP: &[(&str, &str, &str)] = &[
+    ("isa-debug-exit", "ISA", "iobase=PORT,iosize=N: the guest ends the run with a status"),
+    ("pc-testdev", "ISA", "kvm-unit-tests' device: ports 0xe0, 0x2000, memory at 0xff000000"),
+    ("pci-testdev", "PCI", "a PCI function that counts writes"),
+    ("isa-debugcon", "ISA", "iobase=PORT,chardev=ID: a port that takes text"),
+    ("VGA", "PCI", "the VGA card, with -nodefaults"),
+    ("ide-hd", "IDE", "drive=ID[,bus=ide.0|ide.1][,unit=0|1][,bootindex=N]: a -drive if=none"),
+    ("ide-cd", "IDE", "drive=ID[,bus=ide.0|ide.1][,unit=0|1][,bootindex=N]: a -drive if=none"),
+    ("virtio-blk-pci", "PCI", "drive=ID[,serial=TEXT][,bootindex=N]: a -drive if=none"),
+    ("virtio-net-pci", "PCI", "[netdev=ID][,mac=ADDRESS][,bootindex=N]"),
+    ("virtio-rng-pci", "PCI", "random bytes of the host's"),
+    ("virtio-serial-pci", "PCI", "[id=ID]: for the consoles and ports that follow"),
+    ("virtconsole", "virtio-serial-bus", "chardev=ID[,bus=ID.0]: hvc0"),
+    ("virtserialport", "virtio-serial-bus", "chardev=ID[,name=NAME][,nr=N][,bus=ID.0]: a channel"),
+];
+
+fn help() -> String {
+    let line = |(name, bus, about): &(&str, &str, &str)| {
+        format!("name \"{name}\", bus {bus}, desc \"{about}\"\n")
+    };
+    HELP.iter().map(line).collect()
+}
 
 /// Fills in character devices and ISA devices.
 pub(super) fn resolve(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
@@ -58,7 +65,7 @@ fn device(
     let mut kv = KeyVals::parse("-device", "driver", text);
     let driver = kv.take("driver").unwrap_or_default();
     if matches!(driver.as_str(), "help" | "?") {
-        return Err(CliError::Text(HELP.to_owned()));
+        return Err(CliError::Text(help()));
     }
     match driver.as_str() {
         "isa-debug-exit" => {

@@ -16,6 +16,32 @@ const MAX_RAM: u64 = 64 << 30;
 /// Smallest: the first MiB, and room for firmware tables.
 const MIN_RAM: u64 = 2 << 20;
 
+/// Properties of QEMU's `pc` that make no difference here, whatever their value.
+const QUIET: [&str; 9] = [
+    "usb",
+    "vmport",
+    "dump-guest-core",
+    "mem-merge",
+    "kernel_irqchip",
+    "kernel-irqchip",
+    "smm",
+    "graphics",
+    "suppress-vmdesc",
+];
+
+/// `-machine help`.
+const MACHINES: &str = "\
+Supported machines are:
+pc                   Standard PC (i440FX + PIIX, 1996) (default)
+";
+
+/// `-accel help`.
+const ACCELS: &str = "\
+Accelerators:
+jit                  translation to host code, also: tcg (default)
+interp               the reference evaluator
+";
+
 /// Checks the options and builds the machine's description.
 pub(super) fn resolve(args: &Args) -> Result<MachineConfig, CliError> {
     refuse(args)?;
@@ -119,25 +145,47 @@ fn machine(args: &Args, config: &mut MachineConfig) -> Result<(), CliError> {
     if let Some(text) = &args.machine {
         let mut kv = KeyVals::parse("-machine", "type", text);
         let kind = kv.take("type").unwrap_or_else(|| "pc".into());
+        if matches!(kind.as_str(), "help" | "?") {
+            return Err(CliError::Text(MACHINES.to_owned()));
+        }
         if kind != "pc" && !kind.starts_with("pc-i440fx") {
             return Err(CliError::usage(format!("-machine {kind} is not supported, only pc")));
         }
         accel = accel.or(kv.take("accel"));
         super::boot::kernel_entry(&mut kv, &mut config.kernel)?;
-        for quiet in ["usb", "vmport", "dump-guest-core", "mem-merge"] {
+        for quiet in QUIET {
             kv.take(quiet);
+        }
+        for needed in ["hpet", "acpi"] {
+            if kv.take_bool(needed)? == Some(false) {
+                let text = format!("-machine: {needed}=off is not supported yet");
+                return Err(CliError::usage(text));
+            }
         }
         kv.finish(&["type", "accel", "kernel-entry"])?;
     }
     let Some(text) = accel else { return Ok(()) };
     let mut kv = KeyVals::parse("-accel", "accel", &text);
-    config.accel = match kv.take("accel").unwrap_or_default().as_str() {
-        "tcg" | "jit" => Accel::Jit,
-        "interp" => Accel::Interp,
-        "kvm" => return Err(CliError::usage("-accel kvm: Stele translates, use jit or interp")),
-        other => return Err(CliError::usage(format!("-accel {other}: use jit (tcg) or interp"))),
+    let names = kv.take("accel").unwrap_or_default();
+    // Of several the first that is there.
+    let found = names.split(':').find_map(|name| match name {
+        "tcg" | "jit" => Some(Accel::Jit),
+        "interp" => Some(Accel::Interp),
+        _ => None,
+    });
+    config.accel = match (found, names.as_str()) {
+        (Some(accel), _) => accel,
+        (None, "help" | "?") => return Err(CliError::Text(ACCELS.to_owned())),
+        (None, "kvm") => {
+            return Err(CliError::usage("-accel kvm: Stele translates, use jit or interp"));
+        }
+        (None, _) => {
+            return Err(CliError::usage(format!("-accel {names}: use jit (tcg) or interp")));
+        }
     };
-    kv.take("thread");
+    for quiet in ["thread", "tb-size", "split-wx"] {
+        kv.take(quiet);
+    }
     kv.finish(&["thread"])
 }
 

@@ -5,8 +5,15 @@
 //! Source: SDM Vol. 2A, "CPUID - CPU Identification"; AMD APM Vol. 3, "Obtaining Processor Information
 //! Via the CPUID Instruction".
 
+mod identity;
+
+use std::fmt::Write as _;
+
 use crate::cpu::{Caps, Cpu, cr4, efer};
 use crate::decode::{CPUS, CpuInfo, FEATURES, FeatureInfo, Features, Level};
+
+use identity::Identity;
+pub use identity::KEYS as IDENTITY_KEYS;
 
 /// The host's CPUID: leaf and sub-leaf to EAX, EBX, ECX, EDX.
 pub type HostCpuid = fn(u32, u32) -> [u32; 4];
@@ -47,10 +54,114 @@ const ALIASES: &[(&str, &str)] = &[
     ("3dnowprefetch", "prefetchw"),
 ];
 
+/// Features of real processors that scripts switch off to be safe: not here anyway. Paravirtual ones
+/// (`kvm-…`, `hv-…`) are of this kind, too.
+const ABSENT: &[&str] = &[
+    "3dnow",
+    "3dnowext",
+    "mmxext",
+    "fma4",
+    "xop",
+    "tbm",
+    "lwp",
+    "svm",
+    "vmx",
+    "smx",
+    "hypervisor",
+    "ht",
+    "ss",
+    "ds",
+    "acpi",
+    "tm",
+    "tm2",
+    "pbe",
+    "dtes64",
+    "ds-cpl",
+    "est",
+    "cid",
+    "xtpr",
+    "pdcm",
+    "dca",
+    "hle",
+    "rtm",
+    "mpx",
+    "pku",
+    "pks",
+    "la57",
+    "sgx",
+    "sgxlc",
+    "waitpkg",
+    "cldemote",
+    "movdir64b",
+    "serialize",
+    "tsx-ldtrk",
+    "intel-pt",
+    "xsaves",
+    "stibp",
+    "ssbd",
+    "md-clear",
+    "core-capability",
+    "split-lock-detect",
+    "invtsc",
+    "topoext",
+    "osvw",
+    "ibs",
+    "skinit",
+    "wdt",
+    "tce",
+    "nodeid-msr",
+    "perfctr-core",
+    "perfctr-nb",
+    "extapic",
+    "misalignsse",
+    "fxsr-opt",
+    "cmp-legacy",
+    "clzero",
+    "xsaveerptr",
+    "wbnoinvd",
+    "ibpb",
+    "amd-stibp",
+    "amd-ssbd",
+    "virt-ssbd",
+    "amd-no-ssb",
+    "npt",
+    "lbrv",
+    "nrip-save",
+    "tsc-scale",
+    "vmcb-clean",
+    "pmu",
+    "flushbyasid",
+    "decodeassists",
+    "pause-filter",
+    "pfthreshold",
+    "vgif",
+    "rdpru",
+    "ia64",
+    "pn",
+    "osxsave",
+    "rdctl-no",
+    "ibrs-all",
+    "rsba",
+    "skip-l1dfl-vmentry",
+    "mds-no",
+    "ssb-no",
+    "pschange-mc-no",
+    "taa-no",
+];
+
+/// Does the name stand for a feature that processors have and this one never?
+fn is_absent(name: &str) -> bool {
+    const FAMILIES: [&str; 5] = ["avx512", "amx", "kvm", "hv", "xen"];
+    let name: String = plain(name).collect();
+    ABSENT.iter().any(|known| plain(known).eq(name.chars()))
+        || FAMILIES.iter().any(|family| name.starts_with(family))
+}
+
 /// A processor model with its features as the user wants them.
 #[derive(Clone, Copy, Debug)]
 pub struct Model {
     info: &'static CpuInfo,
+    identity: Identity,
     features: u128,
 }
 
@@ -118,19 +229,52 @@ impl Model {
         if name == MAX.name {
             return Some(Self::max(host));
         }
-        let info = CPUS.iter().find(|info| info.name == name)?;
-        Some(Self { info, features: settled(info.features & offered(host)) })
+        if let Some(info) = CPUS.iter().find(|info| info.name == name) {
+            return Some(Self::of(info, host));
+        }
+        let (base, has_ibrs) = identity::without_variant(name)?;
+        let mut model = Self::named(base, host)?;
+        if has_ibrs {
+            // A host or a version that has it not leaves it out, as with every feature of a model.
+            let _ = model.set("SPEC_CTRL", true, host);
+        }
+        Some(model)
     }
 
-    /// Name and features in one word, equal for equal models only.
+    fn of(info: &'static CpuInfo, host: Option<HostCpuid>) -> Self {
+        let features = settled(info.features & offered(host));
+        Self { info, identity: Identity::of(info), features }
+    }
+
+    /// Name, features and identity in one word, equal for equal models only.
     pub fn fingerprint(&self) -> String {
-        format!("{},{:x}", self.info.name, self.features)
+        let mut text = format!("{},{:x}", self.info.name, self.features);
+        if self.identity != Identity::of(self.info) {
+            let _ = write!(text, ",{:?}", self.identity);
+        }
+        text
+    }
+
+    /// Sets vendor, family and the like (a key of [`IDENTITY_KEYS`]).
+    ///
+    /// # Errors
+    /// What the value must be.
+    pub fn set_identity(&mut self, key: &str, value: &str) -> Result<(), &'static str> {
+        self.identity.set(key, value)
+    }
+
+    /// The features of the model's list that cannot be had on this host.
+    pub fn missing(&self, host: Option<HostCpuid>) -> impl Iterator<Item = &'static str> {
+        let listed = if self.info.name == MAX.name { 0 } else { self.info.features };
+        let missing = listed & !offered(host);
+        let all = FEATURES.iter().enumerate();
+        all.filter(move |(i, _)| missing >> i & 1 != 0).map(|(_, f)| f.name)
     }
 
     /// Everything that the host allows.
     pub fn max(host: Option<HostCpuid>) -> Self {
         let info = CPUS.iter().find(|info| info.name == MAX.name).unwrap_or(&MAX);
-        Self { info, features: settled(info.features & offered(host)) }
+        Self::of(info, host)
     }
 
     /// The models that exist: name and brand.
@@ -153,7 +297,13 @@ impl Model {
         is_on: bool,
         host: Option<HostCpuid>,
     ) -> Result<(), FeatureError> {
-        let i = index_of(name).ok_or(FeatureError::Unknown)?;
+        let Some(i) = index_of(name) else {
+            return match (is_absent(name), is_on) {
+                (true, false) => Ok(()),
+                (true, true) => Err(FeatureError::NotOffered),
+                (false, _) => Err(FeatureError::Unknown),
+            };
+        };
         if !is_on {
             self.features = settled(self.features & !(1 << i));
             return Ok(());
@@ -229,7 +379,7 @@ impl Leaves {
 /// What follows for the system side.
 impl Model {
     fn is_amd(&self) -> bool {
-        self.info.vendor == "AuthenticAMD"
+        self.identity.is_amd()
     }
 
     pub(crate) fn caps(&self) -> Caps {
@@ -257,7 +407,7 @@ impl Model {
         ]);
         let pmc = if self.info.level >= Level::P6 { cr4::PCE } else { 0 };
         Caps {
-            phys_bits: PHYS_BITS[wide],
+            phys_bits: self.identity.phys_bits.filter(|_| wide == 0).unwrap_or(PHYS_BITS[wide]),
             leaves: self.leaves(),
             last_basic: self.last_basic(),
             last_extended: self.last_extended(),
@@ -288,10 +438,10 @@ impl Model {
 
     /// Family, model and stepping as leaf 1 and EDX after RESET give them.
     pub fn signature(&self) -> u32 {
-        let info = self.info;
-        let (family, extended) = (info.family.min(15), info.family.saturating_sub(15));
-        let high = if family == 6 || family == 15 { info.model >> 4 & 15 } else { 0 };
-        extended << 20 | high << 16 | family << 8 | (info.model & 15) << 4 | info.stepping & 15
+        let Identity { family, model, stepping, .. } = self.identity;
+        let (family, extended) = (family.min(15), family.saturating_sub(15));
+        let high = if family == 6 || family == 15 { model >> 4 & 15 } else { 0 };
+        extended << 20 | high << 16 | family << 8 | (model & 15) << 4 | stepping & 15
     }
 
     /// The leaves that features have bits in.
@@ -330,7 +480,7 @@ impl Model {
     fn last_extended(&self) -> u32 {
         if self.has("LM") {
             0x8000_0008
-        } else if self.info.level >= Level::P6 && !self.info.brand.is_empty() {
+        } else if self.info.level >= Level::P6 && self.identity.brand[0] != 0 {
             0x8000_0004
         } else {
             0
@@ -347,12 +497,8 @@ impl Model {
     }
 
     /// Twelve characters of the vendor string or sixteen of the brand string, as little-endian words.
-    fn word(text: &str, n: usize) -> u32 {
-        let mut bytes = [0; 4];
-        for (to, from) in bytes.iter_mut().zip(text.bytes().skip(4 * n)) {
-            *to = from;
-        }
-        u32::from_le_bytes(bytes)
+    fn word(text: &[u8], n: usize) -> u32 {
+        text.as_chunks().0.get(n).map_or(0, |bytes| u32::from_le_bytes(*bytes))
     }
 }
 
@@ -376,7 +522,7 @@ impl Cpu {
         let model = &self.model;
         match leaf {
             0 => {
-                let word = |n| Model::word(model.info.vendor, n);
+                let word = |n| Model::word(&model.identity.vendor, n);
                 [self.caps.last_basic, word(0), word(2), word(1)]
             }
             1 => self.leaf_1(),
@@ -401,7 +547,7 @@ impl Cpu {
             0x8000_0001 => self.leaf_8000_0001(),
             0x8000_0002..=0x8000_0004 => {
                 let at = (leaf - 0x8000_0002) as usize * 4;
-                std::array::from_fn(|i| Model::word(model.info.brand, at + i))
+                std::array::from_fn(|i| Model::word(&model.identity.brand, at + i))
             }
             // 32 KiB of data and code, 64-byte lines, 8 ways; 512 KiB behind them, 16 ways.
             0x8000_0005 if self.caps.is_amd => [0, 0, 0x2008_0140, 0x2008_0140],
@@ -538,6 +684,57 @@ mod tests {
         assert_eq!(amd.identify(0x8000_0001, 0)[3] & 1, 1, "bits of leaf 1 again");
         assert_eq!(amd.identify(0x8000_0008, 0)[0], 0x3028);
         assert_eq!(amd.identify(0x0FFF_FFFF, 0), [0; 4]);
+    }
+
+    #[test]
+    fn identities() {
+        let mut model = Model::named("max", None).unwrap();
+        let print = model.fingerprint();
+        for (key, value) in [
+            ("vendor", "AuthenticAMD"),
+            ("family", "0x17"),
+            ("model", "49"),
+            ("stepping", "2"),
+            ("model-id", "A name"),
+            ("phys-bits", "36"),
+        ] {
+            assert!(IDENTITY_KEYS.contains(&key));
+            assert_eq!(model.set_identity(key, value), Ok(()), "{key}");
+        }
+        assert_ne!(model.fingerprint(), print);
+        for (key, value) in [
+            ("vendor", "AMD"),
+            ("vendor", "AuthenticÄM"),
+            ("family", "271"),
+            ("model", "-1"),
+            ("stepping", "16"),
+            ("phys-bits", "41"),
+            ("phys-bits", "x"),
+        ] {
+            assert!(model.set_identity(key, value).is_err(), "{key}={value}");
+        }
+        let mut cpu = cpu();
+        cpu.set_model(model);
+        assert_eq!(cpu.identify(1, 0)[0], 0x0083_0F12);
+        assert_eq!(cpu.identify(0x8000_0002, 0)[0], u32::from_le_bytes(*b"A na"));
+        assert_eq!(cpu.identify(0x8000_0008, 0)[0] & 0xFF, 36);
+        assert!(cpu.caps.is_amd);
+    }
+
+    #[test]
+    fn variants_and_what_they_lack() {
+        let has = |name: &str, feature| Model::named(name, None).unwrap().has(feature);
+        assert!(has("Haswell-noTSX-IBRS", "SPEC_CTRL") && !has("Haswell-noTSX", "SPEC_CTRL"));
+        assert!(has("Cascadelake-Server-v4", "CLWB") && has("x86-64-v2-v1", "SSSE3"));
+        assert!(Model::named("Haswell-v0", None).is_none());
+        let poor = Model::named("Haswell", Some(no_host)).unwrap();
+        assert!(poor.missing(Some(no_host)).any(|name| name == "AVX2"));
+        assert_eq!(Model::max(Some(no_host)).missing(Some(no_host)).count(), 0);
+        let mut model = Model::named("qemu64", None).unwrap();
+        assert_eq!(model.set("la57", false, None), Ok(()));
+        assert_eq!(model.set("avx512vl", false, None), Ok(()));
+        assert_eq!(model.set("hv_time", true, None), Err(FeatureError::NotOffered));
+        assert_eq!(model.set("avx9", false, None), Err(FeatureError::Unknown));
     }
 
     #[test]
