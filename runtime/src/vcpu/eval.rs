@@ -21,13 +21,10 @@ impl Vcpu {
         loop {
             self.evaluate_one();
             let cpu = &self.core.cpu;
-            let state = &cpu.state;
-            let is_quiet = state.leave | state.shadow == 0
-                && state.jump_mask != 0
-                && state.halted == 0
+            let is_quiet = cpu.is_quiet()
+                && cpu.state.jump_mask != 0
                 && !cpu.mode().has(Mode::SINGLE)
-                && self.stops.is_none()
-                && !cpu.wants_service();
+                && self.stops.is_none();
             if !is_quiet {
                 return;
             }

@@ -49,8 +49,12 @@ impl Helpers for Cpu {
             }
             self.check_vm86_iopl()?;
         }
-        let source = if kind == 3 { Source::Icebp } else { Source::Software };
-        self.software_interrupt(vector as u8, next, source)
+        if kind != 3 {
+            return self.software_interrupt(vector as u8, next, Source::Software);
+        }
+        // INT1 is a #DB itself: what a load of SS has left waiting comes with it, not after it.
+        self.state.dr[6] |= std::mem::take(&mut self.pending_db);
+        self.software_interrupt(vector as u8, next, Source::Icebp)
     }
     fn hlt(&mut self, next: u64) {
         self.state.pc = next;

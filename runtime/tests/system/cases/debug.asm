@@ -135,6 +135,54 @@ done
         hardware COMPAT, 3
         hardware LONG, 0
         hardware LONG, 3
+; A data breakpoint that a load of SS keeps waiting: the INT1 behind it takes it along, other ways into the system meet it there.
+%macro held 3                            ; mode, cpl, SS
+%xdefine ss_held %3
+%macro hold 3+
+record %1, %2, %3
+with dr0, LOWDATA
+with dr7, 0x30002
+reg rbx, LOWDATA
+preset LOWDATA, ss_held
+code
+        mov ss, [rBX_HELD]
+%endmacro
+%if %1 == LONG
+%define rBX_HELD rbx
+%else
+%define rBX_HELD ebx
+%endif
+        hold 'heldbp', %1, %2
+        nop
+        nop
+done
+        hold 'heldicebp', %1, %2
+        db 0xF1
+        nop
+done
+        hold 'heldprefix', %1, %2
+        db 0x2E, 0x2E, 0xF1
+        nop
+done
+        hold 'heldint3', %1, %2
+        int3
+        nop
+done
+        hold 'heldint', %1, %2
+        int 0x20
+        nop
+done
+        hold 'heldud', %1, %2
+        ud2
+        nop
+done
+%unmacro hold 3+
+%endmacro
+        held PROT32, 0, SEL(0, 1)
+        held PROT32, 3, SEL(3, 1)
+        held COMPAT, 3, SEL(3, 1)
+        held LONG, 0, SEL(0, 1)
+        held LONG, 3, SEL(3, 1)
 %macro dr 4-*                            ; name, mode, cpl, instructions
 record %1, %2, %3
 reg rax, 0xFFFFFFFF
