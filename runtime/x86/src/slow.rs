@@ -119,10 +119,13 @@ impl Cpu {
             return Slow::Done(0);
         };
         let to = off + at.page_offset();
-        if self.ram.code_lines(off) & line_mask(at.page_offset(), size.bytes()) != 0 {
+        let lines = self.ram.code_lines(off);
+        if lines & line_mask(at.page_offset(), size.bytes()) != 0 {
             return Slow::OnCode(to);
         }
-        self.refill(lin, at.page());
+        if lines == 0 || !self.tlb.view(self.data_view()).may_write(lin) {
+            self.refill(lin, at.page());
+        }
         self.ram.write_cpu(to, size, value);
         Slow::Done(0)
     }

@@ -232,6 +232,12 @@ impl View {
         self.host(at::WRITE_TAGS, at::WRITE_ADDS, lin)
     }
 
+    /// May generated code write at `lin`, or to those lines of its page that hold no translated code?
+    pub(crate) fn may_write(&self, lin: Lin) -> bool {
+        let (i, page) = (self.slot_of(lin), lin.page().0);
+        self.arrays[at::WRITE_TAGS + i] == page || self.arrays[at::CODE_TAGS + i] == page
+    }
+
     fn host(&self, tags: usize, adds: usize, lin: Lin) -> Option<u64> {
         let i = self.slot_of(lin);
         let is_hit = self.arrays[tags + i] == lin.page().0;
