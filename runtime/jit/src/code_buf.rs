@@ -28,14 +28,17 @@ pub enum CodeBufError {
     },
 }
 
-/// Bytes whose pages are there from the start.
+/// Bytes whose pages are there from the start, and so many more at a time.
 const PREFAULT: usize = 512 << 10;
+const AHEAD: usize = 128 << 10;
 
 /// Bump-allocated code memory with a writable and an executable view.
 pub struct CodeBuf {
     rw: MmapMut,
     rx: Arc<Mmap>,
     used: usize,
+    /// Where the pages end that are there.
+    ready: usize,
 }
 
 impl CodeBuf {
@@ -58,7 +61,7 @@ impl CodeBuf {
         let first = size.min(PREFAULT);
         let _ = rw.advise_range(Advice::PopulateWrite, 0, first);
         let _ = rx.advise_range(Advice::PopulateRead, 0, first);
-        Ok(Self { rw, rx: Arc::new(rx), used: 0 })
+        Ok(Self { rw, rx: Arc::new(rx), used: 0, ready: first })
     }
 
     /// Bytes handed out so far.
@@ -76,6 +79,20 @@ impl CodeBuf {
     /// Takes `n` bytes off the free space.
     pub(crate) fn advance(&mut self, n: usize) {
         self.used = (self.used + n).min(self.rw.len());
+        if self.used + AHEAD / 2 > self.ready {
+            self.make_ready();
+        }
+    }
+    /// Has the host give the next pages, in both views: one by one they cost several times as much.
+    #[cold]
+    fn make_ready(&mut self) {
+        let len = AHEAD.min(self.rw.len().saturating_sub(self.ready));
+        if len != 0 {
+            let _ = self.rw.advise_range(Advice::PopulateWrite, self.ready, len);
+            let _ = self.rx.advise_range(Advice::PopulateRead, self.ready, len);
+        }
+        // Once the cache is full there is nothing to be asked for any more.
+        self.ready = if len == 0 { usize::MAX } else { self.ready + len };
     }
     /// Forgets everything behind `mark`.
     pub(crate) fn truncate(&mut self, mark: usize) {

@@ -6,6 +6,7 @@
 
 mod addr;
 mod bus;
+mod given;
 mod hash;
 mod physmap;
 mod ram;

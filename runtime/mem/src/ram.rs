@@ -2,7 +2,7 @@
 //!
 //! The guest, generated code and devices all write these bytes at any moment, so a Rust slice of
 //! them would be a lie to the compiler. Every access here is a relaxed atomic of its natural size
-//! (an ordinary `mov` on the host) and every one is checked against the length. Generated code
+//! (an ordinary `mov` on the host), or the host's string instruction for many bytes, and every one is checked against the length. Generated code
 //! reaches the same bytes through [`GuestRam::page_ptr`], a number to this crate.
 //!
 //! `GuestRam` also keeps the *code lines*: for each page one bit per 64-byte line that holds bytes
@@ -19,20 +19,21 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
-use memmap2::{Advice, MmapOptions, MmapRaw};
+use memmap2::{MmapOptions, MmapRaw};
 use rustix::mm::{MapFlags, ProtFlags};
 use vm_memory::VolatileSlice;
 
+use crate::given::Given;
 use crate::{PAGE_SIZE, Size};
 
 /// Bytes per line of the code bitmap: 64 lines make a page, one `u64` holds its bits.
 pub const CODE_LINE: u64 = 64;
 
-/// Bytes for which the host is asked at a time.
-const CHUNK: u64 = 64 << 10;
+/// Bytes from which on the host's string instruction is faster than words.
+const BULK: usize = 256;
 
 /// The largest mapping accepted: 1 TiB, far beyond any machine built here.
 const MAX_BYTES: u64 = 1 << 40;
@@ -59,15 +60,13 @@ pub struct GuestRam {
     /// Invariant: `map` covers exactly `len` readable and writable bytes for the whole life of
     /// `self`. It is private memory, so no access inside can fault; a snapshot shown
     /// instead is long enough when it is mapped.
-    map: MmapRaw,
+    map: Arc<MmapRaw>,
     len: u64,
     /// The host's list of this process's pages, if it may be read.
     pages: Option<File>,
-    /// `map` shows a snapshot's file.
-    is_image: AtomicBool,
     code_lines: Box<[AtomicU64]>,
-    /// Chunks for which the host has been asked, a bit each.
-    asked: Box<[AtomicU64]>,
+    /// What of it the host has been asked for, and whether it shows a snapshot's file instead.
+    given: Given,
     /// Pages written over code since the last `take_dirty_code`, each once.
     dirty: Mutex<BTreeSet<u64>>,
     has_dirty: AtomicBool,
@@ -82,15 +81,15 @@ impl GuestRam {
         let bytes = usize::try_from(len).map_err(|_| RamError::BadSize(len))?;
         let wrap = |source| RamError::Map { bytes: len, source };
         let map = MmapOptions::new().len(bytes).no_reserve_swap().map_anon().map_err(wrap)?;
-        let map = MmapRaw::from(map);
+        let map = Arc::new(MmapRaw::from(map));
         let pages = bytes / PAGE_SIZE as usize;
+        let given = Given::new(map.clone(), len);
         Ok(Self {
             map,
             len,
             pages: File::open("/proc/self/pagemap").ok(),
-            is_image: AtomicBool::new(false),
             code_lines: (0..pages).map(|_| AtomicU64::new(0)).collect(),
-            asked: (0..len.div_ceil(64 * CHUNK)).map(|_| AtomicU64::new(0)).collect(),
+            given,
             dirty: Mutex::new(BTreeSet::new()),
             has_dirty: AtomicBool::new(false),
         })
@@ -114,7 +113,7 @@ impl GuestRam {
             return None;
         }
         match &self.pages {
-            Some(pages) if !self.is_image.load(Relaxed) => self.next_present(pages, from),
+            Some(pages) if !self.given.is_image() => self.next_present(pages, from),
             _ => Some(from..self.len),
         }
     }
@@ -162,7 +161,7 @@ impl GuestRam {
         // SAFETY: exactly the mapping that `self` owns is replaced, by one of equal extent and rights; all
         // accesses go by raw pointers and are atomic, so that nobody holds a reference.
         unsafe { rustix::mm::mmap(at, self.map.len(), read_write, private, file, offset)? };
-        self.is_image.store(true, Relaxed);
+        self.given.is_image_now();
         Ok(())
     }
 
@@ -171,22 +170,7 @@ impl GuestRam {
     /// takes them away by an interrupt of every processor that runs a thread of this process.
     #[inline]
     pub fn prepare(&self, off: u64) {
-        let chunk = off / CHUNK;
-        let bit = 1 << (chunk % 64);
-        if let Some(asked) = self.asked.get((chunk / 64) as usize)
-            && asked.load(Relaxed) & bit == 0
-        {
-            asked.fetch_or(bit, Relaxed);
-            self.ask_for(chunk * CHUNK);
-        }
-    }
-    #[cold]
-    fn ask_for(&self, from: u64) {
-        let len = CHUNK.min(self.len.saturating_sub(from));
-        // A snapshot's file is not to be copied. Refusal (an old kernel) costs only time.
-        if !self.is_image.load(Relaxed) {
-            let _ = self.map.advise_range(Advice::PopulateWrite, from as usize, len as usize);
-        }
+        self.given.prepare(off);
     }
 
     /// Reads `size` bytes, little endian; `None` if any of them lies outside.
@@ -227,6 +211,11 @@ impl GuestRam {
     /// Copies `buf.len()` bytes out; false (and `buf` untouched) if any lies outside.
     pub fn read_bytes(&self, off: u64, buf: &mut [u8]) -> bool {
         let Some(p) = self.at(off, buf.len() as u64) else { return false };
+        if buf.len() >= BULK {
+            // SAFETY: `at` gave as many bytes inside the mapping, which is no part of `buf`.
+            unsafe { copy(p, buf.as_mut_ptr(), buf.len()) };
+            return true;
+        }
         let head = buf.len().min(off.wrapping_neg() as usize & 7);
         let (head, rest) = buf.split_at_mut(head);
         let mut p = copy_out(p, head);
@@ -243,16 +232,24 @@ impl GuestRam {
     /// Copies `buf` in and records writes over code; false (and nothing written) if outside.
     pub fn write_bytes(&self, off: u64, buf: &[u8]) -> bool {
         let Some(p) = self.at(off, buf.len() as u64) else { return false };
-        let head = buf.len().min(off.wrapping_neg() as usize & 7);
-        let (head, rest) = buf.split_at(head);
-        let mut p = copy_in(p, head);
-        let (words, tail) = rest.as_chunks::<8>();
-        for word in words {
+        if buf.len() >= BULK {
+            (off..off + buf.len() as u64)
+                .step_by(PAGE_SIZE as usize)
+                .for_each(|at| self.prepare(at));
             // SAFETY: as in `read_bytes`.
-            unsafe { store(p, Size::B8, u64::from_le_bytes(*word)) };
-            p = p.wrapping_add(8);
+            unsafe { copy(buf.as_ptr(), p, buf.len()) };
+        } else {
+            let head = buf.len().min(off.wrapping_neg() as usize & 7);
+            let (head, rest) = buf.split_at(head);
+            let mut p = copy_in(p, head);
+            let (words, tail) = rest.as_chunks::<8>();
+            for word in words {
+                // SAFETY: as in `read_bytes`.
+                unsafe { store(p, Size::B8, u64::from_le_bytes(*word)) };
+                p = p.wrapping_add(8);
+            }
+            copy_in(p, tail);
         }
-        copy_in(p, tail);
         self.note_write(off, buf.len() as u64);
         true
     }
@@ -413,6 +410,22 @@ fn metadata_len(file: &File) -> Option<u64> {
     file.metadata().ok().map(|about| about.len())
 }
 
+/// Copies `n` bytes as the host's own string instruction does: like generated code, it is opaque to the compiler, whatever else
+/// writes these bytes meanwhile.
+///
+/// # Safety
+/// `n` bytes can be read at `from` and written at `to`, and the two do not overlap.
+unsafe fn copy(from: *const u8, to: *mut u8, n: usize) {
+    // SAFETY: the caller's contract; the direction flag is clear.
+    unsafe {
+        std::arch::asm!(
+            "rep movsb",
+            inout("rcx") n => _, inout("rsi") from => _, inout("rdi") to => _,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
 /// Copies bytes out one by one; returns the pointer behind them.
 ///
 /// Callers pass a pointer from `GuestRam::at` to at least `buf.len()` bytes.
@@ -474,6 +487,7 @@ unsafe fn store(p: *mut u8, size: Size, value: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::given::CHUNK;
 
     fn memory_file(len: u64) -> File {
         let flags = rustix::fs::MemfdFlags::CLOEXEC;
