@@ -1,8 +1,10 @@
 //! Which parts of guest RAM the host has given memory for, and a thread that asks for the next ones where the guest goes on and on.
 //!
 //! The host gives memory when it is first used, by an exception for each page, or for many pages at one go when it is asked to, which takes as
-//! long as some thousands of insns. Who fills memory upwards (decompressors, loaders) finds it there already.
+//! long as some thousands of insns. Who fills memory upwards (decompressors, loaders) or downwards (Linux takes pages from the top) finds it
+//! there already.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
@@ -15,6 +17,7 @@ pub(crate) const CHUNK: u64 = 64 << 10;
 const STREAM: u64 = 3;
 /// Chunks for which the host is asked ahead of a stream.
 const AHEAD: u64 = 8;
+const NONE: u64 = u64::MAX;
 
 /// What the thread shares.
 struct Shared {
@@ -22,7 +25,7 @@ struct Shared {
     len: u64,
     /// Chunks for which the host has been asked, a bit each.
     asked: Box<[AtomicU64]>,
-    /// The chunk to go on from, and 1; 0 if there is none.
+    /// Twice the chunk that was begun last in a stream, and one more if that goes downwards; [`NONE`] if there is none.
     next: AtomicU64,
     /// The map shows a file, which is not to be copied.
     is_image: AtomicBool,
@@ -53,12 +56,15 @@ impl Shared {
     /// The thread.
     fn run(&self) {
         while !self.is_over.load(Relaxed) {
-            match self.next.swap(0, Relaxed).checked_sub(1) {
-                None => thread::park(),
-                Some(from) => {
-                    (from..from + AHEAD).filter(|&c| !self.has(c)).for_each(|c| self.ask(c))
-                }
+            let next = self.next.swap(NONE, Relaxed);
+            if next == NONE {
+                thread::park();
+                continue;
             }
+            let (last, goes_down) = (next >> 1, next & 1 != 0);
+            let ahead = |by| if goes_down { last.checked_sub(by) } else { Some(last + by) };
+            let ahead = (1..=AHEAD).filter_map(ahead);
+            ahead.filter(|&chunk| !self.has(chunk)).for_each(|chunk| self.ask(chunk));
         }
     }
 }
@@ -75,7 +81,7 @@ impl Given {
             map,
             len,
             asked: (0..len.div_ceil(64 * CHUNK)).map(|_| AtomicU64::new(0)).collect(),
-            next: AtomicU64::new(0),
+            next: AtomicU64::new(NONE),
             is_image: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
         };
@@ -93,9 +99,11 @@ impl Given {
     #[cold]
     fn ask_for(&self, chunk: u64) {
         self.shared.ask(chunk);
-        let is_stream = chunk >= STREAM && (chunk - STREAM..chunk).all(|c| self.shared.has(c));
-        if is_stream && !self.shared.is_image.load(Relaxed) {
-            self.shared.next.store(chunk + 2, Relaxed);
+        let all = |mut chunks: Range<u64>| chunks.all(|c| self.shared.has(c));
+        let goes_up = chunk >= STREAM && all(chunk - STREAM..chunk);
+        let goes_down = !goes_up && all(chunk + 1..chunk + 1 + STREAM);
+        if (goes_up || goes_down) && !self.shared.is_image.load(Relaxed) {
+            self.shared.next.store(chunk << 1 | u64::from(goes_down), Relaxed);
             if let Some(thread) = self.thread.get_or_init(|| self.start()) {
                 thread.thread().unpark();
             }
@@ -152,6 +160,13 @@ mod tests {
             thread::yield_now();
         }
         assert!(!has(4 + AHEAD) && has(64));
+        for chunk in [33, 32, 31, 30] {
+            given.prepare(chunk * CHUNK);
+        }
+        while given.thread.get().is_some_and(Option::is_some) && !has(30 - AHEAD) {
+            thread::yield_now();
+        }
+        assert!(!has(29 - AHEAD) && has(20));
         given.prepare(40 * CHUNK);
         given.prepare(u64::MAX);
         given.is_image_now();
