@@ -57,6 +57,14 @@ pub const TLB_READ_ADDEND: i32 = 0x2_0000;
 pub const TLB_WRITE: i32 = 0x4_0000;
 /// Byte offset of the tags of pages that may be written but for lines with code; addends as for writes.
 pub const TLB_CODE: i32 = 0xC0000;
+/// Byte offset of the map of pages that may be read at the usual addend: a byte for each page of the first 4 GiB.
+pub const TLB_USUAL_READS: i32 = 0xE_0000;
+/// Byte offset of the map for writes.
+pub const TLB_USUAL_WRITES: i32 = 0x1E_0000;
+/// In a byte of a map: its page is there.
+pub const USUAL_HERE: u8 = 1;
+/// So is the page that follows.
+pub const USUAL_NEXT: u8 = 2;
 /// Byte offset of the host address in an entry of a jump table; the tag, an instruction pointer, comes first.
 pub const JUMP_HOST: i32 = 8;
 /// What the bits that select an entry are to be multiplied by, log2.

@@ -271,6 +271,11 @@ impl<'a> Asm<'a> {
         self.enc(w, false, 0xF6 | byte, 0, Rm::R(a), 2 * (1 - byte));
         self.imm(w, imm);
     }
+    /// `test byte [mem], imm`
+    pub(crate) fn test_mi8(&mut self, mem: Mem, imm: u8) {
+        self.enc(Width::W8, false, 0xF6, 0, Rm::M(mem), 2);
+        self.byte(imm);
+    }
     pub(crate) fn push_reg(&mut self, r: u8) {
         self.bytes(&[0x40 | r >> 3, 0x50 | r & 7]);
     }

@@ -129,6 +129,8 @@ pub(crate) struct Hole {
 /// A check before several accesses, which leaves at the start of its insn if it does not hold.
 pub(crate) struct Bail {
     pub(crate) holes: [usize; 2],
+    /// The second look whose branch leads here, too.
+    pub(crate) second: Option<usize>,
     /// Page offset of the insn, and how many come behind.
     pub(crate) insn: (u16, u16),
     /// The flags, if they are not home.
@@ -247,7 +249,7 @@ impl Emit<'_> {
         (self.asm.jcc(Cond::S), all)
     }
     pub(crate) fn finish(&mut self) -> Result<(), CompileError> {
-        self.other_addends();
+        self.second_looks();
         self.span_exits();
         self.poll_exits();
         self.trap_stubs();

@@ -11,7 +11,7 @@ use crate::compile::{Bail, CompileError, Compiled, Emit, Far, Hole, Request, Tie
 use crate::control::{Lost, PollSite};
 use crate::flags::FlagFacts;
 use crate::layout::StateLayout;
-use crate::memory::{OtherAddend, SlowSite};
+use crate::memory::{SecondLook, SlowSite};
 use crate::native::TrapSite;
 use crate::recipe::Private;
 use crate::regs::Regs;
@@ -32,7 +32,7 @@ pub(crate) struct Lists {
     pub(crate) wants: Vec<(Wish, usize)>,
     pub(crate) polls: Vec<PollSite>,
     pub(crate) traps: Vec<TrapSite>,
-    pub(crate) others: Vec<OtherAddend>,
+    pub(crate) seconds: Vec<SecondLook>,
     pub(crate) private: Private,
     /// Cache offset of the block compiled last.
     start: usize,
@@ -50,7 +50,7 @@ impl Lists {
         self.wants.clear();
         self.polls.clear();
         self.traps.clear();
-        self.others.clear();
+        self.seconds.clear();
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Fused {
 /// Cold code to be emitted for one access.
 pub(crate) struct SlowSite {
     holes: [usize; 2],
+    /// The second look whose branch leads here, too.
+    second: Option<usize>,
     back: usize,
     key: ThunkKey,
     /// Constant to be stored.
@@ -83,23 +85,28 @@ struct Checked {
     lin: u8,
     addend: u8,
     holes: [usize; 2],
+    /// See [`SlowSite`].
+    second: Option<usize>,
     flags: Option<Redo>,
     /// What was ahead when the check was made.
     ahead: Ahead,
 }
 
-/// Cold code for an access whose addend is not the one that was guessed.
-pub(crate) struct OtherAddend {
+/// Cold code for an access whose page is not on the map of those at the usual addend: it looks at the tags.
+pub(crate) struct SecondLook {
     hole: usize,
     back: usize,
-    /// Where it goes, and the entry's register.
+    /// Of the linear address, of the addend to be found, and free to use.
+    lin: u8,
     to: u8,
     index: u8,
     table: i32,
+    /// Bytes accessed.
+    bytes: i32,
+    /// The branch taken where the tags say no, once it is there.
+    pub(crate) miss: usize,
 }
 
-/// How many ops back an address is looked for.
-const NEAR: usize = 4;
 const NO_HOLE: usize = usize::MAX;
 
 /// The width at which a segment offset is read.
@@ -225,9 +232,10 @@ impl Emit<'_> {
         let key = ThunkKey { part: Part::SlowOnly, kind, size, seg, lin: c.lin, value, merge };
         let back = self.asm.pos();
         let insn = (self.page_offset, self.behind);
-        let holes = c.holes;
+        let (holes, second) = (c.holes, c.second);
         let (flags, ahead) = (c.flags, c.ahead);
-        self.lists.slow.push(SlowSite { holes, back, key, imm, insn, flags, ahead, user: None });
+        let site = SlowSite { holes, second, back, key, imm, insn, flags, ahead, user: None };
+        self.lists.slow.push(site);
     }
 
     /// May the next op take this load as its memory operand?
@@ -392,30 +400,25 @@ impl Emit<'_> {
     /// The check of all bytes that several accesses share. Flags are home or can be made again, because it may leave.
     fn span(&mut self, op: &Op) -> Result<(), CompileError> {
         self.before_look()?;
-        let off = self.src_reg(op.a, offset_width(op))?;
+        let (bytes, writes) = (op.span_bytes() as i32, op.span_writes());
+        let off = self.offset_reg(op, writes)?;
         let d = self.dst(op.d)?;
         let tag = self.take()?;
-        let (bytes, writes) = (op.span_bytes() as i32, op.span_writes());
         let (lin, limit) = self.linear(op, off, (bytes, writes), tag)?;
         let table = if writes { abi::TLB_WRITE } else { 0 };
-        self.asm.pext_m(Width::W64, d, lin, state(self.layout.tlb_mask));
-        self.asm.load(Width::W64, tag, Mem::index(TLB, d, 3, table));
-        self.asm.alu_rr(Alu::Xor, Width::W64, tag, lin);
         let log = op.span_align() as u8;
-        if log != 0 {
-            self.asm.shift_ri(1, Width::W64, Rm::R(tag), log);
-        }
-        let last = (0x1000 - bytes) >> log;
-        self.asm.alu_ri(Alu::Cmp, Width::W64, tag, last);
-        let hole = self.asm.jcc(Cond::A);
-        let addend = self.addend(op, d, tag, table);
-        if addend == d {
-            self.asm.alu_rr(Alu::Add, Width::W64, d, lin);
+        let (hole, second) = if self.asks_map(op, writes) && log == 0 {
+            let second = self.usual_check(lin, (d, tag), table, bytes);
+            self.asm.lea(Width::W64, d, Mem::index(tag, lin, 0, 0));
+            (NO_HOLE, Some(second))
         } else {
-            self.asm.lea(Width::W64, d, Mem::index(addend, lin, 0, 0));
-        }
+            let hole = self.tag_check(lin, (d, tag), table, bytes, log);
+            self.asm.alu_rr(Alu::Add, Width::W64, d, lin);
+            (hole, None)
+        };
         let (insn, flags) = ((self.page_offset, self.behind), self.redo()?);
-        self.lists.bails.push(Bail { holes: [limit, hole], insn, flags, ahead: self.regs.ahead() });
+        let (holes, ahead) = ([limit, hole], self.regs.ahead());
+        self.lists.bails.push(Bail { holes, second, insn, flags, ahead });
         Ok(())
     }
     /// Where spans that do not hold go: direct exits to the start of their insns.
@@ -424,7 +427,9 @@ impl Emit<'_> {
         for bail in bails.drain(..) {
             self.mark(bail.insn.0, bail.insn.1);
             let here = self.asm.pos();
-            for hole in bail.holes.into_iter().filter(|&hole| hole != NO_HOLE) {
+            let second = bail.second.map_or(NO_HOLE, |n| self.lists.seconds[n].miss);
+            let holes = bail.holes.into_iter().chain([second]);
+            for hole in holes.filter(|&hole| hole != NO_HOLE) {
                 self.asm.fix32(hole, here);
             }
             self.store_ahead(bail.ahead);
@@ -440,63 +445,97 @@ impl Emit<'_> {
     fn check(&mut self, op: &Op, size: u8, write: bool) -> Result<Checked, CompileError> {
         self.before_look()?;
         // Registers first: taking one may spill another, and a spill behind a check would be missing after the slow path.
-        let off = self.src_reg(op.a, offset_width(op))?;
+        let off = self.offset_reg(op, write)?;
         let index = self.take()?;
         let tag = self.take()?;
         let (lin, limit) = self.linear(op, off, (i32::from(size & !ALIGNED), write), tag)?;
         let table = if write { abi::TLB_WRITE } else { 0 };
-        self.asm.pext_m(Width::W64, index, lin, state(self.layout.tlb_mask));
-        self.asm.load(Width::W64, tag, Mem::index(TLB, index, 3, table));
-        self.asm.alu_rr(Alu::Xor, Width::W64, tag, lin);
         let bytes = size & !ALIGNED;
-        let mut last = 0x1000 - i32::from(bytes);
-        if size != bytes {
-            // Address bits below the size become the topmost: none may be set.
-            let log = bytes.trailing_zeros() as u8;
-            self.asm.shift_ri(1, Width::W64, Rm::R(tag), log);
-            last >>= log;
-        }
-        self.asm.alu_ri(Alu::Cmp, Width::W64, tag, last);
-        let miss = self.asm.jcc(Cond::A);
-        let addend = self.addend(op, index, tag, table);
+        let (miss, second, addend) = if self.asks_map(op, write) && size == bytes {
+            let second = self.usual_check(lin, (index, tag), table, bytes.into());
+            (NO_HOLE, Some(second), tag)
+        } else {
+            // Address bits below an aligned size become the topmost: none may be set.
+            let log = if size == bytes { 0 } else { bytes.trailing_zeros() as u8 };
+            (self.tag_check(lin, (index, tag), table, bytes.into(), log), None, index)
+        };
         // Where its operands are now: the registers taken above may have been theirs.
         let flags = self.redo()?;
         self.regs.release(if addend == tag { index } else { tag });
         let ahead = self.regs.ahead();
-        Ok(Checked { lin, addend, holes: [limit, miss], flags, ahead })
+        Ok(Checked { lin, addend, holes: [limit, miss], second, flags, ahead })
     }
 
-    /// The addend of the entry at `index`, in that register or in `t`. Where it is mostly the same and a load waits for it, it is taken from
-    /// the state and compared.
-    fn addend(&mut self, op: &Op, index: u8, t: u8, table: i32) -> u8 {
-        let entry = Mem::index(TLB, index, 3, table + abi::TLB_READ_ADDEND);
-        let is_waited_for = op.code == Code::Span || table == 0;
-        if !(self.guesses && is_waited_for) || self.is_on_stack(op) {
-            self.asm.load(Width::W64, index, entry);
-            return index;
+    /// Is a page looked for on the map first? It has those of 32-bit addresses. Code in segments often writes right below itself, where
+    /// the page that follows is not to be written.
+    fn asks_map(&self, op: &Op, write: bool) -> bool {
+        self.guesses && op.y != Width::W64 as u8 && (!write || self.policy(op) == SegPolicy::Flat)
+    }
+    /// The segment offset of an access. Tags tell one beyond 32 bits, a guest register's rest from 64-bit code, but maps do not.
+    fn offset_reg(&mut self, op: &Op, write: bool) -> Result<u8, CompileError> {
+        if self.asks_map(op, write) && op.a.as_gpr().is_some() {
+            return self.copy_of(op.a, Width::W32);
         }
-        self.asm.load(Width::W64, t, state(self.layout.usual_addend));
-        self.asm.alu_rm(Alu::Cmp, Width::W64, t, entry);
-        let hole = self.asm.jcc(Cond::Ne);
+        self.src_reg(op.a, offset_width(op))
+    }
+    /// The check by tag: the addend comes in `index`. Returns the hole of the branch taken where there is none. `log`: the address must be a
+    /// multiple of this power of two.
+    fn tag_check(
+        &mut self,
+        lin: u8,
+        (index, tag): (u8, u8),
+        table: i32,
+        bytes: i32,
+        log: u8,
+    ) -> usize {
+        self.asm.pext_m(Width::W64, index, lin, state(self.layout.tlb_mask));
+        self.asm.load(Width::W64, tag, Mem::index(TLB, index, 3, table));
+        self.asm.alu_rr(Alu::Xor, Width::W64, tag, lin);
+        if log != 0 {
+            self.asm.shift_ri(1, Width::W64, Rm::R(tag), log);
+        }
+        self.asm.alu_ri(Alu::Cmp, Width::W64, tag, (0x1000 - bytes) >> log);
+        let miss = self.asm.jcc(Cond::A);
+        let entry = Mem::index(TLB, index, 3, table + abi::TLB_READ_ADDEND);
+        self.asm.load(Width::W64, index, entry);
+        miss
+    }
+
+    /// The check by map: are the page, and for more than a byte the next one, entered with the usual addend? That comes in `to`, or what the
+    /// tags say in cold code, whose number is returned.
+    fn usual_check(&mut self, lin: u8, (index, to): (u8, u8), table: i32, bytes: i32) -> usize {
+        let map = if table == 0 { abi::TLB_USUAL_READS } else { abi::TLB_USUAL_WRITES };
+        let byte = Mem::index(TLB, index, 0, map);
+        self.asm.mov_rr(Width::W32, index, lin);
+        self.asm.shift_ri(5, Width::W32, Rm::R(index), 12);
+        let hole = if bytes == 1 {
+            self.asm.test_mi8(byte, abi::USUAL_HERE);
+            self.asm.jcc(Cond::E)
+        } else {
+            self.asm.alu_mi(Alu::Cmp, Width::W8, byte, (abi::USUAL_HERE | abi::USUAL_NEXT).into());
+            self.asm.jcc(Cond::Ne)
+        };
+        self.asm.load(Width::W64, to, state(self.layout.usual_addend));
         let back = self.asm.pos();
-        self.lists.others.push(OtherAddend { hole, back, to: t, index, table });
-        t
+        self.lists.seconds.push(SecondLook {
+            hole,
+            back,
+            lin,
+            to,
+            index,
+            table,
+            bytes,
+            miss: NO_HOLE,
+        });
+        self.lists.seconds.len() - 1
     }
-    /// Does the address come from the stack pointer? That is known early.
-    fn is_on_stack(&self, op: &Op) -> bool {
-        const RSP: Val = Val::gpr(4);
-        let before = self.block.ops[..self.at].iter().rev().take(NEAR);
-        let made = before.clone().find(|made| made.d == op.a && op.a.as_temp().is_some());
-        op.a == RSP || made.is_some_and(|made| made.a == RSP || made.b == RSP)
-    }
-    /// The cold code of guesses that were wrong.
-    pub(crate) fn other_addends(&mut self) {
-        for n in 0..self.lists.others.len() {
-            let OtherAddend { hole, back, to, index, table } = self.lists.others[n];
+    /// The cold code of checks by map.
+    pub(crate) fn second_looks(&mut self) {
+        for n in 0..self.lists.seconds.len() {
+            let SecondLook { hole, back, lin, to, index, table, bytes, .. } = self.lists.seconds[n];
             let here = self.asm.pos();
             self.asm.fix32(hole, here);
-            let entry = Mem::index(TLB, index, 3, table + abi::TLB_READ_ADDEND);
-            self.asm.load(Width::W64, to, entry);
+            self.lists.seconds[n].miss = self.tag_check(lin, (to, index), table, bytes, 0);
             self.asm.jmp_back(back);
         }
     }
@@ -626,7 +665,9 @@ impl Emit<'_> {
         for site in sites.drain(..) {
             self.mark(site.insn.0, site.insn.1);
             let here = self.asm.pos();
-            for hole in site.holes.into_iter().filter(|&hole| hole != NO_HOLE) {
+            let second = site.second.map_or(NO_HOLE, |n| self.lists.seconds[n].miss);
+            let holes = site.holes.into_iter().chain([second]);
+            for hole in holes.filter(|&hole| hole != NO_HOLE) {
                 self.asm.fix32(hole, here);
             }
             self.store_ahead(site.ahead);

@@ -15,6 +15,16 @@ mod common;
 mod random;
 
 /// Which registers a block's six become: the low eight, as in 32-bit code, or any of the sixteen.
+/// Puts pages of the memory on the maps, and says what their addend is.
+fn show_usual(tlb: &mut [u64], is_shown: impl Fn(u64) -> bool) -> u64 {
+    for map in [abi::TLB_USUAL_READS, abi::TLB_USUAL_WRITES] {
+        let here = |page: u64| u8::from(page < 8 && is_shown(page));
+        let byte = |page| (here(page) * abi::USUAL_HERE) | (here(page + 1) * abi::USUAL_NEXT);
+        tlb[map as usize / 8] = u64::from_le_bytes(std::array::from_fn(|n| byte(n as u64)));
+    }
+    tlb[abi::TLB_READ_ADDEND as usize / 8]
+}
+
 fn register(n: u8, seed: u64) -> u8 {
     match seed % 3 {
         0 => n & 7,
@@ -115,10 +125,14 @@ fn one(
     };
     common::compile(jit, seed % 2 == 1, &request, &mut compiled)?;
     let mut got = State::new(seed);
-    let tlb = tlb_for(&got);
+    let mut tlb = tlb_for(&got);
+    // The maps show all pages, some of them, or none.
+    got.usual_addend = match seed % 4 {
+        1 => show_usual(&mut tlb, |_| true),
+        2 => show_usual(&mut tlb, |page| seed >> (8 + page) & 1 != 0),
+        _ => seed,
+    };
     got.tlb_base = tlb.as_ptr() as u64;
-    // Guesses at addends are right or wrong.
-    got.usual_addend = if seed % 4 == 1 { tlb[abi::TLB_READ_ADDEND as usize / 8] } else { seed };
     // SAFETY: the state matches the layout, its TLB covers its own memory.
     let code = unsafe { jit.enter((&raw mut got).cast(), compiled.entry) };
     let what = match end {

@@ -62,6 +62,10 @@ const _: () = assert!(
 const _: () = assert!(jit::abi::TLB_READ_ADDEND as usize == x86::tlb::READ_ADD);
 const _: () = assert!(jit::abi::TLB_WRITE as usize == x86::tlb::WRITE_TAG);
 const _: () = assert!(jit::abi::TLB_CODE as usize == x86::tlb::CODE_TAG);
+const _: () = assert!(jit::abi::TLB_USUAL_READS as usize == x86::tlb::usual::READS);
+const _: () = assert!(jit::abi::TLB_USUAL_WRITES as usize == x86::tlb::usual::WRITES);
+const _: () = assert!(jit::abi::USUAL_HERE == x86::tlb::usual::HERE);
+const _: () = assert!(jit::abi::USUAL_NEXT == x86::tlb::usual::NEXT);
 const _: () = assert!(
     x86::tlb::READ_TAG == 0 && x86::tlb::WRITE_ADD - x86::tlb::WRITE_TAG == x86::tlb::READ_ADD
 );

@@ -250,6 +250,7 @@ impl Cpu {
             jump_mask,
             df: 1,
             tlb_mask: self.tlb.mask(),
+            usual_addend: self.tlb.usual(),
             pc: 0xFFF0,
             ..Default::default()
         };

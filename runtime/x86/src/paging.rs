@@ -147,7 +147,30 @@ impl Cpu {
         }
         self.tlb.remember(lin, page, view);
         self.enter_tlb(lin, page.phys, page.rights, view);
+        self.enter_next(lin, page, view);
         Ok(page.phys.add(lin.page_offset()))
+    }
+
+    /// Enters the page behind one that was just entered, if the same entry maps it, or none: generated code of 32 bits looks only at the
+    /// map of usual addends where both are on it. Not worth it for what is soon forgotten.
+    fn enter_next(&mut self, lin: Lin, page: Page, view: ViewId) {
+        let is_kept = page.is_global && page.shift > 12 || self.state.cr0 & cr0::PG == 0;
+        if !is_kept || view != ViewId::Supervisor || self.is_long() {
+            return;
+        }
+        let next = Lin(lin.page().0.wrapping_add(0x1000));
+        let is_other = page.shift > 12 && next.0 & ((1 << page.shift) - 1) == 0;
+        if is_other
+            || next.0 > u64::from(u32::MAX)
+            || self.tlb.recall(next, page.rights, view).is_some()
+        {
+            return;
+        }
+        let phys = Phys(page.phys.page().0.wrapping_add(0x1000) & self.a20_mask);
+        if matches!(self.map.lookup(phys), PageKind::Ram { .. }) {
+            self.tlb.remember(next, Page { phys, ..page }, view);
+            self.enter_tlb(next, phys, page.rights, view);
+        }
     }
 
     /// Gives generated code what it may have of a page.

@@ -166,7 +166,11 @@ impl Cpu {
     pub fn load_state(&mut self, bytes: &[u8]) -> Result<(), StateError> {
         let input = &mut &*bytes;
         take_version(input, VERSION)?;
-        let mut s = CpuState { tlb_mask: self.state.tlb_mask, ..CpuState::default() };
+        let mut s = CpuState {
+            tlb_mask: self.tlb.mask(),
+            usual_addend: self.tlb.usual(),
+            ..CpuState::default()
+        };
         Field::take(&mut s, input)?;
         let mut eflags = 0u32;
         eflags.take(input)?;

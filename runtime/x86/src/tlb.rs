@@ -14,6 +14,7 @@ mod jump;
 mod shape;
 mod slots;
 mod targets;
+pub mod usual;
 mod view;
 
 use mem::{Lin, Phys};
@@ -85,6 +86,8 @@ const SPACES: usize = 8;
 /// mapping soon does.
 const MOST_LEAD: u16 = 1024;
 const LEAST_LEAD: u16 = 8;
+/// By how much another must lead to become the usual one: that costs a look at all pages entered.
+const ENOUGH_LEAD: u16 = 4;
 /// Things to be forgotten later, before all is forgotten instead.
 const BEHIND: usize = 32;
 
@@ -111,8 +114,8 @@ enum Behind {
 }
 
 impl Space {
-    fn new(pcid: u16, id: u64, shape: Shape) -> Self {
-        let (mut user, mut with_ac) = (View::new(), View::new());
+    fn new(pcid: u16, id: u64, shape: Shape, usual: u64) -> Self {
+        let (mut user, mut with_ac) = (View::new(None), View::new(Some(usual)));
         user.reshape(shape);
         with_ac.reshape(shape);
         Self { pcid, id, user, with_ac, left: 0, behind: Vec::new() }
@@ -156,15 +159,17 @@ pub struct Tlb {
     differed: [u32; 64],
     forgotten: usize,
     /// The addend that most pages entered for supervisors have had of late, and by how many it leads.
-    usual: (u64, u16),
+    leads: (u64, u16),
+    /// The one that generated code takes pages to have, and that maps are of.
+    usual: u64,
 }
 
 impl Default for Tlb {
     fn default() -> Self {
         Self {
-            supervisor: View::new(),
-            closed: View::new(),
-            spaces: vec![Space::new(0, 1, Shape::plain(LEAST))],
+            supervisor: View::new(Some(0)),
+            closed: View::new(None),
+            spaces: vec![Space::new(0, 1, Shape::plain(LEAST), 0)],
             current: 0,
             ids: 1,
             largest: 12,
@@ -173,7 +178,8 @@ impl Default for Tlb {
             patience: 4 * LEAST,
             differed: [0; 64],
             forgotten: 0,
-            usual: (0, 0),
+            leads: (0, 0),
+            usual: 0,
         }
     }
 }
@@ -283,7 +289,7 @@ impl Tlb {
             self.spaces[n].flush(id);
         }
         self.largest = 12;
-        self.usual.1 = self.usual.1.min(LEAST_LEAD);
+        self.leads.1 = self.leads.1.min(LEAST_LEAD);
     }
 
     /// Goes to another address space. What is known of it is kept if `keeps`.
@@ -308,7 +314,7 @@ impl Tlb {
     /// A place for an address space: the one left longest ago, if there are enough.
     fn make_room(&mut self, pcid: u16) -> usize {
         if self.spaces.len() < SPACES {
-            self.spaces.push(Space::new(pcid, 0, self.shape));
+            self.spaces.push(Space::new(pcid, 0, self.shape, self.usual));
             return self.spaces.len() - 1;
         }
         let oldest = (0..SPACES).min_by_key(|&n| self.spaces[n].left).unwrap_or(0);
@@ -418,14 +424,24 @@ impl Tlb {
     }
 
     /// A page with this addend was entered for a supervisor: which addend most of them have (by Boyer and Moore's vote).
-    pub(crate) const fn usual_addend(&mut self, addend: u64) -> u64 {
-        let (usual, lead) = self.usual;
-        self.usual = match lead {
-            _ if usual == addend => (usual, if lead < MOST_LEAD { lead + 1 } else { lead }),
+    pub(crate) fn usual_addend(&mut self, addend: u64) -> u64 {
+        let (leader, lead) = self.leads;
+        self.leads = match lead {
+            _ if leader == addend => (leader, (lead + 1).min(MOST_LEAD)),
             0 => (addend, 1),
-            _ => (usual, lead - 1),
+            _ => (leader, lead - 1),
         };
-        self.usual.0
+        if self.leads.0 != self.usual && self.leads.1 >= ENOUGH_LEAD {
+            self.usual = self.leads.0;
+            self.supervisor.set_usual(self.usual);
+            self.spaces.iter_mut().for_each(|space| space.with_ac.set_usual(self.usual));
+        }
+        self.usual
+    }
+
+    /// The addend of `CpuState::usual_addend`.
+    pub(crate) const fn usual(&self) -> u64 {
+        self.usual
     }
 
     /// Enters the host page of a linear page for generated code's writes to lines that hold no translated code.

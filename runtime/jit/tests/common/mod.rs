@@ -349,7 +349,8 @@ pub(crate) fn layout() -> StateLayout {
 
 pub(crate) fn tlb_for(s: &State) -> Vec<u64> {
     let [addends, writes] = [abi::TLB_READ_ADDEND, abi::TLB_WRITE].map(|at| at as usize / 8);
-    let mut t = vec![0u64; 2 * writes];
+    // The maps, empty: every guess is looked up in the tags.
+    let mut t = vec![0u64; (abi::TLB_USUAL_WRITES as usize + (1 << 20)) / 8];
     let base = s.memory.as_ptr() as u64;
     for i in 0..1024usize {
         let ram = i < 8;

@@ -4,12 +4,14 @@ use mem::{Lin, Phys};
 
 use super::shape::Shape;
 use super::slots::Slots;
+use super::usual::{self, Usual};
 use super::{CODE_TAG, LEAST, Page, READ_ADD, READ_TAG, SLOTS, WRITE_ADD, WRITE_TAG};
 
 /// Where the arrays begin, in entries: the four that generated code knows, then linear pages ([`KNOWN`] set) and physical pages with the
 /// rights in bits 2:0 of the translations remembered for the slow path, then the tags of pages that may be written but for lines that
-/// hold translated code, whose addends stand among those for writes.
+/// hold translated code, whose addends stand among those for writes; then the maps of pages at the usual addend.
 mod at {
+    use super::usual::{MAP, READS, WRITES};
     use super::{CODE_TAG, READ_ADD, READ_TAG, SLOTS, WRITE_ADD, WRITE_TAG};
 
     pub(super) const READ_TAGS: usize = READ_TAG / 8;
@@ -19,7 +21,9 @@ mod at {
     pub(super) const LINS: usize = 4 * SLOTS;
     pub(super) const PHYS: usize = 5 * SLOTS;
     pub(super) const CODE_TAGS: usize = CODE_TAG / 8;
-    pub(super) const END: usize = 7 * SLOTS;
+    pub(super) const USUAL_READS: usize = READS / 8;
+    pub(super) const USUAL_WRITES: usize = WRITES / 8;
+    pub(super) const END: usize = USUAL_WRITES + MAP / 8;
 }
 
 /// A remembered linear page is one.
@@ -40,6 +44,8 @@ pub struct View {
     /// Where these lie: a bit for each 2 MiB, modulo 64; for those of 1 GiB a bit for each, likewise.
     regions: u64,
     giants: u64,
+    /// The addend whose pages the maps show; none in views of programs.
+    usual: Option<u64>,
 }
 
 impl View {
@@ -47,13 +53,14 @@ impl View {
     ///
     /// # Panics
     /// Never: the arrays are as long as they are.
-    pub(super) fn new() -> Box<Self> {
+    pub(super) fn new(usual: Option<u64>) -> Box<Self> {
         let arrays = vec![0; at::END].into_boxed_slice();
         let arrays: Box<[u64; at::END]> = arrays.try_into().unwrap_or_else(|_| unreachable!());
         let shape = Shape::plain(LEAST);
         let none = Slots::NONE;
         let (used, local, large) = (none.clone(), none.clone(), none);
-        let mut view = Box::new(Self { arrays, shape, used, local, large, regions: 0, giants: 0 });
+        let (regions, giants) = (0, 0);
+        let mut view = Box::new(Self { arrays, shape, used, local, large, regions, giants, usual });
         view.empty(0);
         view.empty(LEAST - 1);
         view
@@ -141,6 +148,7 @@ impl View {
     }
 
     fn empty(&mut self, i: usize) {
+        self.hide(i);
         self.arrays[at::READ_TAGS + i] = self.shape.empty_tag(i);
         self.arrays[at::WRITE_TAGS + i] = self.shape.empty_tag(i);
         self.arrays[at::CODE_TAGS + i] = self.shape.empty_tag(i);
@@ -155,6 +163,7 @@ impl View {
             if tag != self.shape.empty_tag(i)
                 && tag.wrapping_add(self.arrays[at::WRITE_ADDS + i]) == host
             {
+                self.hide_one(at::WRITE_TAGS, i);
                 self.arrays[at::WRITE_TAGS + i] = self.shape.empty_tag(i);
                 self.arrays[at::CODE_TAGS + i] = tag;
             }
@@ -210,16 +219,78 @@ impl View {
 
     /// Enters the host page of a linear page, which holds translated code, for generated code's writes to other lines of it.
     pub(super) fn enter_code(&mut self, lin: Lin, host: u64) {
-        self.enter(at::CODE_TAGS, at::WRITE_ADDS, lin, host);
         let i = self.slot_of(lin);
+        self.hide_one(at::WRITE_TAGS, i);
+        self.enter(at::CODE_TAGS, at::WRITE_ADDS, lin, host);
         self.arrays[at::WRITE_TAGS + i] = self.shape.empty_tag(i);
     }
 
     fn enter(&mut self, tags: usize, adds: usize, lin: Lin, host: u64) {
         let i = self.slot_of(lin);
+        self.hide_one(tags, i);
         self.arrays[adds + i] = host.wrapping_sub(lin.page().0);
         self.arrays[tags + i] = lin.page().0;
         self.used.insert(i);
+        self.show(tags, adds, i);
+    }
+
+    /// The maps show pages with this addend from now on.
+    pub(super) fn set_usual(&mut self, addend: u64) {
+        let mut next = 0;
+        while let Some(i) = self.used.next(next, self.shape.size()) {
+            self.hide(i);
+            next = i + 1;
+        }
+        self.usual = Some(addend);
+        next = 0;
+        while let Some(i) = self.used.next(next, self.shape.size()) {
+            self.show(at::READ_TAGS, at::READ_ADDS, i);
+            self.show(at::WRITE_TAGS, at::WRITE_ADDS, i);
+            next = i + 1;
+        }
+    }
+
+    /// Shows the page in slot `i` of `tags` on the map, if it has the usual addend.
+    #[inline]
+    fn show(&mut self, tags: usize, adds: usize, i: usize) {
+        let (tag, add) = (self.arrays[tags + i], self.arrays[adds + i]);
+        if self.usual == Some(add) && tag != self.shape.empty_tag(i) {
+            self.map(tags).show(tag);
+        }
+    }
+
+    /// The pages of slot `i` are no longer on the maps.
+    #[inline]
+    fn hide(&mut self, i: usize) {
+        if self.usual.is_some() {
+            self.hide_one(at::READ_TAGS, i);
+            self.hide_one(at::WRITE_TAGS, i);
+        }
+    }
+
+    #[inline]
+    fn hide_one(&mut self, tags: usize, i: usize) {
+        let tag = self.arrays[tags + i];
+        if self.usual.is_some() && tag != self.shape.empty_tag(i) {
+            self.map(tags).hide(tag);
+        }
+    }
+
+    /// The map that goes with tags; what goes with none of its own is not to be seen.
+    #[inline]
+    fn map(&mut self, tags: usize) -> Usual<'_> {
+        let from = match tags {
+            at::READ_TAGS => at::USUAL_READS,
+            at::WRITE_TAGS => at::USUAL_WRITES,
+            _ => return Usual(&mut []),
+        };
+        Usual(&mut self.arrays[from..from + usual::MAP / 8])
+    }
+
+    /// Do the maps of a page at `lin` say that generated code may read and write it at the usual addend?
+    #[cfg(test)]
+    pub(super) fn is_usual(&mut self, lin: Lin) -> (u8, u8) {
+        (self.map(at::READ_TAGS).at(lin.0), self.map(at::WRITE_TAGS).at(lin.0))
     }
 
     /// The host address a read at `lin` would use, if entered.
@@ -257,7 +328,7 @@ mod tests {
 
     #[test]
     fn emptied_slots_have_the_tags_of_their_shape() {
-        let mut view = View::new();
+        let mut view = View::new(None);
         let (least, most) = (Shape::plain(LEAST), Shape::plain(SLOTS));
         for shape in [least, Shape::plain(4 * LEAST), most, Shape::split(26), most, least] {
             view.reshape(shape);
@@ -278,8 +349,95 @@ mod tests {
     }
 
     #[test]
+    fn maps_show_what_lies_at_the_usual_addend() {
+        let mut view = View::new(Some(0x7000));
+        let at = |n: u64| Lin(n << 12);
+        let host = |n: u64| (n << 12) + 0x7000;
+        view.enter_read(at(5), host(5));
+        view.enter_write(at(5), host(5));
+        assert_eq!((view.is_usual(at(5)), view.is_usual(at(4))), ((1, 1), (2, 2)));
+        // Another addend, a page without rights to write, the page behind the last, and one of no 32-bit code.
+        view.enter_read(at(6), host(7));
+        view.enter_read(at(4), host(4));
+        view.enter_read(at(0), host(0));
+        view.enter_read(at(0x100_0005), host(0x100_0005));
+        assert_eq!((view.is_usual(at(5)), view.is_usual(at(4))), ((0, 1), (1, 2)));
+        assert_eq!(view.is_usual(at(0xF_FFFF)), (0, 0));
+        view.flush_page(at(0x100_0005), 12);
+        view.enter_read(at(5), host(5));
+        view.enter_write(at(5), host(5));
+        assert_eq!((view.is_usual(at(5)), view.is_usual(at(4))), ((1, 1), (3, 2)));
+        // It holds code, or it does not, or it goes.
+        view.protect(host(5));
+        assert_eq!((view.is_usual(at(5)), view.is_usual(at(4))), ((1, 0), (3, 0)));
+        view.enter_write(at(5), host(5));
+        assert_eq!(view.is_usual(at(5)), (1, 1));
+        view.enter_code(at(5), host(5));
+        assert_eq!(view.is_usual(at(5)), (1, 0));
+        view.flush_page(at(5), 12);
+        assert_eq!((view.is_usual(at(5)), view.is_usual(at(4))), ((0, 0), (1, 0)));
+        // Another addend is the usual one.
+        view.set_usual(0x8000);
+        assert_eq!((view.is_usual(at(5)), view.is_usual(at(6))), ((2, 0), (1, 0)));
+        assert_eq!(view.is_usual(at(4)), (0, 0));
+        view.flush();
+        assert!(view.arrays[at::USUAL_READS..].iter().all(|&word| word == 0));
+        assert_eq!(View::new(None).usual, None);
+    }
+
+    /// Whatever is entered and forgotten, a map shows nothing that tags and addends do not, and all of it.
+    #[test]
+    fn maps_agree_with_the_tags() {
+        let mut view = View::new(Some(0));
+        let mut seed = 1u64;
+        let mut random = |n: u64| {
+            seed = seed.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
+            (seed >> 33) % n
+        };
+        for step in 0..40_000 {
+            let page = [random(4), random(3000), 0xF_FFFC + random(8)][random(3) as usize];
+            let lin = Lin(page << 12);
+            let host = lin.0.wrapping_add([0, 0x3000][random(2) as usize]);
+            let shift = [12, 21][random(2) as usize];
+            let page = Page { phys: Phys(0), rights: 3, shift, is_global: random(2) == 0 };
+            match random(40) {
+                0 => view.protect(host),
+                1 => view.flush_page(lin, 21),
+                2 if step % 100 == 0 => view.flush_local(),
+                3 if step % 100 == 1 => view.set_usual([0, 0x3000][random(2) as usize]),
+                4 if step % 100 == 2 => view.reshape(Shape::plain(LEAST << random(3))),
+                n => {
+                    view.remember(lin, page);
+                    view.enter_read(lin, host);
+                    match n % 3 {
+                        0 => view.enter_write(lin, host),
+                        1 => view.enter_code(lin, host),
+                        _ => {}
+                    }
+                }
+            }
+            if step % 1000 != 0 {
+                continue;
+            }
+            for page in (0..3100u64).chain(0xF_FFF0..0x10_0000) {
+                let is_here = |tags: usize, adds: usize, page: u64| {
+                    let i = view.slot_of(Lin(page << 12));
+                    let is_entered =
+                        page < usual::MAP as u64 && view.arrays[tags + i] == page << 12;
+                    u8::from(is_entered && Some(view.arrays[adds + i]) == view.usual)
+                };
+                let byte =
+                    |tags, adds| is_here(tags, adds, page) | is_here(tags, adds, page + 1) << 1;
+                let want =
+                    (byte(at::READ_TAGS, at::READ_ADDS), byte(at::WRITE_TAGS, at::WRITE_ADDS));
+                assert_eq!(view.is_usual(Lin(page << 12)), want, "page {page:x}, step {step}");
+            }
+        }
+    }
+
+    #[test]
     fn a_page_is_written_freely_or_but_for_its_code() {
-        let mut view = View::new();
+        let mut view = View::new(None);
         let (lin, slot) = (Lin(0x5000), 5);
         let none = view.shape.empty_tag(slot);
         let tags =
