@@ -74,10 +74,9 @@ impl Walk {
     }
 
     /// The entry passed last maps a page of `1 << shift` bytes at `base`.
-    const fn map(mut self, base: u64, shift: u8, lin: Lin) -> Self {
+    const fn map(&mut self, base: u64, shift: u8, lin: Lin) {
         self.shift = shift;
         self.phys = base | lin.0 & ((1 << shift) - 1) & !0xFFF;
-        self
     }
 }
 
@@ -207,7 +206,8 @@ impl Cpu {
         let code = (u32::from(is_write) * pf::WRITE)
             | (u32::from(is_user) * pf::USER)
             | (u32::from(need & right::X != 0 && has_fetch_bit) * pf::FETCH);
-        let walk = self.walk(lin).map_err(|bits| Fault::pf(lin.0, code | bits))?;
+        let mut walk = Walk::new();
+        self.walk(lin, &mut walk).map_err(|bits| Fault::pf(lin.0, code | bits))?;
         let mut rights = self.rights_of(&walk, view);
         if rights & need != need {
             return Err(Fault::pf(lin.0, code | pf::PRESENT));
@@ -249,16 +249,16 @@ impl Cpu {
         self.state.efer & efer::NXE != 0 && self.state.cr4 & cr4::PAE != 0
     }
 
-    fn walk(&mut self, lin: Lin) -> Result<Walk, u32> {
+    /// Walks, into `walk`, which is new.
+    fn walk(&mut self, lin: Lin, walk: &mut Walk) -> Result<(), u32> {
         match (self.is_long(), self.state.cr4 & cr4::PAE != 0) {
-            (true, _) => self.walk_four_level(lin),
-            (false, true) => self.walk_pae(lin),
-            (false, false) => self.walk_legacy(lin),
+            (true, _) => self.walk_four_level(lin, walk),
+            (false, true) => self.walk_pae(lin, walk),
+            (false, false) => self.walk_legacy(lin, walk),
         }
     }
 
-    fn walk_legacy(&mut self, lin: Lin) -> Result<Walk, u32> {
-        let mut walk = Walk::new();
+    fn walk_legacy(&mut self, lin: Lin, walk: &mut Walk) -> Result<(), u32> {
         let pde_at = (self.state.cr3 & 0xFFFF_F000) | (lin.0 >> 22 << 2);
         let pde = self.entry_read(pde_at, Size::B4);
         if pde & entry::P == 0 {
@@ -272,7 +272,8 @@ impl Cpu {
             if pde & 0x003F_E000 & !(high << 13) != 0 {
                 return Err(pf::PRESENT | pf::RESERVED);
             }
-            return Ok(walk.map((pde & 0xFFC0_0000) | (pde >> 13 & high) << 32, 22, lin));
+            walk.map((pde & 0xFFC0_0000) | (pde >> 13 & high) << 32, 22, lin);
+            return Ok(());
         }
         walk.descend();
         let pte_at = (pde & 0xFFFF_F000) | (lin.0 >> 12 & 0x3FF) << 2;
@@ -281,28 +282,29 @@ impl Cpu {
             return Err(0);
         }
         walk.pass(pte_at, pte);
-        Ok(walk.map(pte & 0xFFFF_F000, 12, lin))
+        walk.map(pte & 0xFFFF_F000, 12, lin);
+        Ok(())
     }
 
-    fn walk_pae(&mut self, lin: Lin) -> Result<Walk, u32> {
+    fn walk_pae(&mut self, lin: Lin, walk: &mut Walk) -> Result<(), u32> {
         let pdpte = self.pdpte[(lin.0 >> 30 & 3) as usize];
         if pdpte & entry::P == 0 {
             return Err(0);
         }
-        self.walk_directory(lin, pdpte, Walk::new(), entry::HIGH)
+        self.walk_directory(lin, pdpte, walk, entry::HIGH)
     }
 
-    fn walk_four_level(&mut self, lin: Lin) -> Result<Walk, u32> {
-        let mut walk = Walk::new();
-        let pml4e = self.table_entry(self.state.cr3, lin.0 >> 39, &mut walk, entry::PS)?;
+    fn walk_four_level(&mut self, lin: Lin, walk: &mut Walk) -> Result<(), u32> {
+        let pml4e = self.table_entry(self.state.cr3, lin.0 >> 39, walk, entry::PS)?;
         walk.descend();
         let refused = if self.caps.page_1g { 0 } else { entry::PS };
-        let pdpte = self.table_entry(pml4e, lin.0 >> 30, &mut walk, refused)?;
+        let pdpte = self.table_entry(pml4e, lin.0 >> 30, walk, refused)?;
         if pdpte & entry::PS != 0 {
             if pdpte & entry::RESERVED_1G != 0 {
                 return Err(pf::PRESENT | pf::RESERVED);
             }
-            return Ok(walk.map(pdpte & self.frame_mask() & !0x3FFF_FFFF, 30, lin));
+            walk.map(pdpte & self.frame_mask() & !0x3FFF_FFFF, 30, lin);
+            return Ok(());
         }
         walk.descend();
         self.walk_directory(lin, pdpte, walk, 0)
@@ -313,19 +315,21 @@ impl Cpu {
         &mut self,
         lin: Lin,
         table: u64,
-        mut walk: Walk,
+        walk: &mut Walk,
         reserved: u64,
-    ) -> Result<Walk, u32> {
-        let pde = self.table_entry(table, lin.0 >> 21, &mut walk, reserved)?;
+    ) -> Result<(), u32> {
+        let pde = self.table_entry(table, lin.0 >> 21, walk, reserved)?;
         if pde & entry::PS != 0 {
             if pde & entry::RESERVED_2M != 0 {
                 return Err(pf::PRESENT | pf::RESERVED);
             }
-            return Ok(walk.map(pde & self.frame_mask() & !0x1F_FFFF, 21, lin));
+            walk.map(pde & self.frame_mask() & !0x1F_FFFF, 21, lin);
+            return Ok(());
         }
         walk.descend();
-        let pte = self.table_entry(pde, lin.0 >> 12, &mut walk, reserved)?;
-        Ok(walk.map(pte & self.frame_mask(), 12, lin))
+        let pte = self.table_entry(pde, lin.0 >> 12, walk, reserved)?;
+        walk.map(pte & self.frame_mask(), 12, lin);
+        Ok(())
     }
 
     /// Entry `index` of the table of 512 that `parent` names: present and without reserved bits.
@@ -390,7 +394,11 @@ impl Cpu {
         let lin = Lin(lin.0 & self.lin_mask());
         let page = match self.state.cr0 & cr0::PG != 0 {
             false => lin.page().0,
-            true => self.walk(lin).ok()?.phys,
+            true => {
+                let mut walk = Walk::new();
+                self.walk(lin, &mut walk).ok()?;
+                walk.phys
+            }
         };
         Some(Phys((page & self.a20_mask) | lin.page_offset()))
     }

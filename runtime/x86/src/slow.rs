@@ -29,6 +29,10 @@ impl Cpu {
             return Ok(self.load_known(at, size));
         }
         let lin = self.seg_lin(n, off, bytes, Access::Read)?;
+        if let (true, Some(size)) = (self.is_simple(lin, bytes), size_of_bytes(bytes)) {
+            let at = self.translate_in(lin, Access::Read, self.data_view())?;
+            return Ok(self.load_known(at, size));
+        }
         let span = self.span(lin, bytes, Access::Read, self.data_view())?;
         if self.watches_data() && self.watch_hits(lin, bytes, Access::Read) != 0 {
             return Ok(Slow::EvalOne);
@@ -48,6 +52,10 @@ impl Cpu {
             return Ok(self.store_known(lin, at, size, value));
         }
         let lin = self.seg_lin(n, off, bytes, Access::Write)?;
+        if let (true, Some(size)) = (self.is_simple(lin, bytes), size_of_bytes(bytes)) {
+            let at = self.translate_in(lin, Access::Write, self.data_view())?;
+            return Ok(self.store_known(lin, at, size, value));
+        }
         let span = self.span(lin, bytes, Access::Write, self.data_view())?;
         if self.watches_data() && self.watch_hits(lin, bytes, Access::Write) != 0 {
             return Ok(Slow::EvalOne);
@@ -88,6 +96,28 @@ impl Cpu {
             return None;
         }
         Some((lin, self.tlb.recall(lin, need, self.data_view())?))
+    }
+
+    /// Is an operand within one page, and does nobody watch or count?
+    fn is_simple(&self, lin: Lin, bytes: u32) -> bool {
+        let is_whole = lin.page_offset() + u64::from(bytes) <= 4096;
+        is_whole && !self.is_counted && !self.watches_data()
+    }
+
+    /// The host address of an operand where it is known to be, if that is plain RAM.
+    fn pointer_known(&mut self, lin: Lin, at: Phys, bytes: u32, kind: AccessKind) -> Option<u64> {
+        let PageKind::Ram { off, writable } = self.map.lookup(at) else { return None };
+        if kind != AccessKind::R {
+            let lines = self.ram.code_lines(off);
+            if !writable || lines & line_mask(at.page_offset(), bytes.into()) != 0 {
+                return None;
+            }
+            if lines == 0 || !self.tlb.view(self.data_view()).may_write(lin) {
+                self.refill(lin, at.page());
+            }
+        }
+        let host = self.ram.page_ptr(off)?;
+        Some((host.addr() as u64 & !0xFFF) | at.page_offset())
     }
 
     /// A load from where an operand is known to be.
@@ -142,6 +172,12 @@ impl Cpu {
         (kind, is_sole): (AccessKind, bool),
     ) -> Result<Slow, Fault> {
         let lin = self.seg_lin(n, off, bytes, access_of(kind))?;
+        if self.is_simple(lin, bytes) {
+            let at = self.translate_in(lin, access_of(kind), self.data_view())?;
+            if let Some(host) = self.pointer_known(lin, at, bytes, kind) {
+                return Ok(Slow::Done(host));
+            }
+        }
         let span = self.span(lin, bytes, access_of(kind), self.data_view())?;
         if self.watches_data() && self.watch_hits(lin, bytes, access_of(kind)) != 0 {
             return Ok(Slow::EvalOne);
