@@ -69,7 +69,7 @@ const fn is_flat(s: &Segment) -> bool {
 impl Cpu {
     /// The place in guest RAM of `bytes` at `lin`, which do not leave the page.
     #[inline(always)]
-    fn known(&self, lin: u64, bytes: u64, view: ViewId, is_write: bool) -> Option<u64> {
+    pub(crate) fn known(&self, lin: u64, bytes: u64, view: ViewId, is_write: bool) -> Option<u64> {
         let (lin, view) = (Lin(lin), self.tlb.view(view));
         if lin.page_offset() > 0x1000 - bytes {
             return None;

@@ -4,7 +4,7 @@
 //! the first is written; a gather commits element by element (SDM Vol. 2, VPGATHERDD, "the instruction may be
 //! suspended").
 
-use mem::Access;
+use mem::{Access, Size};
 
 use crate::access::Span;
 use crate::cpu::Cpu;
@@ -80,6 +80,33 @@ impl Cpu {
         Ok(span)
     }
 
+    /// The place in guest RAM of `bytes` at `off` of a segment, if generated code would reach it without asking. Nothing watches it then.
+    #[inline]
+    fn known_ram(&self, segment: u64, off: u64, bytes: usize, access: Access) -> Option<u64> {
+        let window = self.state.window[segment as usize % seg::COUNT];
+        let is_write = access != Access::Read;
+        let lin = window.base.wrapping_add(off);
+        let lin = if self.is_code64() {
+            lin
+        } else {
+            let end = if is_write { window.write_end } else { window.read_end };
+            (off.checked_add(bytes as u64)? <= end).then_some(lin & 0xFFFF_FFFF)?
+        };
+        self.known(lin, bytes as u64, self.data_view(), is_write)
+    }
+
+    /// Reads an element of 4 or 8 bytes.
+    #[inline]
+    fn read_element(&mut self, segment: u64, off: u64, size: usize) -> Result<u64, Fault> {
+        let width = if size == 4 { Size::B4 } else { Size::B8 };
+        let known = self.known_ram(segment, off, size, Access::Read);
+        if let Some(value) = known.and_then(|at| self.ram.read(at, width)) {
+            return Ok(value);
+        }
+        let span = self.masked_element(segment, off, size, Access::Read)?;
+        Ok(self.span_read(&span, 0, size as u32))
+    }
+
     /// VZEROALL and VZEROUPPER outside 64-bit mode, where eight registers exist.
     pub(crate) fn zero_vectors(&mut self, is_all: bool) {
         for register in &mut self.state.ymm[..8] {
@@ -109,9 +136,7 @@ impl Cpu {
         let mut result = [0; 32];
         for at in (0..pair.len).step_by(size) {
             if is_on(&mask[at..at + size]) {
-                let span =
-                    self.masked_element(segment, off.wrapping_add(at as u64), size, Access::Read)?;
-                let value = self.span_read(&span, 0, size as u32);
+                let value = self.read_element(segment, off.wrapping_add(at as u64), size)?;
                 result[at..at + size].copy_from_slice(&value.to_le_bytes()[..size]);
             }
         }
@@ -141,8 +166,15 @@ impl Cpu {
         segment: u64,
         off: u64,
     ) -> Result<(), Fault> {
-        let mut spans: [Option<Span>; 16] = [None; 16];
         let elements = || (0..value.len()).step_by(size);
+        if let Some(place) = self.known_ram(segment, off, value.len(), Access::Write) {
+            let width = [Size::B1, Size::B4, Size::B8][size / 4];
+            for at in elements().filter(|&at| is_on(&mask[at..at + size])) {
+                self.ram.write_cpu(place + at as u64, width, element(&value[at..at + size]));
+            }
+            return Ok(());
+        }
+        let mut spans: [Option<Span>; 16] = [None; 16];
         for (at, span) in elements().zip(&mut spans) {
             if is_on(&mask[at..at + size]) {
                 let off = off.wrapping_add(at as u64);
@@ -223,11 +255,8 @@ impl Cpu {
             let number = sign_extended(&indices[i * index_size..(i + 1) * index_size]);
             let off = base.wrapping_add(number << scale);
             let off = if index >> 6 == 2 { off } else { off & 0xFFFF_FFFF };
-            match self.masked_element(segment.into(), off, size, Access::Read) {
-                Ok(span) => {
-                    let v = self.span_read(&span, 0, size as u32).to_le_bytes();
-                    value[at..at + size].copy_from_slice(&v[..size]);
-                }
+            match self.read_element(segment.into(), off, size) {
+                Ok(v) => value[at..at + size].copy_from_slice(&v.to_le_bytes()[..size]),
                 Err(fault) => {
                     done = Err(fault);
                     break;
