@@ -12,7 +12,7 @@ use mem::NumberHasher;
 use x86::cpu::Cpu;
 use x86::mode::Mode;
 
-use super::dormant::{Old, Past};
+use super::dormant::{HasSlept, Old, Past};
 use super::index::Index;
 use super::pages::{self, CodePage, Peeked, Stretch};
 
@@ -207,6 +207,7 @@ pub(super) struct Cache {
     by_key: Index,
     /// Blocks that were dropped and may come back, by key.
     pub(super) dormant: Index,
+    pub(super) has_slept: HasSlept,
     by_page: HashMap<u64, CodePage, BuildHasherDefault<NumberHasher>>,
     /// (cache offset of the entry, block), ascending.
     by_host: Vec<(u32, BlockId)>,
@@ -232,6 +233,7 @@ impl Default for Cache {
             blocks: Vec::with_capacity(ROOM),
             by_key: Index::with_room(ROOM),
             dormant: Index::with_room(ROOM / 16),
+            has_slept: HasSlept::default(),
             by_page: HashMap::default(),
             by_host: Vec::with_capacity(ROOM),
             first: Vec::new(),
@@ -540,6 +542,7 @@ impl Cache {
         self.blocks.clear();
         self.by_key.clear();
         self.dormant.clear();
+        self.has_slept = HasSlept::default();
         self.by_host.clear();
         self.first.clear();
         self.bytes.clear();
@@ -571,6 +574,10 @@ fn parts(block: &Translated, page: u64, mut each: impl FnMut(Stretch)) {
     let at = block.key.phys & 0xFFF;
     let first = u64::from(block.len).min(0x1000 - at);
     let [own, second] = block.pages();
+    let is_plain = block.rare.is_none() && block.peeked.iter().all(|peeked| peeked.mask == 0);
+    if is_plain && own == Some(page) {
+        return each(Stretch::between(at, at + first));
+    }
     if own == Some(page) {
         let mut from = at;
         for live in block.live_bytes() {

@@ -25,6 +25,31 @@ pub(super) struct Past {
     pub(super) was_hot: bool,
 }
 
+/// In which pages blocks have ever slept, many pages to a bit: in most none has, and nobody looks for one there.
+#[derive(Debug)]
+pub(super) struct HasSlept(Box<[u64; 256]>);
+
+impl Default for HasSlept {
+    fn default() -> Self {
+        Self(Box::new([0; 256]))
+    }
+}
+
+impl HasSlept {
+    fn place(key: &Key) -> (usize, u64) {
+        let page = key.phys >> 12;
+        ((page >> 6) as usize % 256, 1 << (page % 64))
+    }
+    fn add(&mut self, key: &Key) {
+        let (word, bit) = Self::place(key);
+        self.0[word] |= bit;
+    }
+    fn has(&self, key: &Key) -> bool {
+        let (word, bit) = Self::place(key);
+        self.0[word] & bit != 0
+    }
+}
+
 /// Whose place a new block takes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Old {
@@ -50,6 +75,9 @@ impl Past {
 impl Cache {
     /// The block that slept in at a key.
     pub(super) fn dormant(&self, key: &Key) -> Option<BlockId> {
+        if !self.has_slept.has(key) {
+            return None;
+        }
         self.dormant.find(key.hash(), |id| self.get(id).key == *key)
     }
 
@@ -58,8 +86,9 @@ impl Cache {
         let block = self.get(id);
         let is_fit = block.key.page().is_some() && !self.is_crossing(id);
         if is_fit && matches!(block.body, Body::Host(_)) {
-            let hash = block.key.hash();
-            self.dormant.insert(hash, id);
+            let key = block.key;
+            self.has_slept.add(&key);
+            self.dormant.insert(key.hash(), id);
         }
     }
 

@@ -45,6 +45,8 @@ pub struct Stats {
     pub host_bytes: u64,
     /// Nanoseconds spent translating (fetch to publish).
     pub translate_ns: u64,
+    /// Of these, for speed.
+    pub hot_ns: u64,
     /// Insns run by the evaluator because the fast path did not apply.
     pub evaluated: u64,
     /// Blocks dropped because their bytes were written.
@@ -78,6 +80,7 @@ impl Default for Stats {
             guest_bytes: 0,
             host_bytes: 0,
             translate_ns: 0,
+            hot_ns: 0,
             evaluated: 0,
             invalidated: 0,
             revived: 0,
@@ -106,6 +109,11 @@ impl Stats {
         named.chain([("native exception", rest)]).filter(|&(_, n)| n != 0)
     }
 
+    /// Nanoseconds spent on what is not for speed.
+    fn compact_ns(&self) -> u64 {
+        self.translate_ns.saturating_sub(self.hot_ns)
+    }
+
     /// The counters by name, in the order of `info jit`.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
         [
@@ -121,6 +129,8 @@ impl Stats {
             ("translation time, ms", self.translate_ns / 1_000_000),
             ("  on another thread", self.beside_ns / 1_000_000),
             ("translation, ns/insn", self.translate_ns / self.insns.max(1)),
+            ("  for speed", (self.hot_ns + self.beside_ns) / self.hot_insns.max(1)),
+            ("  not for speed", self.compact_ns() / (self.insns - self.hot_insns).max(1)),
             ("insns evaluated", self.evaluated),
             ("blocks invalidated", self.invalidated),
             ("blocks revived", self.revived),

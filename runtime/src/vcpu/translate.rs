@@ -184,6 +184,7 @@ impl Vcpu {
         // Reading the clock takes time, too.
         let spent = start.map_or(0, |start| start.elapsed().as_nanos() as u64);
         self.stats.translate_ns += TIMED * spent;
+        self.stats.hot_ns += if tier == Tier::Hot { TIMED * spent } else { 0 };
         self.trace_translated(pc, id);
         self.map_block(self.core.cpu.lin_pc(pc).0, id);
         Ok(id)
@@ -276,8 +277,11 @@ pub(super) fn guard_all(
 }
 /// Marks lines of a page as holding translated code; the page loses its write entries.
 fn guard(cpu: &mut Cpu, page: u64, lines: u64) {
-    if cpu.ram.code_lines(page) == 0 {
+    let known = cpu.ram.code_lines(page);
+    if known == 0 {
         cpu.protect_code_page(page);
     }
-    cpu.ram.set_code_lines(page, lines);
+    if known & lines != lines {
+        cpu.ram.set_code_lines(page, lines);
+    }
 }
