@@ -200,6 +200,15 @@ impl Cpu {
         }
     }
 
+    /// DR6 as a #DB for these reasons leaves it: B0 to B3 say which breakpoints this one is for, the rest stays set until
+    /// software clears it. General detect and INT1 are no matter of breakpoints.
+    pub(crate) const fn set_debug_status(&mut self, reasons: u64) {
+        if reasons & !dr6::BD != 0 {
+            self.state.dr[6] &= !dr6::HITS;
+        }
+        self.state.dr[6] |= reasons;
+    }
+
     /// Delivers the #DB that an insn left behind; true if there was one.
     pub(crate) fn take_pending_debug(&mut self) -> bool {
         let bits = std::mem::take(&mut self.pending_db);

@@ -53,7 +53,8 @@ impl Helpers for Cpu {
             return self.software_interrupt(vector as u8, next, Source::Software);
         }
         // INT1 is a #DB itself: what a load of SS has left waiting comes with it, not after it.
-        self.state.dr[6] |= std::mem::take(&mut self.pending_db);
+        let held = std::mem::take(&mut self.pending_db);
+        self.set_debug_status(held);
         self.software_interrupt(vector as u8, next, Source::Icebp)
     }
     fn hlt(&mut self, next: u64) {

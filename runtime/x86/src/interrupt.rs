@@ -146,7 +146,7 @@ impl Cpu {
             self.state.cr2 = fault.info;
         }
         if fault.vector == vector::DB {
-            self.state.dr[6] |= fault.info;
+            self.set_debug_status(fault.info);
             self.state.dr[7] &= !(1 << 13);
         }
         let mut event = self.event(fault.vector, Source::Exception(fault.code), self.state.pc);

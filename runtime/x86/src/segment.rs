@@ -378,9 +378,13 @@ impl Cpu {
         self.state.cpl = cpl;
     }
 
-    /// May the new CPL not use this data segment (returns to outer levels)?
+    /// May the new CPL not use this data segment (returns to outer levels)? Null selectors lose their RPL there, too: SDM Vol. 2,
+    /// IRET, has it so, and a Zen 5 does it.
     const fn is_inner(&self, n: u8) -> bool {
         let s = &self.state.seg[n as usize];
+        if is_null(s.selector) {
+            return s.selector != 0;
+        }
         let is_conforming = s.attr & (attr::CODE | attr::DC) == attr::CODE | attr::DC;
         s.attr & attr::P != 0 && !is_conforming && s.dpl() < self.state.cpl
     }

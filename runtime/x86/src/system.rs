@@ -11,8 +11,6 @@ use crate::flags;
 use crate::segment::{Segment, attr};
 use crate::state::seg;
 
-/// Bits kept in CR3 without process-context identifiers.
-const CR3_IGNORED: u64 = 7;
 /// CR3: do not drop translations.
 const CR3_NO_FLUSH: u64 = 1 << 63;
 /// A process-context identifier.
@@ -115,7 +113,8 @@ impl Cpu {
     pub(crate) fn write_cr3(&mut self, v: u64) -> Result<(), Fault> {
         let has_pcid = self.state.cr4 & cr4::PCIDE != 0;
         let keeps = has_pcid && v & CR3_NO_FLUSH != 0;
-        let new = if has_pcid { v & !CR3_NO_FLUSH } else { v & !CR3_IGNORED };
+        // Bits that paging ignores are kept all the same: those of an identifier stand in the way of CR4.PCIDE.
+        let new = if has_pcid { v & !CR3_NO_FLUSH } else { v };
         if new >> self.caps.phys_bits != 0 {
             return Err(Fault::gp(0));
         }
@@ -134,7 +133,7 @@ impl Cpu {
 
     /// CR3 as a task switch loads it.
     pub(crate) fn load_task_cr3(&mut self, cr3: u64) {
-        self.state.cr3 = cr3 & 0xFFFF_FFFF & !CR3_IGNORED;
+        self.state.cr3 = cr3 & 0xFFFF_FFFF;
         if self.state.cr4 & cr4::PAE != 0 {
             self.pdpte = self.read_pdptes(cr3).unwrap_or_default();
         }

@@ -24,6 +24,8 @@
         cr 'cr1', LONG, 0, {db 0x0F, 0x20, 0xC8}
         cr 'cr2', LONG, 0x123456789ABCDEF0, {mov cr2, rax}, {mov rbx, cr2}
         cr 'cr3bits', LONG, PML4 | 0x18, {mov cr3, rax}, {mov rbx, cr3}
+        cr 'cr3low', LONG, PML4 | 0xFE7, {mov cr3, rax}, {mov rbx, cr3}
+        cr 'pcidelow', LONG, PML4 | 1, {mov cr3, rax}, {mov rbx, cr4}, {bts rbx, 17}, {mov cr4, rbx}
         cr 'lmsw', PROT32, 0, {lmsw ax}, {mov ebx, cr0}
         cr 'lmswts', PROT32, 8, {lmsw ax}, {mov ebx, cr0}
         cr 'smsw', PROT32, 0, {smsw eax}
@@ -103,3 +105,42 @@ done
         aligned 'acpush', level, {dec rsp}, {push rax}
 %assign level level + 3
 %endrep
+; Returns to an outer level with null data segments that have an RPL.
+record 'outnull', PROT32, 0
+reg rax, 3
+reg rsi, SEL(3, 1)
+reg rdi, SEL(3, 0)
+reg rbp, CODE + 17
+code
+        mov ds, eax
+        mov es, eax
+        mov fs, eax
+        push esi
+        push dword USTACK
+        push byte 2
+        push edi
+        push ebp
+        iretd
+        mov ebx, ds
+        mov ecx, es
+        mov edx, fs
+done
+record 'outnull', LONG, 0
+reg rax, 3
+reg r8, SEL(3, 1)
+reg r9, SEL(3, 3)
+reg r11, CODE + 21
+code
+        mov ds, eax
+        mov es, eax
+        mov fs, eax
+        push r8
+        push USTACK
+        push 2
+        push r9
+        push r11
+        iretq
+        mov ebx, ds
+        mov ecx, es
+        mov edx, fs
+done

@@ -135,6 +135,35 @@ done
         hardware COMPAT, 3
         hardware LONG, 0
         hardware LONG, 3
+; What DR6 says of an earlier #DB: its breakpoints go, the rest stays.
+%macro stale 3                           ; mode, dr0, dr7
+record 'stalebp', %1, 0
+with dr0, %2
+with dr7, %3
+reg rax, 0xFFFF6FFE
+reg rbx, LOWDATA
+code
+%if %1 == LONG
+        mov dr6, rax
+        mov al, [rbx]
+%else
+        mov dr6, eax
+        mov al, [ebx]
+%endif
+        nop
+done
+%endmacro
+        stale PROT32, CODE + 3, 2
+        stale PROT32, LOWDATA, 0x30002
+        stale LONG, CODE + 3, 2
+        stale LONG, LOWDATA, 0x30002
+record 'stalestep', PROT32, 0
+with flags, 0x102
+reg rax, 0xFFFF0FFF
+code
+        mov dr6, eax
+        nop
+done
 ; A data breakpoint that a load of SS keeps waiting: the INT1 behind it takes it along, other ways into the system meet it there.
 %macro held 3                            ; mode, cpl, SS
 %xdefine ss_held %3
