@@ -18,7 +18,7 @@ const STEPPING_MAX: u32 = 0xF;
 /// Narrowest and widest physical addresses.
 const PHYS_BITS: std::ops::RangeInclusive<u8> = 32..=40;
 
-/// What [`Identity::set`] knows.
+/// What `Identity::set` knows.
 pub const KEYS: [&str; 6] = ["vendor", "model-id", "family", "model", "stepping", "phys-bits"];
 
 /// See the module.
