@@ -165,7 +165,8 @@ impl Vcpu {
             Accel::Interp => None,
         };
         if let Some(jit) = &jit {
-            core.cpu.set_jump_miss(jit.miss());
+            let has = |pass| config.passes.has(pass);
+            core.cpu.set_up_jumps(jit.miss(), has(Passes::SLEEP), has(Passes::ANNEX));
         }
         let is_beside = Self::translates_beside(&config);
         if is_beside {
@@ -497,7 +498,8 @@ impl Vcpu {
     /// Has a compact block's backward exit count its turns by itself, once it has made some: those of the block it leads to,
     /// or, where that is hot, its own.
     fn count_turns(&mut self, from: (BlockId, usize), exit: Exit, to: BlockId) {
-        let Some(hot_after) = self.config.hot_after.filter(|_| !self.config.counted) else {
+        let may = !self.config.counted && self.config.passes.has(Passes::TURNS);
+        let Some(hot_after) = self.config.hot_after.filter(|_| may) else {
             return;
         };
         let (who, seen) = match self.core.cache.is_hot(to) {

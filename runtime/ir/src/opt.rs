@@ -47,10 +47,16 @@ impl Passes {
     pub const ASYNC: Self = Self(512);
     /// What a block has loaded or stored is not loaded again. A part of `spans`.
     pub const REUSE: Self = Self(1024);
+    /// Entries of jump tables outlive a flush if what they lead to lies where it lay. Not a pass of `optimize`: the run loop's business.
+    pub const SLEEP: Self = Self(2048);
+    /// Jump tables have an annex for what took turns with another entry. The run loop's business, too.
+    pub const ANNEX: Self = Self(4096);
+    /// Compact loops count their turns in generated code. The run loop's business, too.
+    pub const TURNS: Self = Self(8192);
     /// All.
-    pub const ALL: Self = Self(2047);
+    pub const ALL: Self = Self(16383);
     /// Each pass with the name `parse` takes.
-    pub const NAMES: [(&'static str, Self); 11] = [
+    pub const NAMES: [(&'static str, Self); 14] = [
         ("flags", Self::FLAGS),
         ("fold", Self::FOLD),
         ("copy", Self::COPY),
@@ -62,6 +68,9 @@ impl Passes {
         ("guess", Self::GUESS),
         ("async", Self::ASYNC),
         ("reuse", Self::REUSE),
+        ("sleep", Self::SLEEP),
+        ("annex", Self::ANNEX),
+        ("turns", Self::TURNS),
     ];
 
     /// Is every pass of `other` in this set?
@@ -106,7 +115,7 @@ impl Passes {
 /// A name `Passes::parse` does not know.
 #[derive(thiserror::Error, Clone, PartialEq, Eq, Debug)]
 #[error(
-    "unknown optimiser pass `{0}`; there are flags, fold, copy, dead, spans, sides, loops, traps, guess, reuse and async, all and none"
+    "unknown optimiser pass `{0}`; there are flags, fold, copy, dead, spans, sides, loops, traps, guess, reuse, sleep, annex, turns and async, all and none"
 )]
 pub struct UnknownPass(pub String);
 

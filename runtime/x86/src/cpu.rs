@@ -528,10 +528,10 @@ impl Cpu {
         self.jumps.known(self.state.pc)
     }
 
-    /// Says at which host address stands what leaves generated code as a jump does that knows no code for its target. To be called
-    /// before anything is entered.
-    pub fn set_jump_miss(&mut self, host: u64) {
-        self.jumps.set_miss(host);
+    /// Says at which host address stands what leaves generated code as a jump does that knows no code for its target, whether
+    /// entries of jump tables outlive a flush, and whether two that want one place both stay. To be called before anything is entered.
+    pub fn set_up_jumps(&mut self, miss: u64, sleeps: bool, has_annex: bool) {
+        self.jumps.set_up(miss, sleeps, has_annex);
     }
 
     /// Notes where the code at `pc` stands in host memory, for indirect jumps in the current mode.

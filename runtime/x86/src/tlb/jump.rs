@@ -13,7 +13,7 @@
 //! place, its entries are back all at once.
 //!
 //! An empty entry has the tag 0, which is another's but in the first entry and the annex's first: these lead to code that leaves as a miss does
-//! ([`Jumps::set_miss`]). So no target matches an entry that another's jump has not made, not even while
+//! ([`Jumps::set_up`]). So no target matches an entry that another's jump has not made, not even while
 //! [`CpuState::jump_mask`](crate::state::CpuState::jump_mask) is 0 and every jump looks at entry 0. A new table is memory that nobody has touched,
 //! of which the host gives what is used.
 
@@ -60,12 +60,22 @@ const fn annex_of(pc: u64) -> usize {
 
 const _: () = assert!(entry_of(0) == 0 && annex_of(0) == JUMPS);
 
+/// What holds for all tables.
+#[derive(Clone, Copy)]
+struct Fixed {
+    /// Where the entries lead that instruction pointer 0 has while they are empty.
+    miss: u64,
+    /// Entries sleep.
+    sleeps: bool,
+    /// What takes turns goes to the annex.
+    has_annex: bool,
+}
+
 /// The table of one context.
 struct Table {
     slots: Box<[Slot]>,
     targets: Targets,
-    /// Where the entries lead that instruction pointer 0 has while they are empty.
-    miss: u64,
+    fixed: Fixed,
     /// `None`: what it holds is of no use any more.
     context: Option<Context>,
     /// Whose entries it holds, if they are to sleep when it is emptied.
@@ -75,19 +85,19 @@ struct Table {
 }
 
 impl Table {
-    fn new(miss: u64) -> Self {
+    fn new(fixed: Fixed) -> Self {
         let slots = vec![[0; 2]; JUMPS + (1 << ANNEX_BITS)].into();
         let targets = Targets::default();
-        let mut table = Self { slots, targets, miss, context: None, holds: None, entered: 0 };
-        table.set_miss(miss);
+        let mut table = Self { slots, targets, fixed, context: None, holds: None, entered: 0 };
+        table.set_fixed(fixed);
         table
     }
 
-    /// Where empty entries lead. The table is empty.
-    fn set_miss(&mut self, miss: u64) {
-        self.miss = miss;
+    /// Makes it one of these tables. It is empty.
+    fn set_fixed(&mut self, fixed: Fixed) {
+        self.fixed = fixed;
         for i in [0, JUMPS] {
-            Self::empty(&mut self.slots, i, miss);
+            Self::empty(&mut self.slots, i, fixed.miss);
         }
     }
 
@@ -97,7 +107,7 @@ impl Table {
 
     /// Is nothing entered there?
     fn is_free(&self, i: usize) -> bool {
-        self.slots[i][0] == 0 && [0, self.miss].contains(&self.slots[i][1])
+        self.slots[i][0] == 0 && [0, self.fixed.miss].contains(&self.slots[i][1])
     }
 
     /// Is an entry that of instruction pointer `pc`?
@@ -107,7 +117,7 @@ impl Table {
 
     /// Empties it, at the cost of what was noted.
     fn clear(&mut self) {
-        let (slots, miss) = (&mut self.slots, self.miss);
+        let (slots, miss) = (&mut self.slots, self.fixed.miss);
         self.targets.take_all(|i| Self::empty(slots, i, miss));
     }
 
@@ -115,7 +125,7 @@ impl Table {
     fn lay_down(&mut self, asleep: &mut Asleep) {
         let context = self.holds;
         for (page, leads) in self.targets.plain() {
-            let Some(context) = context else { break };
+            let Some(context) = context.filter(|_| self.fixed.sleeps) else { break };
             let slots = leads.entries().map(|i| self.slots[i]);
             // An insn at a page's end may reach over, and an entry noted here may be another page's by now.
             let is_own = |&[pc, _]: &Slot| {
@@ -147,7 +157,8 @@ impl Table {
 
     /// Has an entry in the annex, if its page is known.
     fn put_by(&mut self, slot: Slot) {
-        let Some(lin) = self.holds.map(|context| Lin(context.lin_of(slot[0]))) else { return };
+        let holds = self.holds.filter(|_| self.fixed.has_annex);
+        let Some(lin) = holds.map(|context| Lin(context.lin_of(slot[0]))) else { return };
         let i = annex_of(slot[0]);
         if self.is_of(i, slot[0]) || self.targets.note_like(lin, i) {
             self.slots[i] = slot;
@@ -183,21 +194,23 @@ pub struct Jumps {
     /// Contexts entered so far.
     time: u64,
     asleep: Asleep,
-    miss: u64,
+    fixed: Fixed,
 }
 
 impl Default for Jumps {
     fn default() -> Self {
         let asleep = Asleep::default();
-        Self { tables: vec![Table::new(0)], current: 0, previous: 0, time: 0, asleep, miss: 0 }
+        let fixed = Fixed { miss: 0, sleeps: true, has_annex: true };
+        Self { tables: vec![Table::new(fixed)], current: 0, previous: 0, time: 0, asleep, fixed }
     }
 }
 
 impl Jumps {
-    /// Says at which host address stands what leaves as a jump does that misses. Nothing is noted yet.
-    pub fn set_miss(&mut self, host: u64) {
-        self.miss = host;
-        self.tables.iter_mut().for_each(|table| table.set_miss(host));
+    /// Says at which host address stands what leaves as a jump does that misses, whether entries sleep and whether there is an annex.
+    /// Nothing is noted yet.
+    pub fn set_up(&mut self, miss: u64, sleeps: bool, has_annex: bool) {
+        self.fixed = Fixed { miss, sleeps, has_annex };
+        self.tables.iter_mut().for_each(|table| table.set_fixed(self.fixed));
     }
 
     /// Is the current table that of `context`?
@@ -233,7 +246,7 @@ impl Jumps {
         let n = match self.tables.iter().position(is_free) {
             Some(free) => free,
             None if self.tables.len() < KEPT => {
-                self.tables.push(Table::new(self.miss));
+                self.tables.push(Table::new(self.fixed));
                 self.tables.len() - 1
             }
             None => (0..KEPT).min_by_key(|&n| self.tables[n].entered).unwrap_or(0),
@@ -299,7 +312,7 @@ impl Jumps {
         let table = &mut self.tables[self.current];
         for i in [entry_of(pc), annex_of(pc)] {
             if table.is_of(i, pc) {
-                Table::empty(&mut table.slots, i, table.miss);
+                Table::empty(&mut table.slots, i, table.fixed.miss);
             }
         }
     }
@@ -310,7 +323,7 @@ impl Jumps {
         for table in &mut self.tables {
             let Some(context) = table.context else { continue };
             let shift = if context.is_user() { user } else { system };
-            let (slots, miss) = (&mut table.slots, table.miss);
+            let (slots, miss) = (&mut table.slots, table.fixed.miss);
             table.targets.take(lin, shift, |i| Table::empty(slots, i, miss));
         }
     }
@@ -429,9 +442,24 @@ mod tests {
     }
 
     #[test]
+    fn annex_and_sleep_may_be_had_or_not() {
+        for (sleeps, has_annex) in [(false, true), (true, false), (true, true)] {
+            let mut jumps = Jumps::default();
+            jumps.set_up(77, sleeps, has_annex);
+            jumps.enter(Context::of_space(0), |_| true);
+            let (one, other) = (0x1000, 0x1000 + 2 * JUMPS as u64);
+            [one, other].map(|pc| jumps.note(pc, Lin(pc), pc + 1, pc));
+            assert_eq!(jumps.known(one), has_annex.then_some(one + 1));
+            jumps.forget_all();
+            jumps.note(other + 4, Lin(other), 9, other);
+            assert_eq!(jumps.known(other), sleeps.then_some(other + 1));
+        }
+    }
+
+    #[test]
     fn empty_entries_lead_nowhere() {
         let mut jumps = Jumps::default();
-        jumps.set_miss(77);
+        jumps.set_up(77, true, true);
         jumps.enter(Context::of_space(0), |_| true);
         let no_other_tag = |jumps: &Jumps| {
             let slots = &jumps.tables[0].slots;
