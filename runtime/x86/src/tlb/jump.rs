@@ -448,7 +448,9 @@ mod tests {
             jumps.set_up(77, sleeps, has_annex);
             jumps.enter(Context::of_space(0), |_| true);
             let (one, other) = (0x1000, 0x1000 + 2 * JUMPS as u64);
-            [one, other].map(|pc| jumps.note(pc, Lin(pc), pc + 1, pc));
+            for pc in [one, other] {
+                jumps.note(pc, Lin(pc), pc + 1, pc);
+            }
             assert_eq!(jumps.known(one), has_annex.then_some(one + 1));
             jumps.forget_all();
             jumps.note(other + 4, Lin(other), 9, other);
