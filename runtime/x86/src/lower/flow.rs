@@ -310,6 +310,8 @@ impl Lower<'_> {
             _ => Target::Node(n),
         };
         if !self.place.is_flat() {
+            // The segment's limit is none of what an insn is remembered by.
+            self.knows_place = true;
             let limit = self.const_node(u64::from(self.place.cs_limit), w);
             let is_short = matches!(self.at_node(n).kind, Kind::Op(Code::Extu) if self.at_node(n).x <= Width::W16 as u8);
             if !(is_short && self.place.cs_limit >= 0xFFFF) {

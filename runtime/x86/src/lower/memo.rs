@@ -330,6 +330,19 @@ mod tests {
     }
 
     #[test]
+    fn jumps_are_checked_by_the_limit_at_hand() {
+        let place = |cs_limit| Place { mode: Mode(0), ip: 0xF123, page_off: 0x123, cs_limit };
+        for (row, info) in (0..).zip(ROWS.iter()) {
+            let Some(insn) = sample(row, info, code_size(Mode(0)), 0x20) else { continue };
+            let mut work = Work::default();
+            for limit in [0xFFFF, 0x5000, 0xF_FFFF, 0xFFFF] {
+                let fresh = text(&[insn], place(limit), &mut Work::default());
+                assert_eq!(text(&[insn], place(limit), &mut work), fresh, "{}", info.mnemonic);
+            }
+        }
+    }
+
+    #[test]
     fn what_is_recalled_is_what_would_be_made() {
         let flat = Mode::FLAT_CS | Mode::FLAT_SS | Mode::FLAT_DS | Mode::FLAT_ES;
         let modes = [
