@@ -74,25 +74,24 @@ impl Cpu {
         Ok(Slow::Done(0))
     }
 
+    /// The linear address of an operand that the segment's window lets through, as it does in generated code.
+    #[inline]
+    pub(crate) fn windowed(&self, n: u8, off: u64, bytes: u32, access: Access) -> Option<Lin> {
+        let window = self.state.window.get(usize::from(n))?;
+        let end = if access == Access::Read { window.read_end } else { window.write_end };
+        let mask = if self.is_code64() { u64::MAX } else { 0xFFFF_FFFF };
+        let is_within = off.checked_add(u64::from(bytes)).is_some_and(|to| to <= end);
+        is_within.then_some(Lin(window.base.wrapping_add(off) & mask))
+    }
+
     /// Where an operand is of which the segment's window and the TLB say all there is to know: within one page, and nobody watches
     /// or counts. Registers of devices are found so, which no entry of generated code leads to.
     #[inline]
     fn known_operand(&self, n: u8, off: u64, bytes: u32, access: Access) -> Option<(Lin, Phys)> {
-        let window = self.state.window.get(usize::from(n))?;
-        let (end, need) = match access {
-            Access::Read => (window.read_end, right::R),
-            _ => (window.write_end, right::W),
-        };
-        let mask = if self.is_code64() { u64::MAX } else { 0xFFFF_FFFF };
-        let lin = Lin(window.base.wrapping_add(off) & mask);
+        let lin = self.windowed(n, off, bytes, access)?;
+        let need = if access == Access::Read { right::R } else { right::W };
         let is_whole = lin.page_offset() + u64::from(bytes) <= 4096;
-        let is_within = off.checked_add(u64::from(bytes)).is_some_and(|to| to <= end);
-        if !is_whole
-            || !is_within
-            || self.is_counted
-            || self.watches_data()
-            || self.checks_alignment()
-        {
+        if !is_whole || self.is_counted || self.watches_data() || self.checks_alignment() {
             return None;
         }
         Some((lin, self.tlb.recall(lin, need, self.data_view())?))

@@ -156,10 +156,7 @@ impl Work {
         self.forget_registers();
         let is_access = |op: &&Op| matches!(op.code, Code::Ld | Code::St | Code::Ptr);
         let mut widths = block.ops.iter().filter(is_access).map(|op| Width::from_code(op.y));
-        self.width = match widths.next() {
-            Some(Width::W64) => Some(Width::W64),
-            other => other,
-        };
+        self.width = widths.next();
         self.followed = None;
         self.memory.begin(self.width.map_or(0, Width::mask));
     }

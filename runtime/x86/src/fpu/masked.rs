@@ -4,9 +4,9 @@
 //! the first is written; a gather commits element by element (SDM Vol. 2, VPGATHERDD, "the instruction may be
 //! suspended").
 
-use mem::{Access, Size};
+use mem::Access;
 
-use crate::access::Span;
+use crate::access::{Span, size_of_bytes};
 use crate::cpu::Cpu;
 use crate::fault::Fault;
 use crate::state::seg;
@@ -83,24 +83,17 @@ impl Cpu {
     /// The place in guest RAM of `bytes` at `off` of a segment, if generated code would reach it without asking. Nothing watches it then.
     #[inline]
     fn known_ram(&self, segment: u64, off: u64, bytes: usize, access: Access) -> Option<u64> {
-        let window = self.state.window[segment as usize % seg::COUNT];
-        let is_write = access != Access::Read;
-        let lin = window.base.wrapping_add(off);
-        let lin = if self.is_code64() {
-            lin
-        } else {
-            let end = if is_write { window.write_end } else { window.read_end };
-            (off.checked_add(bytes as u64)? <= end).then_some(lin & 0xFFFF_FFFF)?
-        };
-        self.known(lin, bytes as u64, self.data_view(), is_write)
+        let lin = self.windowed(segment as u8, off, bytes as u32, access)?;
+        self.known(lin.0, bytes as u64, self.data_view(), access != Access::Read)
     }
 
     /// Reads an element of 4 or 8 bytes.
     #[inline]
     fn read_element(&mut self, segment: u64, off: u64, size: usize) -> Result<u64, Fault> {
-        let width = if size == 4 { Size::B4 } else { Size::B8 };
-        let known = self.known_ram(segment, off, size, Access::Read);
-        if let Some(value) = known.and_then(|at| self.ram.read(at, width)) {
+        if let Some(at) = self.known_ram(segment, off, size, Access::Read)
+            && let Some(width) = size_of_bytes(size as u32)
+            && let Some(value) = self.ram.read(at, width)
+        {
             return Ok(value);
         }
         let span = self.masked_element(segment, off, size, Access::Read)?;
@@ -167,8 +160,9 @@ impl Cpu {
         off: u64,
     ) -> Result<(), Fault> {
         let elements = || (0..value.len()).step_by(size);
-        if let Some(place) = self.known_ram(segment, off, value.len(), Access::Write) {
-            let width = [Size::B1, Size::B4, Size::B8][size / 4];
+        if let Some(place) = self.known_ram(segment, off, value.len(), Access::Write)
+            && let Some(width) = size_of_bytes(size as u32)
+        {
             for at in elements().filter(|&at| is_on(&mask[at..at + size])) {
                 self.ram.write_cpu(place + at as u64, width, element(&value[at..at + size]));
             }
