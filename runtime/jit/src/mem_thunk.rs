@@ -1,6 +1,6 @@
 //! Memory thunks: the slow path behind an inline check, or check, access and slow path together for compact code.
 
-use ir::{Cond, Width};
+use ir::{AccessKind, Cond, Width};
 
 use crate::abi::{self, THUNK_INDEX, THUNK_LIN, TLB};
 use crate::asm::{Alu, Asm, Mem, state};
@@ -61,7 +61,7 @@ impl ThunkKey {
         Width::from_bits(8 * self.size as u32)
     }
     const fn writes(self) -> bool {
-        !matches!(self.kind, SlowKind::Load | SlowKind::PtrRead | SlowKind::SoleRead)
+        !matches!(self.kind.access(), AccessKind::R)
     }
 
     /// Emits it at the cursor; `common` is the cache offset of the call into the runtime.

@@ -63,9 +63,40 @@ pub enum SlowKind {
     SoleWrite = 7,
 }
 
-/// The number of the [`SlowKind`] in a `meta` word.
-pub const fn meta_kind(meta: u32) -> u8 {
-    meta as u8
+/// The kinds by their numbers.
+const KINDS: [SlowKind; 8] = [
+    SlowKind::Load,
+    SlowKind::Store,
+    SlowKind::PtrRead,
+    SlowKind::PtrWrite,
+    SlowKind::SoleRead,
+    SlowKind::PtrRw,
+    SlowKind::StoreBack,
+    SlowKind::SoleWrite,
+];
+
+const _: () = {
+    let mut n = 0;
+    while n < KINDS.len() {
+        assert!(KINDS[n] as usize == n);
+        n += 1;
+    }
+};
+
+impl SlowKind {
+    /// What it does to guest memory.
+    pub const fn access(self) -> AccessKind {
+        match self {
+            Self::Load | Self::PtrRead | Self::SoleRead => AccessKind::R,
+            Self::Store | Self::PtrWrite | Self::SoleWrite | Self::StoreBack => AccessKind::W,
+            Self::PtrRw => AccessKind::Rw,
+        }
+    }
+}
+
+/// The kind in a `meta` word.
+pub const fn meta_kind(meta: u32) -> SlowKind {
+    KINDS[meta as usize % KINDS.len()]
 }
 /// Bytes accessed.
 pub const fn meta_size(meta: u32) -> u32 {

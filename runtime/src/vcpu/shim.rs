@@ -7,7 +7,7 @@ use std::mem::offset_of;
 
 use super::cache::{BlockId, Cache};
 use super::counted::Counter;
-use ir::{AccessKind, exit};
+use ir::exit;
 use jit::{
     Calls, CodeLines, Jit, SlowKind, StateLayout, WindowLayout, meta_is_aligned, meta_kind,
     meta_seg, meta_size,
@@ -182,25 +182,23 @@ extern "C" fn slow_memory(state: *mut CpuState) -> u32 {
     let base = cpu.state.window.get(usize::from(seg)).map_or(0, |w| w.base);
     let off = cpu.state.scratch[0].wrapping_sub(base) & offset_mask(cpu.mode());
     let value = cpu.state.scratch[1];
-    core.slow[usize::from(meta_kind(meta).min(2))] += 1;
-    let kind = match meta_kind(meta) {
-        0 | 2 | 4 => AccessKind::R,
-        5 => AccessKind::Rw,
-        _ => AccessKind::W,
-    };
-    if meta_kind(meta) == SlowKind::StoreBack as u8 {
+    let kind = meta_kind(meta);
+    core.slow[(kind as usize).min(2)] += 1;
+    if kind == SlowKind::StoreBack {
         cpu.store_back(size);
         return 0;
     }
+    let access = kind.access();
     // A misaligned operand faults before its page is looked at.
     let aligned = match meta_is_aligned(meta) {
-        true => cpu.check_operand_alignment(seg, off, size, kind),
+        true => cpu.check_operand_alignment(seg, off, size, access),
         false => Ok(()),
     };
-    let done = aligned.and_then(|()| match meta_kind(meta) {
-        0 => cpu.slow_load(seg, off, size),
-        1 => cpu.slow_store(seg, off, size, value),
-        sort => cpu.slow_ptr(seg, off, size, (kind, matches!(sort, 4 | 7))),
+    let is_sole = matches!(kind, SlowKind::SoleRead | SlowKind::SoleWrite);
+    let done = aligned.and_then(|()| match kind {
+        SlowKind::Load => cpu.slow_load(seg, off, size),
+        SlowKind::Store => cpu.slow_store(seg, off, size, value),
+        _ => cpu.slow_ptr(seg, off, size, (access, is_sole)),
     });
     match done {
         Ok(Slow::Done(result)) => {
@@ -210,7 +208,7 @@ extern "C" fn slow_memory(state: *mut CpuState) -> u32 {
         }
         Ok(Slow::OnCode(at)) if !core.cache.covers(at, u64::from(size)) => {
             // Data beside code in one line: no block is made from these bytes.
-            cpu.state.scratch[1] = beside_code(cpu, meta_kind(meta), at, size, value);
+            cpu.state.scratch[1] = beside_code(cpu, kind, at, size, value);
             0
         }
         Ok(Slow::EvalOne | Slow::OnCode(_)) => exit::EVAL_ONE + 1,
@@ -222,8 +220,8 @@ extern "C" fn slow_memory(state: *mut CpuState) -> u32 {
 }
 
 /// A store (0 comes back) or pointer (its host address) at RAM offset `at`.
-fn beside_code(cpu: &Cpu, kind: u8, at: u64, size: u32, value: u64) -> u64 {
-    if kind != SlowKind::Store as u8 {
+fn beside_code(cpu: &Cpu, kind: SlowKind, at: u64, size: u32, value: u64) -> u64 {
+    if kind != SlowKind::Store {
         return cpu.ram.page_ptr(at).map_or(0, |p| (p.addr() as u64 & !0xFFF) | (at & 0xFFF));
     }
     let size = match size {

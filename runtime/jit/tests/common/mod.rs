@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 
 use ir::{AccessKind, Guest, Native, NativeIo, NativeRunner, NativeState, NativeTrap, Width, exit};
 use jit::{
-    Calls, CompileError, Compiled, Jit, Piece, Request, Runner, StateLayout, WindowLayout, abi,
-    meta_is_aligned, meta_kind, meta_seg, meta_size,
+    Calls, CompileError, Compiled, Jit, Piece, Request, Runner, SlowKind, StateLayout,
+    WindowLayout, abi, meta_is_aligned, meta_kind, meta_seg, meta_size,
 };
 
 pub(crate) const PAGES: usize = 16;
@@ -258,8 +258,8 @@ pub(crate) extern "C" fn slow_memory(state: *mut State) -> u32 {
     let misaligned = meta_is_aligned(meta) && off & u64::from(meta_size(meta) - 1) != 0;
     let done = match meta_kind(meta) {
         _ if misaligned => Err(Stop::Fault(off)),
-        0 => s.load(meta_seg(meta), off, w),
-        1 => s.store(meta_seg(meta), off, w, s.scratch[1]).map(|()| 0),
+        SlowKind::Load => s.load(meta_seg(meta), off, w),
+        SlowKind::Store => s.store(meta_seg(meta), off, w, s.scratch[1]).map(|()| 0),
         _ => s.probe(meta_seg(meta), off, meta_size(meta), AccessKind::Rw),
     };
     finish(s, done, |s, v| s.scratch[1] = v)
