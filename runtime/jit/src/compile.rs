@@ -53,7 +53,7 @@ impl Exit {
 }
 
 /// What came out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Compiled {
     /// Cache offset of the entry. The state's `pc_base` must be that of the block's page.
     pub entry: usize,
@@ -65,6 +65,21 @@ pub struct Compiled {
     pub exits: Vec<Exit>,
     /// Where the code of each guest insn begins, ascending; cold code is marked the same way.
     pub insns: Vec<InsnMark>,
+}
+
+impl Clone for Compiled {
+    fn clone(&self) -> Self {
+        let mut new = Self::default();
+        new.clone_from(self);
+        new
+    }
+    // Into the memory that is there.
+    fn clone_from(&mut self, from: &Self) {
+        let Self { entry, end, far, exits, insns } = from;
+        (self.entry, self.end, self.far) = (*entry, *end, *far);
+        self.exits.clone_from(exits);
+        self.insns.clone_from(insns);
+    }
 }
 
 /// From here on the host code belongs to this guest insn.
