@@ -191,3 +191,33 @@ fn data_beside_code_and_across_into_it() {
         assert_eq!(bench.peek(0x4840, 4), (all as u32).to_le_bytes(), "{engine:?}");
     }
 }
+
+#[test]
+fn data_beside_code_up_to_the_limit() {
+    // again: mov [bx], ax; add [bx], ax; inc bx; dec cx; jnz again
+    let real = [0x89, 0x07, 0x01, 0x07, 0x43, 0x49, 0x75, 0xF8];
+    // again: mov fs, ax; mov fs:[ebx], eax; add fs:[ebx], eax; inc ebx; dec ecx; jnz again
+    let protected = [0x8E, 0xE0, 0x64, 0x89, 0x03, 0x64, 0x01, 0x03, 0x43, 0x49, 0x75, 0xF4];
+    const BEFORE: u64 = 0x140;
+    for engine in Engine::ALL {
+        for (is_real, beyond) in [(true, 0xFFFF), (false, 0x9FD)] {
+            let mut bench = if is_real { Bench::new(engine) } else { bench(engine, 0, &protected) };
+            if is_real {
+                bench.clear();
+                setup::real(&mut bench, [0; 6]);
+                bench.poke(0xF100, &real);
+            } else {
+                let limited = setup::descriptor(START, 0x9FF, OPEN & !0x8000);
+                setup::set_descriptor(&bench, sel::FREE, limited);
+            }
+            let s = &mut bench.cpu_mut().state;
+            s.pc = if is_real { 0xF100 } else { START };
+            (s.gpr[1], s.gpr[3]) = (2 * BEFORE, beyond - BEFORE);
+            bench.settle();
+            assert_eq!(bench.run(), Ending::Halted);
+            assert_eq!(setup::vector_reached(&bench), Some(13), "{engine:?} {is_real}");
+            let s = &bench.cpu().state;
+            assert_eq!((s.gpr[1], s.gpr[3]), (BEFORE, beyond), "{engine:?} {is_real}");
+        }
+    }
+}

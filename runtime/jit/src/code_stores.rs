@@ -27,13 +27,9 @@ pub(crate) fn emit(asm: &mut Asm<'_>, layout: &StateLayout) {
         return;
     }
     let (meta, scratch) = (layout.meta - STATE_BIAS, layout.scratch);
-    let mut others = Vec::new();
     // What makes or does a store has an odd number.
     dynasm!(asm ; .arch x64 ; test BYTE [r14 + meta], 1);
-    others.push(asm.jcc(Cond::E));
-    // The sign is `UNLIMITED`.
-    dynasm!(asm ; .arch x64 ; cmp BYTE [r14 + meta + 2], 0);
-    others.push(asm.jcc(Cond::Ns));
+    let other = asm.jcc(Cond::E);
     dynasm!(asm ; .arch x64 ; push r8 ; push r9 ; push r10 ; push r11 ; push r12);
     let slow = find(asm, layout);
     let value = state(scratch + 8);
@@ -59,19 +55,40 @@ pub(crate) fn emit(asm: &mut Asm<'_>, layout: &StateLayout) {
         asm.fix32(hole, here);
     }
     bring_back(asm);
-    for hole in others {
-        let here = asm.pos();
-        asm.fix32(hole, here);
-    }
+    let here = asm.pos();
+    asm.fix32(other, here);
+}
+
+/// Is the operand within its segment's window? Its linear address is in r8, its bytes in r11. The holes of branches to be taken where it is not.
+/// What can reach the slow path only by way of the TLB, as the sign of the segment's number says, is not asked.
+fn limits(asm: &mut Asm<'_>, layout: &StateLayout) -> [usize; 2] {
+    let meta = layout.meta - STATE_BIAS;
+    let window = &layout.window;
+    let field = |at: i32| Mem::index(abi::STATE, reg::R10, 0, at - STATE_BIAS);
+    // Where only the TLB is asked, the window is not.
+    dynasm!(asm ; .arch x64 ; movsx r10d, BYTE [r14 + meta + 2] ; test r10d, r10d);
+    let is_unlimited = asm.jcc8(Cond::S);
+    asm.alu_ri(Alu::Cmp, Width::W32, reg::R10, window.len() as i32);
+    let is_none = asm.jcc(Cond::Ae);
+    asm.imul_rri(Width::W32, reg::R10, reg::R10, window[1].base - window[0].base);
+    asm.mov_rr(Width::W32, reg::R9, reg::R8);
+    asm.alu_rm(Alu::Sub, Width::W32, reg::R9, field(window[0].base));
+    asm.alu_rr(Alu::Add, Width::W64, reg::R9, reg::R11);
+    asm.alu_rm(Alu::Cmp, Width::W64, reg::R9, field(window[0].write_end));
+    let is_beyond = asm.jcc(Cond::A);
+    let here = asm.pos();
+    asm.fix8(is_unlimited, here);
+    [is_none, is_beyond]
 }
 
 /// The host address of the operand in r9, its bytes in r11; the holes of branches to be taken where it is not for generated code.
-fn find(asm: &mut Asm<'_>, layout: &StateLayout) -> [usize; 5] {
+fn find(asm: &mut Asm<'_>, layout: &StateLayout) -> [usize; 7] {
     let (meta, lines) = (layout.meta - STATE_BIAS, layout.code_lines);
     // One that must be aligned looks longer.
     dynasm!(asm ; .arch x64 ; movzx r11d, BYTE [r14 + meta + 1] ; cmp r11d, LONGEST as i32);
     let is_long = asm.jcc(Cond::A);
     asm.load(Width::W64, reg::R8, state(layout.scratch));
+    let [is_none, is_beyond] = limits(asm, layout);
     asm.pext_m(Width::W64, reg::R9, reg::R8, state(layout.tlb_mask));
     asm.load(Width::W64, reg::R10, Mem::index(TLB, reg::R9, 3, abi::TLB_CODE));
     dynasm!(asm ; .arch x64 ; xor r10, r8 ; add r10, r11 ; cmp r10, 0x1000);
@@ -92,7 +109,8 @@ fn find(asm: &mut Asm<'_>, layout: &StateLayout) -> [usize; 5] {
     dynasm!(asm ; .arch x64 ; mov r10, r8 ; shr r10, LINE_SHIFT ; bt r12, r10);
     let begins_in_code = asm.jcc(Cond::B);
     dynasm!(asm ; .arch x64 ; lea r10, [r8 + r11 - 1] ; shr r10, LINE_SHIFT ; bt r12, r10);
-    [is_long, is_elsewhere, is_free, begins_in_code, asm.jcc(Cond::B)]
+    let ends_in_code = asm.jcc(Cond::B);
+    [is_long, is_none, is_beyond, is_elsewhere, is_free, begins_in_code, ends_in_code]
 }
 
 /// The registers as they were.
