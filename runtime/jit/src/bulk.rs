@@ -1,13 +1,13 @@
 //! Repeated moves and fills in one go, by the host's own repeated instructions: guest and host keep index and count in the
 //! same registers.
 //!
-//! It is done when all elements lie in one page per operand whose TLB entries are there, and the direction is up; else nothing
-//! happens, and the ops behind do the work their way.
+//! It goes from page to page as long as the TLB has the pages, all elements lie within them, the direction is up and nobody asks for the
+//! run loop; what is left is for the ops behind, which do the work their way.
 
 use ir::{Cond, Op, Width};
 
 use crate::abi::{self, TLB, reg};
-use crate::asm::{Alu, Mem, state};
+use crate::asm::{Alu, Mem, Rm, state};
 use crate::compile::{CompileError, Emit};
 use crate::layout::SegPolicy;
 
@@ -15,6 +15,9 @@ use crate::layout::SegPolicy;
 const DESTINATION: usize = 0;
 /// Bytes of a page.
 const PAGE: i32 = 0x1000;
+/// Numbers of instructions in their groups.
+const NEG: u8 = 3;
+const SHR: u8 = 5;
 
 impl Emit<'_> {
     pub(crate) fn bulk(&mut self, op: &Op) -> Result<(), CompileError> {
@@ -26,17 +29,29 @@ impl Emit<'_> {
         self.flags_home_if(self.live_after())?;
         self.flags_host = false;
         let log = op.y & 3;
-        let mut holes = [None; 4];
-        let t = self.take()?;
+        let mut holes = [None; 6];
+        // How many elements, then how many there are left.
+        let (count, left) = (self.take()?, self.take()?);
         let to = self.take()?;
         let from = if source.is_some() { Some(self.take()?) } else { None };
         self.asm.alu_mi(Alu::Cmp, Width::W32, state(op.imm as i32), 1);
         holes[0] = Some(self.asm.jcc(Cond::Ne));
-        self.asm.alu_ri(Alu::Cmp, op.w, reg::RCX, PAGE >> log);
-        holes[1] = Some(self.asm.jcc(Cond::A));
-        holes[2] = Some(self.whole_run(reg::RDI, to, t, log, abi::TLB_WRITE));
+        let again = self.asm.pos();
+        holes[1] = Some(self.room(reg::RDI, to, count, log, abi::TLB_WRITE));
         if let Some(from) = from {
-            holes[3] = Some(self.whole_run(reg::RSI, from, t, log, 0));
+            holes[2] = Some(self.room(reg::RSI, from, left, log, 0));
+            self.asm.alu_rr(Alu::Cmp, Width::W32, left, count);
+            self.asm.cmov(Cond::B, Width::W32, count, left);
+        }
+        self.asm.mov_rr(op.w, left, reg::RCX);
+        self.asm.alu_rr(Alu::Cmp, op.w, count, reg::RCX);
+        self.asm.cmov(Cond::A, op.w, count, left);
+        // There are none, or the next one lies in two pages.
+        self.asm.test_rr(Width::W32, count, count);
+        holes[3] = Some(self.asm.jcc(Cond::E));
+        self.asm.mov_rr(Width::W64, reg::RCX, count);
+        self.asm.alu_rr(Alu::Sub, op.w, left, count);
+        if let Some(from) = from {
             self.asm.alu_rr(Alu::Add, Width::W64, reg::RSI, from);
         }
         self.asm.alu_rr(Alu::Add, Width::W64, reg::RDI, to);
@@ -46,6 +61,12 @@ impl Emit<'_> {
         if let Some(from) = from {
             self.asm.alu_rr(Alu::Sub, op.w, reg::RSI, from);
         }
+        self.asm.mov_rr(op.w, reg::RCX, left);
+        self.asm.test_rr(op.w, left, left);
+        holes[4] = Some(self.asm.jcc(Cond::E));
+        self.asm.alu_mi(Alu::Cmp, Width::W32, state(self.layout.jump_mask), 0);
+        let hole = self.asm.jcc(Cond::Ne);
+        self.asm.fix32(hole, again);
         let here = self.asm.pos();
         for hole in holes.into_iter().flatten() {
             self.asm.fix32(hole, here);
@@ -53,18 +74,21 @@ impl Emit<'_> {
         Ok(())
     }
 
-    /// Is the run of elements at linear address `lin` within a page that this table has? `addend` becomes the host's distance;
-    /// returns the hole of the branch that is taken if not. The entry of another page differs from the address in a bit above
-    /// the page's and agrees in one (an empty one's tag is made so), so the sum does not wrap.
-    fn whole_run(&mut self, lin: u8, addend: u8, t: u8, log: u8, table: i32) -> usize {
+    /// How many whole elements fit into the page at linear address `lin`, if this table has it: to `room`, and the host's distance to
+    /// `addend`. Returns the hole of the branch that is taken if not.
+    fn room(&mut self, lin: u8, addend: u8, room: u8, log: u8, table: i32) -> usize {
         self.asm.pext_m(Width::W64, addend, lin, state(self.layout.tlb_mask));
-        self.asm.load(Width::W64, t, Mem::index(TLB, addend, 3, table));
-        self.asm.alu_rr(Alu::Xor, Width::W64, t, lin);
-        self.asm.lea(Width::W64, t, Mem::index(t, reg::RCX, log, 0));
-        self.asm.alu_ri(Alu::Cmp, Width::W64, t, PAGE);
+        self.asm.load(Width::W64, room, Mem::index(TLB, addend, 3, table));
+        self.asm.alu_rr(Alu::Xor, Width::W64, room, lin);
+        self.asm.alu_ri(Alu::Cmp, Width::W64, room, PAGE - 1);
         let hole = self.asm.jcc(Cond::A);
         let entry = Mem::index(TLB, addend, 3, table + abi::TLB_READ_ADDEND);
         self.asm.load(Width::W64, addend, entry);
+        self.asm.alu_ri(Alu::Sub, Width::W32, room, PAGE);
+        self.asm.group3(NEG, Width::W32, Rm::R(room));
+        if log > 0 {
+            self.asm.shift_ri(SHR, Width::W32, Rm::R(room), log);
+        }
         hole
     }
 }
