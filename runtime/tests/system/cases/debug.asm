@@ -36,6 +36,28 @@ done
         steps COMPAT, 3
         steps LONG, 0
         steps LONG, 3
+; The last iteration completes the insn: one trap, behind it.
+%macro last 4+                          ; name, mode, cpl, instructions
+record %1, %2, %3
+with flags, 0x102
+reg rcx, 1
+reg rsi, LOWDATA
+reg rdi, LOWDATA + 0x100
+code
+        %4
+        nop
+        nop
+done
+%endmacro
+%macro lasts 2
+        last 'lastmovs', %1, %2, rep movsb
+        last 'laststos', %1, %2, rep stosw
+        last 'lastscas', %1, %2, repne scasb
+        last 'lastlods', %1, %2, rep lodsb
+%endmacro
+        lasts REAL, 0
+        lasts PROT32, 3
+        lasts LONG, 3
 %macro shadow 3+
 record %1, %2, 0
 with flags, 0x102

@@ -136,7 +136,8 @@ impl Lower<'_> {
         self.push_st_env(offset_of!(CpuState, repeating), Width::W64, value);
     }
 
-    /// After the body's commits: stop on ZF, else do this insn again.
+    /// After the body's commits: stop on ZF or when the count is used up, else do this insn again. So the last iteration completes
+    /// the insn: a trap behind it has the next insn's address, as on Zen 5.
     pub(super) fn end_repeat(&mut self, skip: u32) {
         if self.has_attr(row::REPCC) {
             let stop = if self.insn.prefixes & prefix::REP != 0 { Cond::Ne } else { Cond::E };
@@ -145,6 +146,7 @@ impl Lower<'_> {
             op.imm = skip;
             self.block.push(op);
         }
+        self.push_count_test(skip);
         self.push_repeating(1);
         let at = i64::from(self.at);
         self.push_goto_page(0, at, true);
