@@ -31,7 +31,7 @@ fn entry(page: u64) -> u64 {
         // The frame of its neighbour.
         3 => (FIRST + n - 1) << 12 | THERE | WRITABLE,
         // Apart: frames in the other order.
-        _ => (FIRST + n ^ 4) << 12 | THERE | WRITABLE,
+        _ => ((FIRST + n) ^ 4) << 12 | THERE | WRITABLE,
     }
 }
 

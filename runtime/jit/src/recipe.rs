@@ -368,6 +368,10 @@ impl Emit<'_> {
             need &= !(op.flags_asked().minus(op.flags_kept(&self.block.pool)).0);
             // What was not asked for behind it nobody wants.
             need &= self.facts.after[at].0;
+            // A register that comes to itself stays what it is.
+            if op.code == Code::Mov && op.d == op.a && op.w >= r.w {
+                continue;
+            }
             // Of a product's flags only its own are made from it.
             let made = if matches!(r.how, How::Product(_)) { CF_OF.0 } else { !0 };
             if need & made != 0 && [op.d, op.e].iter().any(|&d| touches(d, r.a) || touches(d, r.b))

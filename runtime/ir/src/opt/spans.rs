@@ -216,6 +216,9 @@ impl Work {
             self.memory.is_on &= round < ROUNDS;
             self.find(block, segments);
             let found = self.form();
+            if found {
+                self.form_alone();
+            }
             if !found || self.memory.is_sound(&self.accesses) {
                 return found;
             }
@@ -440,6 +443,20 @@ impl Work {
             }
         }
         !self.spans.is_empty()
+    }
+    /// Forms spans of single accesses that stand between a value's coming to memory and its use: they, too, must reach plain RAM then.
+    fn form_alone(&mut self) {
+        for n in 0..self.memory.uses() {
+            let Some((from, to)) = self.memory.between(n, &self.accesses) else { continue };
+            if (from..=to).all(|m| self.accesses[m].span.is_some() || self.may_lead(m)) {
+                for m in from..=to {
+                    if self.accesses[m].span.is_none() {
+                        let span = self.grow(m, self.spans.len() as u16);
+                        self.spans.push(span);
+                    }
+                }
+            }
+        }
     }
     /// Could its insn begin anew when it has come to this access?
     fn may_lead(&self, n: usize) -> bool {

@@ -100,6 +100,17 @@ impl Memory {
             self.held.push(Held { at, seg, w, value, is_whole, access });
         }
     }
+    /// How many uses there are.
+    pub(super) fn uses(&self) -> usize {
+        self.uses.len()
+    }
+    /// The accesses from the one that told to the one that was told, if these two are of one span.
+    pub(super) fn between(&self, n: usize, accesses: &[Access]) -> Option<(usize, usize)> {
+        let &(from, to, _) = self.uses.get(n)?;
+        let (from, to) = (usize::from(from), usize::from(to));
+        let span = accesses.get(from)?.span;
+        (span.is_some() && accesses.get(to)?.span == span).then_some((from, to))
+    }
     /// The spans are formed: are all uses within plain RAM? Those that are not ask memory from now on.
     pub(super) fn is_sound(&mut self, accesses: &[Access]) -> bool {
         let known = self.asking.len();
