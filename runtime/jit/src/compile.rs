@@ -31,24 +31,31 @@ pub enum CompileError {
 /// One direct exit of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit {
-    /// The op's slot number, `ir::SIDE_SLOT` for one out of the middle, `ir::SPAN_SLOT` for a span's exit.
-    pub slot: u8,
+    /// Cache offset of its five bytes: a call out while unlinked, a jump when linked.
+    pub site: u32,
+    /// Cache offset behind the call with which its interrupt check leaves, 0 if it has none.
+    pub poll: u32,
     /// Page offset it goes to.
     pub page_offset: u32,
+    /// The op's slot number, `ir::SIDE_SLOT` for one out of the middle, `ir::SPAN_SLOT` for a span's exit.
+    pub slot: u8,
     /// Backward: the target must be entered by way of the run loop's interrupt check unless the exit has one itself.
     pub backward: bool,
-    /// Cache offset of its five bytes: a call out while unlinked, a jump when linked.
-    pub site: usize,
-    /// `host_ret` value with which it leaves while unlinked (exit code [`crate::Jit::LINK`]).
-    pub stub_ret: u64,
-    /// `host_ret` value with which its interrupt check leaves, 0 if it has none.
-    pub poll_ret: u64,
 }
 
+const _: () = assert!(size_of::<Exit>() == 16, "a boot makes a quarter of a million");
+
+/// Bytes of an exit.
+pub(crate) const EXIT_LEN: u32 = 5;
+
 impl Exit {
+    /// Does it leave with a `host_ret` at this cache offset: unlinked ([`crate::Jit::LINK`]), or by its interrupt check?
+    pub fn leaves_at(&self, at: usize) -> bool {
+        at == (self.site + EXIT_LEN) as usize || at == self.poll as usize
+    }
     /// Must it look for interrupts, and count, on its way to a block, because it does not do so itself?
     pub fn counts_turns(&self) -> bool {
-        self.backward && self.poll_ret == 0
+        self.backward && self.poll == 0
     }
 }
 
@@ -167,8 +174,6 @@ pub(crate) struct Emit<'a> {
     pub(crate) exit_flags: [FlagMask; 2],
     /// Cache offset of the first byte.
     pub(crate) start: usize,
-    /// Executable address of the first byte.
-    pub(crate) base: u64,
     /// Index of the current op.
     pub(crate) at: usize,
     /// The state's copy of the flags is current.

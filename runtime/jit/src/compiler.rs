@@ -62,8 +62,6 @@ pub(crate) struct Space<'a> {
     pub(crate) bytes: &'a mut [u8],
     /// Cache offset of the first byte.
     pub(crate) at: usize,
-    /// Executable address of the cache.
-    pub(crate) base: u64,
     /// Code that is to be moved: where it reaches fixed code, by cache offset.
     pub(crate) outward: Option<&'a mut Vec<u32>>,
 }
@@ -110,16 +108,15 @@ impl Piece {
     pub(crate) fn traps(&self) -> &[(usize, usize)] {
         &self.traps
     }
-    /// What it is when it begins at cache offset `start`, which is executable at `address`.
-    pub(crate) fn describe(&self, start: usize, address: u64, out: &mut Compiled) {
+    /// What it is when it begins at cache offset `start`.
+    pub(crate) fn describe(&self, start: usize, out: &mut Compiled) {
         out.clone_from(&self.code);
         out.entry += start;
         out.end += start;
         out.far = out.far.map(|far| far + start);
         for exit in &mut out.exits {
-            exit.site += start;
-            exit.stub_ret += address;
-            exit.poll_ret += if exit.poll_ret == 0 { 0 } else { address };
+            exit.site += start as u32;
+            exit.poll += if exit.poll == 0 { 0 } else { start as u32 };
         }
     }
 }
@@ -147,7 +144,7 @@ impl Compiler {
         piece.bytes.resize(BLOCK_ROOM, 0);
         piece.outward.clear();
         let (bytes, outward) = (&mut piece.bytes[..], Some(&mut piece.outward));
-        let space = Space { bytes, at: 0, base: 0, outward };
+        let space = Space { bytes, at: 0, outward };
         piece.len = self.compile_to(request, space, &mut piece.code)?;
         piece.wants.clear();
         piece.wants.append(&mut self.lists.wants);
@@ -227,7 +224,6 @@ impl Compiler {
             seg: request.seg,
             exit_flags: request.exit_flags,
             start,
-            base: space.base + start as u64,
             at: 0,
             flags_home: true,
             flags_host: false,

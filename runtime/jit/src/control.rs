@@ -136,11 +136,10 @@ impl Emit<'_> {
     }
     /// The five bytes of a direct exit.
     pub(crate) fn exit_site(&mut self, slot: u8, page_offset: u32, backward: bool) {
-        let site = self.start + self.asm.pos();
+        let site = self.here();
         let hole = self.asm.call();
         self.asm.fix_cache(hole, self.start, self.thunks.exit_link);
-        let exit = Exit { slot, page_offset, backward, site, stub_ret: self.here(), poll_ret: 0 };
-        self.out.exits.push(exit);
+        self.out.exits.push(Exit { site, poll: 0, page_offset, slot, backward });
     }
     /// The cold code of interrupt checks.
     pub(crate) fn poll_exits(&mut self) {
@@ -154,9 +153,9 @@ impl Emit<'_> {
             }
             let hole = self.asm.call();
             self.asm.fix_cache(hole, self.start, self.thunks.exit_poll_direct);
-            let ret = self.here();
+            let behind = self.here();
             if let Some(exit) = self.out.exits.get_mut(poll.exit) {
-                exit.poll_ret = ret;
+                exit.poll = behind;
             }
         }
         self.lists.polls = polls;
@@ -165,9 +164,9 @@ impl Emit<'_> {
     pub(crate) fn exit_live(&self, op: &Op) -> u8 {
         live_at(&self.exit_flags, op)
     }
-    /// Executable address of the cursor.
-    fn here(&self) -> u64 {
-        self.base + self.asm.pos() as u64
+    /// Cache offset of the cursor.
+    fn here(&self) -> u32 {
+        (self.start + self.asm.pos()) as u32
     }
 
     /// A jump's target is looked up before the insn commits, so that it can still fault if it is none; a miss finds the way out.

@@ -6,7 +6,7 @@ use ir::{Cond, NativeTrap, Width};
 
 use crate::abi;
 use crate::asm::{Alu, Asm, state};
-use crate::compile::{CompileError, Compiled, Exit, Far, Request};
+use crate::compile::{CompileError, Compiled, EXIT_LEN, Exit, Far, Request};
 use crate::compiler::{BLOCK_ROOM, Compiler, Piece, Space};
 use crate::layout::{Calls, StateLayout};
 use crate::signal::{self, Registration, Sites, TRAPS};
@@ -90,8 +90,8 @@ impl Jit {
         self.buf.truncate(self.pristine);
     }
     /// Links a direct exit to the entry at cache offset `target`.
-    pub fn link(&mut self, site: usize, target: usize) {
-        self.buf.patch(site, 0xE9, target);
+    pub fn link(&mut self, site: u32, target: usize) {
+        self.buf.patch(site as usize, 0xE9, target);
     }
     /// Has the backward exit of a compact block go to `target`, counting its turns: each takes `step` off the byte at `counter` from
     /// the state. When there is not more left, or the run loop was asked for, it leaves as if it were not linked. False
@@ -113,7 +113,7 @@ impl Jit {
         asm.fix8(asked, here);
         asm.fix8(done, here);
         let site = asm.lea_rip(abi::PC);
-        asm.fix_cache(site, start, exit.site + 5);
+        asm.fix_cache(site, start, (exit.site + EXIT_LEN) as usize);
         asm.push_reg(abi::PC);
         let out = asm.jmp();
         asm.fix_cache(out, start, self.compiler.thunks.exit_link);
@@ -123,8 +123,8 @@ impl Jit {
         true
     }
     /// Makes a direct exit leave to the run loop again.
-    pub fn unlink(&mut self, site: usize) {
-        self.buf.patch(site, 0xE8, self.compiler.thunks.exit_link);
+    pub fn unlink(&mut self, site: u32) {
+        self.buf.patch(site as usize, 0xE8, self.compiler.thunks.exit_link);
     }
     /// Emits an entry for indirect jumps to the block at cache offset `entry`, whose first insn is at `page_offset`. With a `counter`,
     /// the offset of a byte from the state, it counts down, and leaves as a miss when that gets to 0.
@@ -196,8 +196,8 @@ impl Jit {
         if self.buf.capacity() - self.buf.used() < BLOCK_ROOM {
             return Err(CompileError::Full);
         }
-        let (at, base) = (self.buf.used(), self.buf.address(0));
-        let space = Space { bytes: self.buf.free_space(), at, base, outward: None };
+        let at = self.buf.used();
+        let space = Space { bytes: self.buf.free_space(), at, outward: None };
         let len = self.compiler.compile_to(request, space, out)?;
         let (buf, compiler) = (&mut self.buf, &self.compiler);
         let end = finish(buf, compiler, &mut self.on_demand, len, compiler.wants())?;
@@ -226,7 +226,7 @@ impl Jit {
                 *rel = i32::from_le_bytes(*rel).wrapping_sub(start as i32).to_le_bytes();
             }
         }
-        piece.describe(start, self.buf.address(start), out);
+        piece.describe(start, out);
         let (buf, compiler) = (&mut self.buf, &self.compiler);
         out.end = finish(buf, compiler, &mut self.on_demand, code.len(), piece.wants(start))?;
         for &(site, stub) in piece.traps() {

@@ -149,7 +149,8 @@ fn one(
         }
         End::Stop(_) => (code, 0),
         End::GotoTb { .. } => {
-            let exit = compiled.exits.iter().find(|e| e.stub_ret == got.host_ret);
+            let at = jit.buf().offset_of(got.host_ret);
+            let exit = compiled.exits.iter().find(|e| at.is_some_and(|at| e.leaves_at(at)));
             (code, exit.map_or(9, |e| u64::from(e.slot)))
         }
         _ => (code, got.pc),

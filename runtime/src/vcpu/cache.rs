@@ -201,6 +201,12 @@ pub(super) struct Second {
     pub(super) page: Option<u64>,
 }
 
+/// A direct exit, and the next one that is linked to the same block.
+struct Linked {
+    exit: Exit,
+    next: u32,
+}
+
 /// All blocks.
 pub(super) struct Cache {
     blocks: Vec<Translated>,
@@ -214,9 +220,7 @@ pub(super) struct Cache {
     /// For each [`GRAIN`] bytes of the cache the first place in `by_host` whose block begins there or behind.
     first: Vec<u32>,
     insns: Vec<InsnMark>,
-    exits: Vec<Exit>,
-    /// For each exit the next one that is linked to the same block.
-    linked: Vec<u32>,
+    exits: Vec<Linked>,
     /// Bytes that blocks were made from.
     bytes: Vec<u8>,
 }
@@ -239,7 +243,6 @@ impl Default for Cache {
             first: Vec::new(),
             insns: Vec::with_capacity(8 * ROOM),
             exits: Vec::with_capacity(2 * ROOM),
-            linked: Vec::with_capacity(2 * ROOM),
             bytes: Vec::with_capacity(32 * ROOM),
         }
     }
@@ -322,17 +325,17 @@ impl Cache {
             self.first.resize(grain + 1, self.by_host.len() as u32);
         }
         self.by_host.push((code.entry as u32, id));
-        self.linked.resize(self.exits.len() + code.exits.len(), UNLINKED);
         let insns = Span::of(&mut self.insns, &code.insns);
-        let exits = Span::of(&mut self.exits, &code.exits);
+        let first_exit = self.exits.len() as u32;
+        self.exits.extend(code.exits.iter().map(|&exit| Linked { exit, next: UNLINKED }));
         HostCode {
             entry: code.entry as u32,
             len: (code.end - code.entry) as u32,
             first_insn: insns.from,
-            first_exit: exits.from,
+            first_exit,
             // A block has a few hundred at most.
             insns: insns.len as u16,
-            exits: exits.len as u16,
+            exits: code.exits.len() as u16,
         }
     }
     /// Entry of a block with host code.
@@ -394,12 +397,12 @@ impl Cache {
     pub(super) fn exit_at(&self, host_ret: u64, jit: Option<&Jit>) -> Option<(BlockId, usize)> {
         let at = jit?.buf().offset_of(host_ret)?;
         let (id, c) = self.host_block(at.checked_sub(1)?)?;
-        let mine = |e: &Exit| e.stub_ret == host_ret || e.poll_ret == host_ret;
-        self.exits[c.exits()].iter().position(mine).map(|n| (id, n))
+        let n = self.exits[c.exits()].iter().position(|mine| mine.exit.leaves_at(at))?;
+        Some((id, n))
     }
     pub(super) fn exit(&self, id: BlockId, exit: usize) -> Option<Exit> {
         match &self.get(id).body {
-            Body::Host(c) => self.exits[c.exits()].get(exit).copied(),
+            Body::Host(c) => self.exits[c.exits()].get(exit).map(|linked| linked.exit),
             Body::Evaluated { .. } => None,
         }
     }
@@ -422,19 +425,20 @@ impl Cache {
     pub(super) fn note_link(&mut self, from: BlockId, exit: usize, to: BlockId) -> bool {
         let Body::Host(code) = &self.get(from).body else { return false };
         let n = code.first_exit as usize + exit;
-        if self.linked[n] != UNLINKED {
+        if self.exits[n].next != UNLINKED {
             return false;
         }
         let first = &mut self.blocks[to as usize].incoming;
-        self.linked[n] = std::mem::replace(first, n as u32);
+        self.exits[n].next = std::mem::replace(first, n as u32);
         true
     }
     /// No exit is linked to a block any more.
     pub(super) fn unlink_all(&mut self, to: BlockId, jit: &mut Jit) {
         let mut n = std::mem::replace(&mut self.blocks[to as usize].incoming, LAST);
         while n != LAST {
-            jit.unlink(self.exits[n as usize].site);
-            n = std::mem::replace(&mut self.linked[n as usize], UNLINKED);
+            let linked = &mut self.exits[n as usize];
+            jit.unlink(linked.exit.site);
+            n = std::mem::replace(&mut linked.next, UNLINKED);
         }
     }
     /// Is the second page of a crossing block still where it was?
@@ -491,15 +495,15 @@ impl Cache {
         let mut n = std::mem::replace(&mut self.blocks[id as usize].incoming, LAST);
         let mut taken_over = LAST;
         while n != LAST {
-            let exit = self.exits[n as usize];
-            let next = self.linked[n as usize];
+            let Linked { exit, next: to } = &mut self.exits[n as usize];
+            let next = *to;
             if exit.counts_turns() {
                 // Its turns were those of the old block.
                 jit.unlink(exit.site);
-                self.linked[n as usize] = UNLINKED;
+                *to = UNLINKED;
             } else {
                 jit.link(exit.site, code.entry);
-                self.linked[n as usize] = taken_over;
+                *to = taken_over;
                 taken_over = n;
             }
             n = next;
@@ -548,7 +552,6 @@ impl Cache {
         self.bytes.clear();
         self.insns.clear();
         self.exits.clear();
-        self.linked.clear();
         self.by_page.drain().map(|(page, _)| page).collect()
     }
 }
