@@ -1,6 +1,7 @@
-//! Blocks by key: an open hash table of (hash, block) pairs. A search touches one line of the table and the block it finds;
-//! the keys stand in the blocks. Hashes that differ little begin side by side, [`NEAR`] of them at one place: a key's hash
-//! goes up with its place in the page, so that what is asked for next is mostly in the host's cache.
+//! Blocks by key: an open hash table of (hash, block) pairs. A search mostly touches one line of the table and the block it finds;
+//! the keys stand in the blocks. Hashes that differ little begin at one place, [`NEAR`] of them: a key's hash
+//! goes up with its place in the page, so that what is asked for next is often in the host's cache. Those places lie apart: in a row,
+//! blocks of pages full of code would stand in long runs, all of which a search for what is not there would go through.
 
 use super::cache::BlockId;
 
@@ -11,7 +12,9 @@ type Slot = u64;
 const EMPTY: Slot = 0;
 
 /// log2 of the hashes that begin at one place. Blocks stand about 20 bytes apart where all code has been run.
-const NEAR: u32 = 4;
+const NEAR: u32 = 7;
+/// log2 of the slots between two such places: as many as a line of the host's cache holds.
+const APART: u32 = 3;
 
 const fn slot_of(hash: u32, id: BlockId) -> Slot {
     (hash as u64) << 32 | (id as u64 + 1)
@@ -86,7 +89,8 @@ impl Index {
     }
 
     fn start(&self, hash: u32) -> usize {
-        (hash >> NEAR) as usize & (self.slots.len() - 1)
+        let mixed = (hash >> NEAR).wrapping_mul(0x9E37_79B1); // its upper bits are
+        (mixed as usize * self.slots.len()) >> 32 >> APART << APART
     }
     fn next(&self, at: usize) -> usize {
         (at + 1) & (self.slots.len() - 1)
@@ -150,9 +154,10 @@ mod tests {
     #[test]
     fn removing_keeps_those_behind_within_reach() {
         let mut index = Index::with_room(8);
-        let last = index.slots.len() as u32 - 1;
-        // All start at the table's last two slots and run over its end.
-        let hashes = [last, last, last - 1, 0, last, 1].map(|start| start << super::NEAR);
+        let (first, last) = (0, index.slots.len() - (1 << super::APART));
+        let at = |start| (0..).find(|&hash| index.start(hash) == start).unwrap();
+        // More than stand in the table's last places: they run over its end.
+        let hashes = [[at(last); 9].as_slice(), &[at(first), at(last), at(first)]].concat();
         for (id, &hash) in (0..).zip(&hashes) {
             index.insert(hash, id);
         }
@@ -163,5 +168,14 @@ mod tests {
                 assert_eq!(found, (other > id).then_some(other), "after {id} went");
             }
         }
+    }
+
+    #[test]
+    fn pages_full_of_blocks_do_not_run_into_each_other() {
+        let mut index = Index::with_room(1 << 15);
+        let hash = |id: u32| (id / 512).wrapping_mul(0x61C8_8647).wrapping_add(id % 512 * 8);
+        (0..1 << 14).for_each(|id| index.insert(hash(id), id));
+        let longest = index.slots.split(|&slot| slot == super::EMPTY).map(<[_]>::len).max();
+        assert!(longest < Some(512), "{longest:?}");
     }
 }
