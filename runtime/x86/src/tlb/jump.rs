@@ -60,6 +60,13 @@ const fn annex_of(pc: u64) -> usize {
 
 const _: () = assert!(entry_of(0) == 0 && annex_of(0) == JUMPS);
 
+/// Entries for one page of code: so many stretches has a table.
+const STRETCH: usize = 4096 >> JUMP_SHIFT;
+/// Entries in a page of the host.
+const HOST_PAGE: usize = 4096 / size_of::<Slot>();
+
+const _: () = assert!(JUMPS / STRETCH == 64, "a word has a bit for each");
+
 /// What holds for all tables.
 #[derive(Clone, Copy)]
 struct Fixed {
@@ -74,6 +81,8 @@ struct Fixed {
 /// The table of one context.
 struct Table {
     slots: Box<[Slot]>,
+    /// Stretches that something was entered in, a bit each.
+    given: u64,
     targets: Targets,
     fixed: Fixed,
     /// `None`: what it holds is of no use any more.
@@ -88,7 +97,8 @@ impl Table {
     fn new(fixed: Fixed) -> Self {
         let slots = vec![[0; 2]; JUMPS + (1 << ANNEX_BITS)].into();
         let targets = Targets::default();
-        let mut table = Self { slots, targets, fixed, context: None, holds: None, entered: 0 };
+        let mut table =
+            Self { slots, given: 0, targets, fixed, context: None, holds: None, entered: 0 };
         table.set_fixed(fixed);
         table
     }
@@ -103,6 +113,18 @@ impl Table {
 
     fn empty(slots: &mut [Slot], i: usize, miss: u64) {
         slots[i] = [0, if i.is_multiple_of(JUMPS) { miss } else { 0 }];
+    }
+
+    /// The entry `i` is about to be written, the first one of its stretch: has the host give memory for all of it. What is read first,
+    /// as jumps do, the host shows as zeros that all share, and to take these away again it interrupts every processor that runs a
+    /// thread of this process.
+    #[cold]
+    fn give(&mut self, i: usize) {
+        self.given |= 1 << (i / STRETCH);
+        let first = i / STRETCH * STRETCH;
+        for i in (first..first + STRETCH).step_by(HOST_PAGE) {
+            Self::empty(&mut self.slots, i, self.fixed.miss);
+        }
     }
 
     /// Is nothing entered there?
@@ -140,6 +162,9 @@ impl Table {
     /// Enters a target.
     fn note(&mut self, pc: u64, lin: Lin, [host, place]: [u64; 2]) {
         let i = entry_of(pc);
+        if self.given >> (i / STRETCH) & 1 == 0 {
+            self.give(i);
+        }
         if self.is_of(i, pc) {
             // The entry that this jump has already is noted.
             self.targets.compare(lin, place);

@@ -46,7 +46,14 @@ pub struct View {
     giants: u64,
     /// The addend whose pages the maps show; none in views of programs.
     usual: Option<u64>,
+    /// Stretches of slots that were ever used, a bit each.
+    given: u32,
 }
+
+/// Slots whose entries of an array stand in one page of the host.
+const STRETCH: usize = 4096 / 8;
+
+const _: () = assert!(SLOTS / STRETCH == 32, "a word has a bit for each");
 
 impl View {
     /// An empty view.
@@ -60,7 +67,10 @@ impl View {
         let none = Slots::NONE;
         let (used, local, large) = (none.clone(), none.clone(), none);
         let (regions, giants) = (0, 0);
-        let mut view = Box::new(Self { arrays, shape, used, local, large, regions, giants, usual });
+        let given = 0;
+        let mut view =
+            Box::new(Self { arrays, shape, used, local, large, regions, giants, usual, given });
+        (0..LEAST).step_by(STRETCH).for_each(|i| view.give(i));
         view.empty(0);
         view.empty(LEAST - 1);
         view
@@ -171,6 +181,27 @@ impl View {
         }
     }
 
+    /// Slot `i` is about to be used.
+    #[inline]
+    fn prepare(&mut self, i: usize) {
+        if self.given >> (i / STRETCH) & 1 == 0 {
+            self.give(i);
+        }
+    }
+
+    /// Nothing was entered yet in the stretch of slot `i`, which is to be used: has the host give memory for all of that. What is read first the host
+    /// shows as zeros that all share, and to take these away again it interrupts every processor that runs a thread of this process.
+    #[cold]
+    fn give(&mut self, i: usize) {
+        self.given |= 1 << (i / STRETCH);
+        for tags in [at::READ_TAGS, at::WRITE_TAGS, at::CODE_TAGS] {
+            self.arrays[tags + i] = self.shape.empty_tag(i);
+        }
+        for others in [at::LINS, at::PHYS, at::READ_ADDS, at::WRITE_ADDS] {
+            self.arrays[others + i] = 0;
+        }
+    }
+
     /// The remembered translation of `lin`, if it has the rights `need`.
     #[inline]
     pub(super) fn recall(&self, lin: Lin, need: u8) -> Option<Phys> {
@@ -183,6 +214,7 @@ impl View {
     /// Remembers where the page of `lin` is; gives the lowest address bit in which another page differs that had to go for it.
     pub(super) fn remember(&mut self, lin: Lin, page: Page) -> Option<u32> {
         let i = self.slot_of(lin);
+        self.prepare(i);
         let (known, lin) = (self.arrays[at::LINS + i], lin.page().0);
         let is_other = known != lin | KNOWN;
         if is_other {
@@ -227,6 +259,7 @@ impl View {
 
     fn enter(&mut self, tags: usize, adds: usize, lin: Lin, host: u64) {
         let i = self.slot_of(lin);
+        self.prepare(i);
         self.hide_one(tags, i);
         self.arrays[adds + i] = host.wrapping_sub(lin.page().0);
         self.arrays[tags + i] = lin.page().0;
