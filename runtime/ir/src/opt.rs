@@ -9,6 +9,7 @@ mod dead;
 mod flags;
 mod fold;
 mod spans;
+mod sums;
 
 pub use copy::copies;
 pub use dead::dead_code;
@@ -178,6 +179,8 @@ pub(crate) struct PassScratch {
     known: Vec<fold::Known>,
     /// Of `spans`.
     spans: spans::Work,
+    /// Ops that `sums` drops.
+    gone: Vec<bool>,
 }
 
 impl Scratch {

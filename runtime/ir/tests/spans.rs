@@ -188,10 +188,11 @@ fn memory_that_others_may_change_is_asked() {
              goto_tb $0x1,$0xc"
         ))
     };
-    // It may be the same place by another name, or a device that changes memory when it is read; half of it; another value now.
+    // It may be the same place by another name; a device that changes memory when it is read, by an insn that has done something before;
+    // half of it; another value now.
     for op in [
         "qemu_st_i64 rcx,rbx,ds,a64",
-        "qemu_ld_i64 rcx,rbx,ds,a64",
+        "st_i64 rcx,env,$0x8\nqemu_ld_i64 rcx,rbx,ds,a64",
         "qemu_st_i32 ecx,rbp,ds,a64",
         "guest_ptr_i64 tmp0,rbx,ds,8,rw,a64",
         "mov_i64 rax,rcx",
@@ -200,6 +201,76 @@ fn memory_that_others_may_change_is_asked() {
         assert!(!text.contains("mov_i64 rdx"), "{op}: {text}");
     }
     assert!(between("mov_i64 rsi,rcx").contains("mov_i64 rdx,rax"));
+    // A load that can begin anew has to be one of plain RAM.
+    let text = between("qemu_ld_i64 rcx,rbx,ds,a64");
+    assert!(text.contains("mov_i64 rdx,rax"), "{text}");
+    assert_eq!((text.matches("guest_span").count(), text.matches("qemu_ld").count()), (2, 0));
+}
+
+/// The block after the pass with folding.
+fn folded(text: &str) -> String {
+    let mut block = parse(text, &NoNames).unwrap_or_else(|e| panic!("{e} in\n{text}"));
+    let passes = Passes::COPY.with(Passes::FOLD).with(Passes::DEAD).with(Passes::FLAGS);
+    opt::spans(&mut block, &mut Scratch::new(), passes, ALL_LIVE, FLAT);
+    let text = print(&block, &NoNames);
+    assert!(verify(&block).is_ok(), "{:?}\n{text}", verify(&block));
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Two pushes with something in between.
+fn pushes(between: &str) -> String {
+    folded(&format!(
+        "---- 0000000000000000 len=1 may_fault
+         sub_i64 tmp0,rsp,$0x8
+         qemu_st_i64 rcx,tmp0,ss,a64
+         mov_i64 rsp,tmp0
+         ---- 0000000000000001 len=1 may_fault
+         {between}
+         sub_i64 tmp1,rsp,$0x8
+         qemu_st_i64 rdx,tmp1,ss,a64
+         mov_i64 rsp,tmp1
+         ---- 0000000000000002 len=1
+         sub_i64 rsp,rsp,$0x20
+         goto_tb $0x1,$0x3"
+    ))
+}
+
+#[test]
+fn a_register_takes_the_sum_of_constants_that_nobody_sees() {
+    let text = pushes("mov_i64 rsi,rcx");
+    assert!(text.contains("add_i64 rsp,tmp0,$0xffffffffffffffd8"), "{text}");
+    assert_eq!(text.matches("_i64 rsp,").count(), 1, "{text}");
+}
+
+#[test]
+fn a_register_that_is_seen_has_its_value() {
+    // Read, read in part, and when something may leave.
+    for op in ["mov_i64 rsi,rsp", "mov_i16 si,sp", "qemu_ld_i64 rsi,rbx,ds,a64"] {
+        let text = pushes(op);
+        assert_eq!(text.matches("_i64 rsp,").count(), 2, "{op}: {text}");
+    }
+    // The base is another value now; a part of the register is written; the flags are wanted.
+    for (first, between) in [
+        ("add_i64 rsi,rdi,$0x8", "mov_i64 rdi,rdx"),
+        ("add_i64 rsi,rdi,$0x8", "mov_i16 si,dx"),
+        ("addf_i64 rsi,rdi,$0x8", "setccf_i8 dl,e"),
+    ] {
+        let text = folded(&format!(
+            "---- 0000000000000000 len=1 may_fault
+             qemu_ld_i64 rax,rbp,ds,a64
+             add_i64 tmp0,rbp,$0x8
+             qemu_ld_i64 rcx,tmp0,ds,a64
+             ---- 0000000000000001 len=1
+             {first}
+             ---- 0000000000000002 len=1
+             {between}
+             ---- 0000000000000003 len=1
+             add_i64 rsi,rsi,$0x8
+             goto_tb $0x1,$0x4"
+        ));
+        assert!(text.contains(first), "{between}: {text}");
+        assert!(text.contains("add_i64 rsi,rsi,$0x8"), "{between}: {text}");
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@
 
 mod held;
 
+use super::sums::sums;
 use super::{LiveAtExit, Passes, copies, dead_code, flag_liveness};
 use crate::{AccessKind, Block, Code, Op, Scratch, Val, Width};
 use held::Memory;
@@ -58,7 +59,9 @@ pub fn spans(
     scratch.pass.uses_are_current = false;
     if passes.has(Passes::COPY) {
         copies(block, scratch);
-        scratch.pass.uses_are_current = true;
+    }
+    if passes.has(Passes::FOLD) {
+        sums(block, scratch);
     }
     if passes.has(Passes::DEAD) {
         dead_code(block, scratch);
