@@ -14,7 +14,7 @@ use crate::flags;
 use crate::mode::Mode;
 use crate::segment::{Segment, attr};
 use crate::state::{CpuState, MXCSR_RESET, TableReg, Window, seg};
-use crate::tlb::{JUMP_MASK, Jumps, Tlb, ViewId};
+use crate::tlb::{HostPage, JUMP_MASK, Jumps, Tlb, ViewId};
 use crate::watch::Watch;
 
 /// CR0 bits.
@@ -201,13 +201,13 @@ impl Cpu {
     }
     /// A CPU in reset state.
     pub fn new(ram: Arc<GuestRam>, map: Arc<PhysMap>, bus: Box<dyn Bus>) -> Self {
-        let model = Model::max(None);
+        let (model, tlb) = (Model::max(None), Tlb::new((ram.len() >> 12) as usize));
         let mut cpu = Self {
             state: CpuState { jump_mask: JUMP_MASK, ..Default::default() },
             ram,
             map,
             bus,
-            tlb: Tlb::default(),
+            tlb,
             tlb_fills: [0; 4],
             smc: Vec::new(),
             native: None,
@@ -573,7 +573,8 @@ impl Cpu {
     /// Drops the write entries of a page of guest RAM that now holds translated code.
     pub fn protect_code_page(&mut self, ram_off: u64) {
         if let Some(p) = self.ram.page_ptr(ram_off) {
-            self.tlb.protect(p.addr() as u64 & !0xFFF);
+            let at = p.addr() as u64 & !0xFFF;
+            self.tlb.protect(HostPage { at, number: ram_off >> 12 });
         }
     }
 

@@ -7,7 +7,7 @@ use mem::{Access, Lin, PageKind, Phys, Size};
 
 use crate::cpu::{Cpu, cr0, cr4, efer};
 use crate::fault::{Fault, pf};
-use crate::tlb::{Page, ViewId, right};
+use crate::tlb::{HostPage, Page, ViewId, right};
 
 /// Bits of a paging-structure entry.
 mod entry {
@@ -192,7 +192,7 @@ impl Cpu {
         }
         if rights & right::W != 0 && writable {
             match self.ram.code_lines(off) {
-                0 => self.tlb.enter_write(lin, host, view),
+                0 => self.tlb.enter_write(lin, HostPage { at: host, number: off >> 12 }, view),
                 _ => self.tlb.enter_code(lin, host, view),
             }
         }

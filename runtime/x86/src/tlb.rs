@@ -16,10 +16,12 @@ mod slots;
 mod targets;
 pub mod usual;
 mod view;
+mod writers;
 
 use mem::{Lin, Phys};
 
 use shape::Shape;
+use writers::{Known, Writer, Writers};
 
 pub use jump::{ANNEX, ANNEX_FACTOR, ANNEX_SHIFT, JUMP_HOST, JUMP_MASK, JUMPS, Jumps};
 pub use view::View;
@@ -78,6 +80,15 @@ pub(crate) struct Page {
     pub(crate) shift: u8,
     /// A load of CR3 leaves it alone.
     pub(crate) is_global: bool,
+}
+
+/// A page of guest RAM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HostPage {
+    /// Its address in the host.
+    pub(crate) at: u64,
+    /// Its number in guest RAM.
+    pub(crate) number: u64,
 }
 
 /// Address spaces whose translations are kept.
@@ -162,10 +173,18 @@ pub struct Tlb {
     leads: (u64, u16),
     /// The one that generated code takes pages to have, and that maps are of.
     usual: u64,
+    writers: Writers,
 }
 
 impl Default for Tlb {
     fn default() -> Self {
+        Self::new(0)
+    }
+}
+
+impl Tlb {
+    /// An empty one, for so many pages of guest RAM.
+    pub(crate) fn new(pages: usize) -> Self {
         Self {
             supervisor: View::new(Some(0)),
             closed: View::new(None),
@@ -180,11 +199,10 @@ impl Default for Tlb {
             forgotten: 0,
             leads: (0, 0),
             usual: 0,
+            writers: Writers::new(pages),
         }
     }
-}
 
-impl Tlb {
     fn space(&self) -> &Space {
         &self.spaces[self.current]
     }
@@ -246,6 +264,7 @@ impl Tlb {
             false => 4 * shape.size(),
         };
         self.shape = shape;
+        self.writers.forget_all();
         self.supervisor.reshape(shape);
         self.closed.reshape(shape);
         for space in &mut self.spaces {
@@ -288,6 +307,7 @@ impl Tlb {
             let id = self.new_id();
             self.spaces[n].flush(id);
         }
+        self.writers.forget_all();
         self.largest = 12;
         self.leads.1 = self.leads.1.min(LEAST_LEAD);
     }
@@ -374,10 +394,22 @@ impl Tlb {
         self.forget(Behind::Page(lin), Some(pcid));
     }
 
-    /// The host page at `host` holds translated code now.
-    pub fn protect(&mut self, host: u64) {
-        self.supervisor.protect(host);
-        self.forget(Behind::Protect(host), None);
+    /// A page of guest RAM holds translated code now.
+    pub(crate) fn protect(&mut self, page: HostPage) {
+        match self.writers.take(page.number) {
+            Known::None => {}
+            Known::One(Writer { slot, view, space }) => {
+                if view == ViewId::Supervisor || space == self.current {
+                    self.view_mut(view).protect_slot(slot, page.at);
+                } else {
+                    self.forget_later(space, Behind::Protect(page.at));
+                }
+            }
+            Known::Many => {
+                self.supervisor.protect(page.at);
+                self.forget(Behind::Protect(page.at), None);
+            }
+        }
     }
 
     /// Has the address spaces, or one of them, forget something: the current one now, others when they are entered.
@@ -389,12 +421,18 @@ impl Tlb {
             }
             if n == self.current {
                 self.spaces[n].forget(what, largest);
-            } else if self.spaces[n].behind.len() < BEHIND {
-                self.spaces[n].behind.push(what);
             } else {
-                let id = self.new_id();
-                self.spaces[n].flush(id);
+                self.forget_later(n, what);
             }
+        }
+    }
+    /// Has an address space that is not the current one forget something when it is entered.
+    fn forget_later(&mut self, n: usize, what: Behind) {
+        if self.spaces[n].behind.len() < BEHIND {
+            self.spaces[n].behind.push(what);
+        } else {
+            let id = self.new_id();
+            self.spaces[n].flush(id);
         }
     }
 
@@ -419,8 +457,10 @@ impl Tlb {
     }
 
     /// Enters the host page of a linear page for generated code's writes.
-    pub(crate) fn enter_write(&mut self, lin: Lin, host: u64, id: ViewId) {
-        self.view_mut(id).enter_write(lin, host);
+    pub(crate) fn enter_write(&mut self, lin: Lin, page: HostPage, id: ViewId) {
+        let slot = self.view_mut(id).enter_write(lin, page.at);
+        let space = if id == ViewId::Supervisor { 0 } else { self.current };
+        self.writers.note(page.number, Writer { slot, view: id, space });
     }
 
     /// A page with this addend was entered for a supervisor: which addend most of them have (by Boyer and Moore's vote).
@@ -524,11 +564,12 @@ mod tests {
     fn entries_translate_and_go() {
         let mut tlb = Tlb::default();
         tlb.enter_read(Lin(0x40_1000), 0x7f00_0000_0000, ViewId::Supervisor);
-        tlb.enter_write(Lin(0x40_1000), 0x7f00_0000_0000, ViewId::Supervisor);
+        let page = HostPage { at: 0x7f00_0000_0000, number: 0 };
+        tlb.enter_write(Lin(0x40_1000), page, ViewId::Supervisor);
         assert_eq!(tlb.view(ViewId::Supervisor).read_host(Lin(0x40_1234)), Some(0x7f00_0000_0234));
         assert_eq!(tlb.view(ViewId::Supervisor).read_host(Lin(0x1234)), None);
         assert_eq!(tlb.view(ViewId::User).read_host(Lin(0x40_1234)), None);
-        tlb.protect(0x7f00_0000_0000);
+        tlb.protect(page);
         assert_eq!(tlb.view(ViewId::Supervisor).write_host(Lin(0x40_1234)), None);
         assert!(tlb.view(ViewId::Supervisor).read_host(Lin(0x40_1234)).is_some());
         tlb.flush_page(Lin(0x40_1000));

@@ -169,15 +169,21 @@ impl View {
     pub(super) fn protect(&mut self, host: u64) {
         let mut next = 0;
         while let Some(i) = self.used.next(next, self.shape.size()) {
-            let tag = self.arrays[at::WRITE_TAGS + i];
-            if tag != self.shape.empty_tag(i)
-                && tag.wrapping_add(self.arrays[at::WRITE_ADDS + i]) == host
-            {
-                self.hide_one(at::WRITE_TAGS, i);
-                self.arrays[at::WRITE_TAGS + i] = self.shape.empty_tag(i);
-                self.arrays[at::CODE_TAGS + i] = tag;
-            }
+            self.protect_slot(i, host);
             next = i + 1;
+        }
+    }
+
+    /// The same where only the entry in slot `i` can lead to the page.
+    #[inline]
+    pub(super) fn protect_slot(&mut self, i: usize, host: u64) {
+        let tag = self.arrays[at::WRITE_TAGS + i];
+        if tag != self.shape.empty_tag(i)
+            && tag.wrapping_add(self.arrays[at::WRITE_ADDS + i]) == host
+        {
+            self.hide_one(at::WRITE_TAGS, i);
+            self.arrays[at::WRITE_TAGS + i] = self.shape.empty_tag(i);
+            self.arrays[at::CODE_TAGS + i] = tag;
         }
     }
 
@@ -242,11 +248,12 @@ impl View {
         self.enter(at::READ_TAGS, at::READ_ADDS, lin, host);
     }
 
-    /// Enters the host page of a linear page for generated code's writes.
-    pub(super) fn enter_write(&mut self, lin: Lin, host: u64) {
+    /// Enters the host page of a linear page for generated code's writes; gives its slot.
+    pub(super) fn enter_write(&mut self, lin: Lin, host: u64) -> usize {
         self.enter(at::WRITE_TAGS, at::WRITE_ADDS, lin, host);
         let i = self.slot_of(lin);
         self.arrays[at::CODE_TAGS + i] = self.shape.empty_tag(i);
+        i
     }
 
     /// Enters the host page of a linear page, which holds translated code, for generated code's writes to other lines of it.
@@ -443,7 +450,7 @@ mod tests {
                     view.remember(lin, page);
                     view.enter_read(lin, host);
                     match n % 3 {
-                        0 => view.enter_write(lin, host),
+                        0 => _ = view.enter_write(lin, host),
                         1 => view.enter_code(lin, host),
                         _ => {}
                     }
