@@ -95,6 +95,8 @@ struct AtTerminal {
     keys: File,
     seen: Seen,
     terminal: File,
+    /// The terminal's modes before the command started.
+    before: String,
 }
 
 impl AtTerminal {
@@ -108,6 +110,7 @@ impl AtTerminal {
         let master: OwnedFd = master;
         let keys = File::from(master);
         let seen = Seen::of(keys.try_clone().expect("a handle"));
+        let before = format!("{:?}", tcgetattr(&terminal).expect("a terminal"));
         let end = || Stdio::from(terminal.try_clone().expect("a handle"));
         let child = Command::new(env!("CARGO_BIN_EXE_stele"))
             .args(args)
@@ -116,7 +119,7 @@ impl AtTerminal {
             .stderr(end())
             .spawn()
             .expect("the command starts");
-        Self { child: Running(child), keys, seen, terminal }
+        Self { child: Running(child), keys, seen, terminal, before }
     }
 
     fn type_keys(&mut self, keys: &[u8]) {
@@ -164,7 +167,6 @@ fn the_terminal_is_as_before_whatever_ends_the_run() {
     for (signal, code) in [("", 0), ("-INT", 130), ("-TERM", 143), ("-HUP", 129), ("-QUIT", 131)] {
         for display in [&["-nographic"][..], &["-display", "tty"]] {
             let mut at = AtTerminal::run(&[display, &["-bios", &halt]].concat());
-            let before = format!("{:?}", tcgetattr(&at.terminal).expect("a terminal"));
             at.wait_raw(true);
             at.seen.wait_for("Ctrl-a x quits");
             match signal {
@@ -173,7 +175,7 @@ fn the_terminal_is_as_before_whatever_ends_the_run() {
             }
             assert_eq!(ends(&mut at.child).code(), Some(code), "{signal} {display:?}");
             let after = format!("{:?}", tcgetattr(&at.terminal).expect("a terminal"));
-            assert_eq!(before.contains("ICANON"), after.contains("ICANON"));
+            assert_eq!(at.before.contains("ICANON"), after.contains("ICANON"));
             assert!(!at.is_raw(), "{signal} {display:?}");
         }
     }
