@@ -76,6 +76,7 @@ pub const BUILTINS: &[Builtin] = &[
     b("sle", 2, false, Gives::Bool),
     b("sgt", 2, false, Gives::Bool),
     b("sge", 2, false, Gives::Bool),
+    b("cond_sub", 2, false, Gives::Bool),
     b("mulu", 2, false, Gives::Pair),
     b("muls", 2, false, Gives::Pair),
     b("divu", 3, false, Gives::Pair),

@@ -131,6 +131,8 @@ const STYLE_INTEL: &[(&str, &str)] = &[
     ("CLFLUSHOPT", "as PREFETCH"),
     ("CLWB", "as PREFETCH"),
     ("SHA256RNDS2", "XMM0 is shown"),
+    ("CLZERO", "rAX is not shown, as binutils"),
+    ("MOVDIR64B", "no size of memory that is no number, as binutils"),
 ];
 
 const PC: u64 = 0x1000;

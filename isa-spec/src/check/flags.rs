@@ -124,7 +124,8 @@ fn read(insn: &Insn, calls: bool, sink: &mut Sink) {
     match (cc, insn.flags.reads_cc) {
         (true, false) => {
             let pos = cc_pos.unwrap_or(insn.pos);
-            sink.error(pos, "the body reads `cond(CC)`: the flags clause needs `; cc`");
+            let text = "the body reads `cond(CC)`, the flags at entry: the flags clause needs `; cc` (`cond_sub(a, b)` asks a - b instead)";
+            sink.error(pos, text);
         }
         (false, true) => {
             sink.error(insn.pos, "the flags clause says `cc` read, but the body has no `cond(CC)`");

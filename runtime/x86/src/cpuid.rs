@@ -92,8 +92,6 @@ const ABSENT: &[&str] = &[
     "sgxlc",
     "waitpkg",
     "cldemote",
-    "movdir64b",
-    "serialize",
     "tsx-ldtrk",
     "intel-pt",
     "xsaves",
@@ -116,9 +114,7 @@ const ABSENT: &[&str] = &[
     "misalignsse",
     "fxsr-opt",
     "cmp-legacy",
-    "clzero",
     "xsaveerptr",
-    "wbnoinvd",
     "ibpb",
     "amd-stibp",
     "amd-ssbd",
@@ -535,7 +531,6 @@ impl Cpu {
                 let [a, b, c, d] = leaves.bits(7, sub);
                 [if sub == 0 { leaves.last_sub(7) } else { a }, b, c, d]
             }
-            6 => self.caps.leaves.bits(6, 0),
             0xB => model.leaf_b(sub),
             0xD => self.leaf_d(sub),
             // The crystal's rate, which is the local APIC timer's, and the counter's as a multiple of it.
@@ -554,8 +549,12 @@ impl Cpu {
             0x8000_0006 => [0, 0, 0x0200_8140, 0],
             // The time-stamp counter runs at one rate always.
             0x8000_0007 => [0, 0, 0, 1 << 8],
-            0x8000_0008 => [u32::from(self.caps.phys_bits) | LIN_BITS << 8, 0, 0, 0],
-            _ => [0; 4],
+            0x8000_0008 => {
+                let [_, b, c, d] = self.caps.leaves.bits(leaf, sub);
+                [u32::from(self.caps.phys_bits) | LIN_BITS << 8, b, c, d]
+            }
+            // A leaf that holds features only.
+            _ => self.caps.leaves.bits(leaf, sub),
         }
     }
 
@@ -682,7 +681,8 @@ mod tests {
         assert_eq!(amd.identify(1, 0)[0], 0x0006_0FB1);
         assert_ne!(amd.identify(0x8000_0001, 0)[LM.0] & LM.1, 0);
         assert_eq!(amd.identify(0x8000_0001, 0)[3] & 1, 1, "bits of leaf 1 again");
-        assert_eq!(amd.identify(0x8000_0008, 0)[0], 0x3028);
+        assert_eq!(amd.identify(0x8000_0008, 0)[..2], [0x3028, 0]);
+        assert_eq!(with("EPYC-Rome").identify(0x8000_0008, 0)[1], 1 | 1 << 9, "CLZERO, WBNOINVD");
         assert_eq!(amd.identify(0x0FFF_FFFF, 0), [0; 4]);
     }
 

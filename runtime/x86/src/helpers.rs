@@ -366,6 +366,12 @@ impl Helpers for Cpu {
     fn flush_line(&mut self, seg: u64, off: u64) -> Result<(), Fault> {
         self.flush_operand(seg, off)
     }
+    fn clear_line(&mut self, seg: u64, off: u64) -> Result<(), Fault> {
+        self.store_empty_line(seg, off)
+    }
+    fn move_line(&mut self, seg: u64, off: u64, to: u64) -> Result<(), Fault> {
+        self.copy_line(seg, off, to)
+    }
     fn maskmov_sse(&mut self, value: u64, mask: u64, seg: u64, off: u64) -> Result<(), Fault> {
         self.store_bytes(value, mask, seg, off)
     }

@@ -17,6 +17,7 @@ pub mod guest;
 pub mod helpers;
 pub mod insn;
 pub mod interrupt;
+mod lines;
 pub mod lower;
 pub mod mode;
 mod msr;

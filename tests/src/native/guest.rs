@@ -12,7 +12,7 @@ use mem::Size;
 use stele::machine::host_cpuid;
 use stele::vcpu::{Vcpu, VcpuExit};
 use x86::cpuid::Model;
-use x86::decode::Features;
+use x86::decode::{FeatureInfo, Features};
 use x86::flags;
 use x86::state::{CpuState, XsaveArea};
 
@@ -28,6 +28,18 @@ use world::{BACKING, HANDLERS, STACK0, SYSTEM};
 pub fn features() -> &'static Features {
     static FEATURES: OnceLock<Features> = OnceLock::new();
     FEATURES.get_or_init(|| Model::max(Some(host_cpuid)).features())
+}
+
+/// Those of them that the host has too. What the tables model without its help may be missing there.
+pub fn on_host() -> &'static Features {
+    static FEATURES: OnceLock<Features> = OnceLock::new();
+    FEATURES.get_or_init(|| {
+        let is_there =
+            |f: &FeatureInfo| host_cpuid(f.leaf, f.sub)[usize::from(f.reg & 3)] >> f.bit & 1 != 0;
+        let bits = x86::decode::FEATURES.iter().enumerate().filter(|(_, f)| is_there(f));
+        let host = bits.fold(0, |bits, (n, _)| bits | 1 << n);
+        Features { cpuid: features().cpuid & host, ..*features() }
+    })
 }
 
 /// One engine with its world.

@@ -9,7 +9,7 @@ use x86::flags;
 use x86::insn::prefix;
 
 use super::cases::code_size;
-use super::guest::features;
+use super::guest::{features, on_host};
 use super::layout::segment;
 use super::state::{Case, Output, Width};
 
@@ -134,7 +134,7 @@ impl<'a> Known<'a> {
 const FAR: [&str; 8] = ["CALLF", "JMPF", "LOAD_FAR", "IRET", "RETF", "RETF_N", "BOUND", "les"];
 
 /// All of them.
-pub const ENTRIES: [Entry; 27] = [
+pub const ENTRIES: [Entry; 28] = [
     Entry {
         name: "per-CPU segment",
         verdict: Verdict::Host,
@@ -163,6 +163,15 @@ pub const ENTRIES: [Entry; 27] = [
         applies: |k| {
             let is_xsave = k.is(&["XSAVE", "XSAVEC", "XSAVEOPT", "XRSTOR"]);
             is_xsave || k.is(&["FXSAVE"]) && k.ended(&[END], &[END])
+        },
+    },
+    Entry {
+        name: "no instruction of the host's",
+        verdict: Verdict::Host,
+        why: "an extension that the tables model without the host's help, and that its CPUID does not show.",
+        applies: |k| {
+            let has = decode(&k.case.bytes, code_size(k.case.width), on_host());
+            k.host.vector == UD && !k.name.is_empty() && has.is_err()
         },
     },
     Entry {
@@ -454,9 +463,10 @@ pub fn is_kernels(bytes: &[u8], width: Width) -> bool {
         (1, 0x00) => reg < 2,
         // SGDT, SIDT, SMSW: likewise.
         (1, 0x01) if is_memory => matches!(reg, 0 | 1 | 4),
-        // VMCALL and VMMCALL go to the hypervisor, XGETBV and RDTSCP ask the machine, MONITORX, MWAITX, RDPRU, CLZERO …
+        // VMCALL and VMMCALL go to the hypervisor, XGETBV and RDTSCP ask the machine, MONITORX, MWAITX, RDPRU …
         (1, 0x01) => {
-            matches!(reg, 0 | 4) || matches!(modrm, 0xD0 | 0xD5..=0xDF | 0xEE | 0xEF | 0xF9..=0xFF)
+            matches!(reg, 0 | 4)
+                || matches!(modrm, 0xD0 | 0xD5..=0xDF | 0xEE | 0xEF | 0xF9..=0xFB | 0xFD..=0xFF)
         }
         // RDRAND, RDSEED, RDPID.
         (1, 0xC7) => !is_memory && reg >= 6,

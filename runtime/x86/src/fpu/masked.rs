@@ -110,12 +110,6 @@ impl Cpu {
         }
     }
 
-    /// CLFLUSH and its kin: nothing is cached here, but the operand is checked. An execute-only segment will do.
-    pub(crate) fn flush_operand(&mut self, segment: u64, off: u64) -> Result<(), Fault> {
-        let lin = self.seg_lin(segment as u8, off, 1, Access::Fetch)?;
-        self.span(lin, 1, Access::Read, self.data_view()).map(|_| ())
-    }
-
     /// VMASKMOV, VPMASKMOV from memory.
     pub(crate) fn load_masked(
         &mut self,

@@ -307,6 +307,39 @@ impl Lower<'_> {
         B::Flags(Cond::from_bits(self.insn.condition()))
     }
 
+    /// `cond_sub(a, b)`: that condition on the flags that `a - b` makes.
+    pub(super) fn cond_sub(&mut self, a: V, b: V) -> B {
+        let cond = Cond::from_bits(self.insn.condition());
+        let is = match cond {
+            Cond::O | Cond::No => {
+                let difference = self.sub(a, b);
+                let (x, y) = (self.xor(a, b), self.xor(a, difference));
+                let both = self.and(x, y);
+                self.slt(both, V::Num(0))
+            }
+            Cond::S | Cond::Ns => {
+                let difference = self.sub(a, b);
+                self.slt(difference, V::Num(0))
+            }
+            Cond::P | Cond::Np => self.has_even_parity(a, b),
+            _ => return self.compare(cond, a, b),
+        };
+        if self.insn.condition() & 1 != 0 { self.negation(is) } else { is }
+    }
+
+    /// PF of `a - b`.
+    fn has_even_parity(&mut self, a: V, b: V) -> B {
+        let difference = self.sub(a, b);
+        let mut bits = self.fit(difference, Width::W8);
+        for distance in [4, 2, 1] {
+            let count = self.const_node(distance, Width::W8);
+            let high = self.op_node(Code::Shr, Width::W8, &[bits, count]);
+            bits = self.op_node(Code::Xor, Width::W8, &[bits, high]);
+        }
+        let odd = self.bit(V::Node(bits), V::Num(0));
+        self.negation(odd)
+    }
+
     /// `bit(x, i)`: bit i of x, i below x's width.
     pub(super) fn bit(&mut self, x: V, i: V) -> B {
         let w = self.common(x, x).unwrap_or(Width::W64);
