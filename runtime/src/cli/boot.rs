@@ -114,7 +114,7 @@ fn smbios(text: &str, config: &mut MachineConfig) -> Result<(), CliError> {
     for name in *names {
         while let Some(value) = kv.take_first(name) {
             if *name == "uuid" && parse_uuid(&value).is_none() {
-                return Err(CliError::usage(format!("-smbios: {value} is no UUID")));
+                return Err(CliError::usage(format!("-uuid, -smbios: {value} is no UUID")));
             }
             taken.push((*kind, (*name).to_owned(), value));
         }
