@@ -1,5 +1,5 @@
-//! Repeated moves and fills over several pages, whose frames lie elsewhere, twice, or not at all: on every engine they do what one element
-//! after the other does, and leave off at the element that faults.
+//! Repeated moves, fills and comparisons over several pages, whose frames lie elsewhere, twice, or not at all: on every engine they do what
+//! one element after the other does, and leave off at the element that faults.
 
 use stele_tests::{Bench, Ending, Engine, Rng, setup};
 
@@ -15,6 +15,7 @@ const WRITABLE: u64 = 2;
 /// Numbers of the registers.
 const RAX: usize = 0;
 const RCX: usize = 1;
+const RBX: usize = 3;
 const RSP: usize = 4;
 const RSI: usize = 6;
 const RDI: usize = 7;
@@ -72,6 +73,43 @@ impl Model {
         }
         true
     }
+
+    /// Compares until two elements are equal, or not: the last two, or `None` if an element faults.
+    fn compare(&mut self, has_source: bool, until_equal: bool, len: u64) -> Option<[u64; 2]> {
+        let mut last = [0; 2];
+        while self.gpr[RCX] != 0 {
+            let read = |at: u64| {
+                let places = Self::places(at, len, false)?;
+                Some(places.into_iter().rev().fold(0, |v, at| v << 8 | u64::from(self.memory[at])))
+            };
+            let rax = self.gpr[RAX] & u64::MAX >> (64 - 8 * len);
+            let source = if has_source { read(self.gpr[RSI])? } else { rax };
+            last = [source, read(self.gpr[RDI])?];
+            self.gpr[RSI] += if has_source { len } else { 0 };
+            self.gpr[RDI] += len;
+            self.gpr[RCX] -= 1;
+            if (last[0] == last[1]) == until_equal {
+                break;
+            }
+        }
+        Some(last)
+    }
+}
+
+/// A processor whose pages are those of the region.
+fn bench(engine: Engine, insns: &[&[u8]], memory: &[u8]) -> Bench {
+    let mut bench = Bench::new(engine);
+    bench.clear();
+    setup::long(&mut bench, 0);
+    setup::long_paging(&mut bench, entry);
+    // Faults meet a read-only page only when they are asked to.
+    bench.cpu_mut().state.cr0 |= 1 << 16;
+    for (n, code) in insns.iter().enumerate() {
+        bench.poke(START + 16 * n as u64, code);
+    }
+    bench.settle();
+    bench.poke(FIRST << 12, memory);
+    bench
 }
 
 /// An address in the region, often near a page's end.
@@ -96,18 +134,8 @@ fn many_pages_at_once() {
     ];
     for engine in Engine::ALL {
         let mut rng = Rng::new(0x5EED);
-        let mut bench = Bench::new(engine);
-        bench.clear();
-        setup::long(&mut bench, 0);
-        setup::long_paging(&mut bench, entry);
-        // Faults meet a read-only page only when they are asked to.
-        bench.cpu_mut().state.cr0 |= 1 << 16;
-        for (n, (code, ..)) in insns.iter().enumerate() {
-            bench.poke(START + 16 * n as u64, code);
-        }
-        bench.settle();
         let memory: Vec<u8> = (0..PAGES << 12).map(|_| rng.draw() as u8).collect();
-        bench.poke(FIRST << 12, &memory);
+        let mut bench = bench(engine, &insns.map(|insn| insn.0), &memory);
         let mut model = Model { memory, gpr: [0; 16] };
         for round in 0..ROUNDS {
             let n = rng.below(8);
@@ -133,6 +161,50 @@ fn many_pages_at_once() {
             }
             let memory = bench.peek(FIRST << 12, (PAGES << 12) as usize);
             assert!(memory == model.memory, "{what}: memory differs");
+        }
+    }
+}
+
+#[test]
+fn comparisons_end_where_they_should() {
+    // repe cmpsb, repne cmpsd, repe cmpsq; repne scasb, repe scasw, repe scasq; pushfq; pop rbx; hlt
+    let insns: [(&[u8], bool, bool, u64); 6] = [
+        (&[0xF3, 0xA6, 0x9C, 0x5B, 0xF4], true, false, 1),
+        (&[0xF2, 0xA7, 0x9C, 0x5B, 0xF4], true, true, 4),
+        (&[0xF3, 0x48, 0xA7, 0x9C, 0x5B, 0xF4], true, false, 8),
+        (&[0xF2, 0xAE, 0x9C, 0x5B, 0xF4], false, true, 1),
+        (&[0x66, 0xF3, 0xAF, 0x9C, 0x5B, 0xF4], false, false, 2),
+        (&[0xF3, 0x48, 0xAF, 0x9C, 0x5B, 0xF4], false, false, 8),
+    ];
+    for engine in Engine::ALL {
+        let mut rng = Rng::new(0xC0DE);
+        // Zeros with something now and then.
+        let memory: Vec<u8> =
+            (0..PAGES << 12).map(|_| u8::from(rng.once_in(3000)) * rng.draw() as u8).collect();
+        let mut bench = bench(engine, &insns.map(|insn| insn.0), &memory);
+        let mut model = Model { memory, gpr: [0; 16] };
+        for round in 0..ROUNDS {
+            let n = rng.below(6);
+            let (_, has_source, until_equal, len) = insns[n as usize];
+            let s = &mut bench.cpu_mut().state;
+            let count = if rng.once_in(3) { rng.below(80) } else { rng.below(0x4000 / len) };
+            (s.gpr[RAX], s.gpr[RCX], s.gpr[RSP]) = (rng.below(2), count, 0x8000);
+            (s.gpr[RSI], s.gpr[RDI]) = (place(&mut rng), place(&mut rng));
+            (s.pc, s.halted) = (START + 16 * n, 0);
+            model.gpr = s.gpr;
+            let last = model.compare(has_source, until_equal, len);
+            assert_eq!(bench.run(), Ending::Halted);
+            let what = format!("{engine:?} round {round}, insn {n}, count {count}");
+            let vector = setup::vector_reached(&bench);
+            assert_eq!(vector, last.is_none().then_some(14), "{what}");
+            let now = &bench.cpu().state.gpr;
+            for r in [RCX, RSI, RDI] {
+                assert_eq!(now[r], model.gpr[r], "{what}, register {r}");
+            }
+            if let Some([a, b]) = last.filter(|_| count != 0) {
+                let (cf, zf) = (now[RBX] & 1 != 0, now[RBX] >> 6 & 1 != 0);
+                assert_eq!((cf, zf), (a < b, a == b), "{what}");
+            }
         }
     }
 }

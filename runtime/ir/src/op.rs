@@ -253,7 +253,9 @@ pub enum Code {
     Native,
     /// Moves (from rSI in segment x) or fills (x = 255) at rDI in segment 0, rCX elements of 1 << y bytes each, addresses and count being w
     /// wide, and steps the registers; upwards only, so not unless the state's word at imm is 1. May as well do nothing: what the guest
-    /// sees must be as if by the ops behind. Never faults. Destroys no guest flags.
+    /// sees must be as if by the ops behind. Never faults. Destroys no guest flags. y bit 2: compares instead, with rAX if x = 255, elements
+    /// that are equal (y bit 3: that are not), but leaves the last one, and one that is otherwise, to the ops behind; and only if the state has counted
+    /// y >> 4 eights of turns, which it counts from 1 again then.
     Bulk,
     // ---- calls and ends
     /// d(W64) = what `GotoPtr` wants to know of the target a, looked up before the insn commits: host code's own business. Raises guest

@@ -517,13 +517,13 @@ impl<'a> Asm<'a> {
         self.bytes(&[0x48 | r >> 3 << 2, 0x8D, (r & 7) << 3 | 5, 0, 0, 0, 0]);
         self.pos() - 4
     }
-    /// `rep movs` or `rep stos` of elements of width `w`.
-    pub(crate) fn repeated(&mut self, moves: bool, w: Width) {
-        let op = if moves { 0xA4 } else { 0xAA } | u8::from(w != Width::W8);
+    /// A repeated string instruction of elements of width `w`: with `prefix`, its opcode that for bytes.
+    pub(crate) fn repeated(&mut self, prefix: u8, opcode: u8, w: Width) {
+        let op = opcode | u8::from(w != Width::W8);
         if w == Width::W16 {
             self.byte(0x66);
         }
-        self.byte(0xF3);
+        self.byte(prefix);
         if w == Width::W64 {
             self.byte(0x48);
         }

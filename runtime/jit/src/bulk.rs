@@ -1,8 +1,9 @@
-//! Repeated moves and fills in one go, by the host's own repeated instructions: guest and host keep index and count in the
+//! Repeated moves, fills and comparisons in one go, by the host's own repeated instructions: guest and host keep index and count in the
 //! same registers.
 //!
 //! It goes from page to page as long as the TLB has the pages, all elements lie within them, the direction is up and nobody asks for the
-//! run loop; what is left is for the ops behind, which do the work their way.
+//! run loop; what is left is for the ops behind, which do the work their way. Of a comparison that is at least the element that ends it:
+//! that makes the flags.
 
 use ir::{Cond, Op, Width};
 
@@ -19,6 +20,37 @@ const PAGE: i32 = 0x1000;
 const NEG: u8 = 3;
 const SHR: u8 = 5;
 
+/// What is repeated.
+#[derive(Clone, Copy)]
+struct Kind {
+    prefix: u8,
+    /// Opcode for bytes.
+    opcode: u8,
+    /// When the last element compared ends it.
+    ends: Option<Cond>,
+    /// Turns that must have been made one by one.
+    turns: i32,
+}
+
+impl Kind {
+    fn of(op: &Op) -> Self {
+        const COMPARES: u8 = 4;
+        const UNTIL_EQUAL: u8 = 8;
+        let has_source = op.x < 6;
+        let is_until_equal = op.y & UNTIL_EQUAL != 0;
+        if op.y & COMPARES == 0 {
+            let opcode = if has_source { 0xA4 } else { 0xAA };
+            return Self { prefix: 0xF3, opcode, ends: None, turns: 0 };
+        }
+        Self {
+            prefix: if is_until_equal { 0xF2 } else { 0xF3 },
+            opcode: if has_source { 0xA6 } else { 0xAE },
+            ends: Some(if is_until_equal { Cond::E } else { Cond::Ne }),
+            turns: 8 * i32::from(op.y >> 4),
+        }
+    }
+}
+
 impl Emit<'_> {
     pub(crate) fn bulk(&mut self, op: &Op) -> Result<(), CompileError> {
         let source = (op.x < 6).then_some(usize::from(op.x));
@@ -28,6 +60,7 @@ impl Emit<'_> {
         }
         self.flags_home_if(self.live_after())?;
         self.flags_host = false;
+        let kind = Kind::of(op);
         let log = op.y & 3;
         let mut holes = [None; 6];
         // How many elements, then how many there are left.
@@ -36,8 +69,13 @@ impl Emit<'_> {
         let from = if source.is_some() { Some(self.take()?) } else { None };
         self.asm.alu_mi(Alu::Cmp, Width::W32, state(op.imm as i32), 1);
         holes[0] = Some(self.asm.jcc(Cond::Ne));
+        if kind.ends.is_some() {
+            self.asm.alu_mi(Alu::Cmp, Width::W64, state(self.layout.turns), kind.turns);
+            holes[5] = Some(self.asm.jcc(Cond::B));
+        }
         let again = self.asm.pos();
-        holes[1] = Some(self.room(reg::RDI, to, count, log, abi::TLB_WRITE));
+        let table = if kind.ends.is_some() { 0 } else { abi::TLB_WRITE };
+        holes[1] = Some(self.room(reg::RDI, to, count, log, table));
         if let Some(from) = from {
             holes[2] = Some(self.room(reg::RSI, from, left, log, 0));
             self.asm.alu_rr(Alu::Cmp, Width::W32, left, count);
@@ -55,23 +93,63 @@ impl Emit<'_> {
             self.asm.alu_rr(Alu::Add, Width::W64, reg::RSI, from);
         }
         self.asm.alu_rr(Alu::Add, Width::W64, reg::RDI, to);
-        self.asm.repeated(source.is_some(), Width::from_code(log));
+        self.asm.repeated(kind.prefix, kind.opcode, Width::from_code(log));
+        let ends = self.ends(kind, (op.w, left));
         // At 32 bits this cuts the sum to an address again.
         self.asm.alu_rr(Alu::Sub, op.w, reg::RDI, to);
         if let Some(from) = from {
             self.asm.alu_rr(Alu::Sub, op.w, reg::RSI, from);
         }
         self.asm.mov_rr(op.w, reg::RCX, left);
-        self.asm.test_rr(op.w, left, left);
-        holes[4] = Some(self.asm.jcc(Cond::E));
+        if ends.is_none() {
+            self.asm.test_rr(op.w, left, left);
+            holes[4] = Some(self.asm.jcc(Cond::E));
+        }
         self.asm.alu_mi(Alu::Cmp, Width::W32, state(self.layout.jump_mask), 0);
         let hole = self.asm.jcc(Cond::Ne);
         self.asm.fix32(hole, again);
+        if let Some(ends) = ends {
+            let done = self.asm.jmp();
+            self.step_back(
+                ends,
+                (op.w, log),
+                left,
+                [Some((reg::RDI, to)), from.map(|from| (reg::RSI, from))],
+            );
+            holes[4] = Some(done);
+        }
         let here = self.asm.pos();
         for hole in holes.into_iter().flatten() {
             self.asm.fix32(hole, here);
         }
         Ok(())
+    }
+
+    /// Behind a comparison: the branches taken where it has come to its end, by an element or by the count.
+    fn ends(&mut self, kind: Kind, (w, left): (Width, u8)) -> Option<[usize; 2]> {
+        let cond = kind.ends?;
+        let by_element = self.asm.jcc(cond);
+        self.asm.test_rr(w, left, left);
+        Some([by_element, self.asm.jcc(Cond::E)])
+    }
+    /// There the last element is taken back, for the ops behind. `registers` with the host's distances, those that there are.
+    fn step_back(
+        &mut self,
+        holes: [usize; 2],
+        (w, log): (Width, u8),
+        left: u8,
+        registers: [Option<(u8, u8)>; 2],
+    ) {
+        let here = self.asm.pos();
+        for hole in holes {
+            self.asm.fix32(hole, here);
+        }
+        for (register, distance) in registers.into_iter().flatten() {
+            self.asm.alu_rr(Alu::Sub, w, register, distance);
+            self.asm.alu_ri(Alu::Sub, w, register, 1 << log);
+        }
+        self.asm.lea(w, reg::RCX, Mem::index(reg::RCX, left, 0, 1));
+        self.asm.store_i(Width::W64, state(self.layout.turns), 1);
     }
 
     /// How many whole elements fit into the page at linear address `lin`, if this table has it: to `room`, and the host's distance to

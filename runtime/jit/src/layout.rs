@@ -18,6 +18,8 @@ pub struct StateLayout {
     pub cc: i32,
     /// Mask of an instruction pointer's bits that select an entry of the jump table; 0 = leave at the next check (u32).
     pub jump_mask: i32,
+    /// Turns that the insn under way has made (u64).
+    pub turns: i32,
     /// Instruction pointer of the page's first byte (u64).
     pub pc_base: i32,
     /// Instruction pointer (u64).

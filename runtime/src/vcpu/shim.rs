@@ -111,6 +111,7 @@ pub(super) fn layout(ram: &GuestRam) -> StateLayout {
     StateLayout {
         cc: field(offset_of!(CpuState, cc)),
         jump_mask: field(offset_of!(CpuState, jump_mask)),
+        turns: field(offset_of!(CpuState, repeating)),
         pc_base: field(offset_of!(CpuState, pc_base)),
         pc: field(offset_of!(CpuState, pc)),
         jump_base: field(offset_of!(CpuState, jump_base)),

@@ -295,6 +295,12 @@ impl Helpers for Cpu {
     fn bulk_movs(&mut self, bytes: u64, seg: u64, asz: u64) {
         self.bulk_copy(bytes, seg as u8 % seg::COUNT as u8, asz as u32);
     }
+    fn bulk_cmps(&mut self, bytes: u64, segment: u64, asz: u64) {
+        self.bulk_compare(bytes, Some(segment as u8), asz as u32);
+    }
+    fn bulk_scas(&mut self, bytes: u64, asz: u64) {
+        self.bulk_compare(bytes, None, asz as u32);
+    }
     fn bulk_stos(&mut self, bytes: u64, asz: u64) {
         self.bulk_fill(bytes, asz as u32);
     }

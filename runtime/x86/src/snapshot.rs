@@ -121,10 +121,7 @@ impl Cpu {
         let is_long = has(s.efer, efer::LMA);
         let is_vm86 = s.eflags & flags::VM != 0;
         let code64 = is_long && s.seg[1].attr & crate::segment::attr::L != 0;
-        ensure(
-            s.cpl < 4 && s.shadow < 2 && s.halted < 2 && s.repeating < 2,
-            "the processor's state",
-        )?;
+        ensure(s.cpl < 4 && s.shadow < 2 && s.halted < 2, "the processor's state")?;
         ensure(!has(s.cr0, cr0::PG) || has(s.cr0, cr0::PE), "CR0")?;
         ensure(s.cr0 >> 32 == 0, "CR0")?;
         ensure(s.cr4 & !self.caps.cr4 == 0, "CR4")?;

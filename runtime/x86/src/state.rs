@@ -199,7 +199,7 @@ pub struct CpuState {
     pub shadow: u32,
     /// Halted (HLT).
     pub halted: u32,
-    /// Nonzero between two iterations of a repeated string insn.
+    /// Nonzero between two iterations of a repeated string insn; comparisons count them.
     pub repeating: u64,
     /// MXCSR.
     pub mxcsr: u32,

@@ -17,6 +17,8 @@ use crate::state::seg;
 const CX: usize = 1;
 const SI: usize = 6;
 const DI: usize = 7;
+/// Bit of a compare's bytes per element: it goes on until two are equal, not while they are.
+pub(crate) const UNTIL_EQUAL: u64 = 0x80;
 /// Bytes copied at once through a host buffer.
 const CHUNK: usize = 512;
 
@@ -190,6 +192,39 @@ impl Cpu {
         self.count_down(n, mask);
     }
 
+    /// REPE or REPNE CMPS (with a segment), or SCAS: all iterations but the one that ends it, which makes the flags.
+    pub(crate) fn bulk_compare(&mut self, bytes: u64, segment: Option<u8>, asz: u32) {
+        let (until_equal, bytes) = (bytes & UNTIL_EQUAL != 0, bytes & !UNTIL_EQUAL);
+        let mask = address_mask(asz);
+        let count = self.state.gpr[CX] & mask;
+        let (si, di) = (self.state.gpr[SI] & mask, self.state.gpr[DI] & mask);
+        let Some(size) = element_size(bytes).filter(|_| count != 0) else { return };
+        let source = match segment {
+            None => None,
+            Some(segment) => match self.run(segment, si, bytes, count, Access::Read, mask) {
+                None => return,
+                run => run,
+            },
+        };
+        let most = source.map_or(count, |run| run.elements);
+        let Some(run) = self.run(seg::ES, di, bytes, most, Access::Read, mask) else { return };
+        let other = |i| match source {
+            Some(source) => self.ram.read(self.element(source.ram, i, bytes), size),
+            None => Some(self.state.gpr[0] & size.mask()),
+        };
+        let ends = |&i: &u64| {
+            let here = self.ram.read(self.element(run.ram, i, bytes), size);
+            (here == other(i)) == until_equal
+        };
+        let rest = run.elements - u64::from(run.elements == count);
+        let n = (0..rest).find(ends).unwrap_or(rest);
+        if segment.is_some() {
+            self.advance(SI, n, bytes, mask);
+        }
+        self.advance(DI, n, bytes, mask);
+        self.count_down(n, mask);
+    }
+
     /// REP INS.
     pub(crate) fn bulk_input(&mut self, bytes: u64, asz: u32) -> Result<(), Fault> {
         let mask = address_mask(asz);
@@ -293,6 +328,11 @@ impl Cpu {
     const fn a20(&self) -> bool {
         self.a20_mask & (1 << 20) != 0
     }
+}
+
+/// The width of an element of 1, 2, 4 or 8 bytes.
+const fn element_size(bytes: u64) -> Option<Size> {
+    if bytes == 8 { Some(Size::B8) } else { port_size(bytes) }
 }
 
 /// The bus width of a port access of 1, 2 or 4 bytes.

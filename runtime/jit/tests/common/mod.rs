@@ -48,6 +48,7 @@ pub(crate) struct State {
     pub(crate) mxcsr: u32,
     pub(crate) fpu_host: u32,
     pub(crate) cc: u32,
+    pub(crate) turns: u64,
     pub(crate) jump_mask: u32,
     pub(crate) pc_base: u64,
     pub(crate) pc: u64,
@@ -106,6 +107,7 @@ impl State {
             mxcsr: 0x1F80 & !unmasked(seed, 4, 0x1F80),
             fpu_host: 0,
             cc: 0,
+            turns: 0,
             jump_mask: 1,
             pc_base: PC_BASE,
             pc: PC_BASE,
@@ -318,6 +320,7 @@ pub(crate) fn layout() -> StateLayout {
     StateLayout {
         cc: offset_of!(State, cc) as i32,
         jump_mask: offset_of!(State, jump_mask) as i32,
+        turns: offset_of!(State, turns) as i32,
         pc_base: offset_of!(State, pc_base) as i32,
         pc: offset_of!(State, pc) as i32,
         jump_base: offset_of!(State, jump_base) as i32,

@@ -14,6 +14,10 @@ use std::mem::offset_of;
 const RCX: u8 = 1;
 /// Number of the register that holds the port.
 const RDX: u8 = 2;
+/// Comparisons that are made one by one before the rest is made in bulk: so many eights.
+const EIGHTS: u8 = 4;
+/// Of a bulk helper's bytes per element: elements are compared until two are equal (`crate::strings`).
+const UNTIL_EQUAL: u64 = crate::strings::UNTIL_EQUAL;
 
 impl Lower<'_> {
     /// Before the body: leave when the count is 0, and let the bulk helper do what it can.
@@ -21,11 +25,45 @@ impl Lower<'_> {
         let skip = self.block.label();
         self.rep_skip = Some(skip);
         self.push_port_check();
-        self.push_plain_case();
-        self.push_count_test(skip);
-        if self.row.bulk == NO_HELPER {
+        if self.compares() {
+            self.push_plain_case();
+            self.push_count_test(skip);
+            let few = self.block.label();
+            self.push_few_test(few);
+            self.push_bulk_call();
+            self.push_label(few);
+            // Where it was stored is not on every way.
+            self.pc_stored = false;
             return;
         }
+        self.push_plain_case();
+        self.push_count_test(skip);
+        if self.row.bulk != NO_HELPER {
+            self.push_bulk_call();
+            self.push_count_test(skip);
+        }
+    }
+
+    /// CMPS and SCAS.
+    fn compares(&self) -> bool {
+        matches!(self.row.bulk, helpers::BULK_CMPS | helpers::BULK_SCAS)
+    }
+
+    /// Comparisons mostly end soon: only those that have gone on for a while are worth being prepared.
+    fn push_few_test(&mut self, few: u32) {
+        let turns = self.block.temp(Width::W64);
+        let mut op = Op::new(Code::LdEnv, Width::W64);
+        (op.d, op.imm) = (turns, offset_of!(CpuState, repeating) as u32);
+        self.block.push(op);
+        let mut op = Op::new(Code::Brcond, Width::W64);
+        op.x = Cond::B as u8;
+        (op.a, op.b) = (turns, self.block.constant(8 * u64::from(EIGHTS)));
+        op.imm = few;
+        self.block.push(op);
+    }
+
+    /// Calls the bulk helper.
+    fn push_bulk_call(&mut self) {
         let (args, count) = self.bulk_arguments();
         self.push_own_pc();
         let mut op = Op::new(Code::Call, Width::W64);
@@ -37,21 +75,25 @@ impl Lower<'_> {
         [op.a, op.b, op.c] = values;
         debug_assert_eq!(usize::from(helpers::INFO[self.row.bulk as usize].args), count);
         self.block.push(op);
-        self.push_count_test(skip);
     }
 
-    /// MOVS and STOS: all of it at once where that is plain. Counted time counts turns, which are to be the same on every engine;
+    /// MOVS, STOS, CMPS and SCAS: all of it at once where that is plain. Counted time counts turns, which are to be the same on every engine;
     /// a step traps behind each.
     fn push_plain_case(&mut self) {
         let is_native = self.a() == self.off_width();
-        let is_plain = matches!(self.row.bulk, helpers::BULK_MOVS | helpers::BULK_STOS);
+        let compares = self.compares();
+        let is_plain = compares || matches!(self.row.bulk, helpers::BULK_MOVS | helpers::BULK_STOS);
         if !is_plain || !is_native || self.is_counted || self.place.is_single_step() {
             return;
         }
         let ([bytes, source, _], count) = self.bulk_arguments();
         let mut op = Op::new(Code::Bulk, self.a());
         op.x = if count == 3 { source as u8 } else { u8::MAX };
+        let until_equal = bytes & UNTIL_EQUAL != 0;
         op.y = bytes.trailing_zeros() as u8;
+        if compares {
+            op.y |= 4 | u8::from(until_equal) << 3 | EIGHTS << 4;
+        }
         op.imm = offset_of!(CpuState, df) as u32;
         self.block.push(op);
     }
@@ -81,6 +123,9 @@ impl Lower<'_> {
                     source = Some(u64::from(seg));
                 }
             }
+        }
+        if self.has_attr(row::REPCC) && self.insn.prefixes & prefix::REP == 0 {
+            bytes |= UNTIL_EQUAL;
         }
         let asz = u64::from(self.insn.asz);
         match source {
@@ -130,10 +175,25 @@ impl Lower<'_> {
         self.staged.put(Write { dest: Dest::Reg(Val::gpr(reg)), w, node });
     }
 
-    /// What comes between two iterations pushes RF = 1.
+    /// What comes between two iterations pushes RF = 1. Comparisons count them.
     fn push_repeating(&mut self, value: u64) {
-        let value = self.block.constant(value);
+        let value = if value != 0 && self.compares() {
+            self.push_more_turns()
+        } else {
+            self.block.constant(value)
+        };
         self.push_st_env(offset_of!(CpuState, repeating), Width::W64, value);
+    }
+
+    /// One turn more than there were.
+    fn push_more_turns(&mut self) -> Val {
+        let (old, new) = (self.block.temp(Width::W64), self.block.temp(Width::W64));
+        let mut op = Op::new(Code::LdEnv, Width::W64);
+        (op.d, op.imm) = (old, offset_of!(CpuState, repeating) as u32);
+        self.block.push(op);
+        let one = self.block.constant(1);
+        self.block.push(Op { d: new, a: old, b: one, ..Op::new(Code::Add, Width::W64) });
+        new
     }
 
     /// After the body's commits: stop on ZF or when the count is used up, else do this insn again. So the last iteration completes
