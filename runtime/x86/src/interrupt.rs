@@ -414,6 +414,10 @@ impl Cpu {
     #[inline(never)]
     pub(crate) fn return_fully(&mut self, osz: u32, next: u64) -> Result<(), Fault> {
         let bytes = osz / 8;
+        // By a task switch and with a fault, too (SDM Vol. 3A, "Handling Multiple NMIs").
+        if std::mem::take(&mut self.nmi_blocked) {
+            self.ask_to_leave(); // another may wait
+        }
         if self.is_vm86() && self.state.iopl() != 3 {
             let is_virtual = self.has_virtual_if();
             return if is_virtual { self.return_virtual(osz) } else { Err(Fault::gp(0)) };
@@ -439,8 +443,7 @@ impl Cpu {
         } else {
             self.return_protected(bytes, ip, selector, image)?;
         }
-        if std::mem::take(&mut self.nmi_blocked) || self.has_virtual_interrupt() {
-            // Another may wait.
+        if self.has_virtual_interrupt() {
             self.ask_to_leave();
         }
         self.take_resume_flag(bytes, image);

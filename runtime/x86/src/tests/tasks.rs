@@ -141,6 +141,19 @@ fn exception_through_a_task_gate() {
 }
 
 #[test]
+fn a_return_unblocks_nmi_by_a_task_and_with_a_fault() {
+    let mut cpu = with_tss2();
+    cpu.far_call(u64::from(sel::TASK_GATE), 0, 32, 0x4007).unwrap();
+    cpu.nmi_blocked = true;
+    cpu.iret(32, 0x6002).unwrap();
+    assert!(!cpu.nmi_blocked);
+    cpu.nmi_blocked = true;
+    poke(&cpu, cpu.state.gpr[4] + 4, Size::B4, 0xFFF8);
+    assert_eq!(cpu.iret(32, 0x4008), Err(Fault::gp(0xFFF8)));
+    assert!(!cpu.nmi_blocked);
+}
+
+#[test]
 fn trap_bit_raises_debug() {
     let mut cpu = with_tss2();
     set_gate(&cpu, 1, gate(sel::CODE, 0x7000, 0x8E, 0));
