@@ -1,8 +1,11 @@
-//! Loads of data segment registers in flat 32-bit code of level 0, which systems do with the same few selectors all the time.
+//! Loads of data segment registers without the helper: in flat 32-bit code of level 0, which systems do with the same few selectors all
+//! the time, and in real mode.
 //!
 //! A load that finds the selector and the very descriptor of the last one that the helper did ([`Load`]) leads to the same
 //! segment: DS and ES, on whose flatness the translation rests, must hold it already, FS and GS take it over. So does a null
 //! selector in FS and GS. All else is the helper's, which notes what it found. Level 0 may load what any level has loaded.
+//!
+//! In real mode a load changes selector and base, and nothing else where all segments have 64 KiB: one that is not present has fewer.
 
 use super::Lower;
 use crate::mode::Mode;
@@ -13,6 +16,10 @@ use std::mem::offset_of;
 /// The bits of the mode that matter here, and how they must be: descriptors are read through DS.
 const MATTER: u32 = FLAT | Mode::CODE64 | Mode::VM86 | 3 << Mode::CPL_SHIFT;
 const FLAT: u32 = Mode::CODE32 | Mode::PE | Mode::FLAT_CS | Mode::FLAT_DS;
+
+/// The bits of the mode that matter in real mode.
+const REAL_MATTER: u32 = REAL | Mode::CODE64 | Mode::VM86 | Mode::PE;
+const REAL: u32 = Mode::ALL_64K;
 
 /// Where the note of segment register `n` has a field.
 const fn load_at(n: usize, field: usize) -> usize {
@@ -38,13 +45,23 @@ impl Lower<'_> {
     pub(super) fn loads_by_itself(&self, number: u16) -> bool {
         let n = self.at_node(number).imm as u8;
         let is_data = matches!(n, seg::ES | seg::DS | seg::FS | seg::GS);
-        is_data && self.place.mode.0 & MATTER == FLAT && !self.is_counted
+        let is_known = match self.is_real() {
+            true => is_data || n == seg::SS,
+            false => is_data && self.place.mode.0 & MATTER == FLAT,
+        };
+        is_known && !self.is_counted
+    }
+    fn is_real(&self) -> bool {
+        self.place.mode.0 & REAL_MATTER == REAL
     }
 
     /// The load, `args` being those of the helper.
     pub(super) fn load_segment(&mut self, args: [u16; 4], ret: u16) {
         let n = self.at_node(args[0]).imm as usize % seg::COUNT;
         let selector = self.emit_argument(args[1]);
+        if self.is_real() {
+            return self.load_real(n, selector);
+        }
         let key = self.segment_op(Code::Or, Width::W32, selector, Some(Load::KNOWN.into()));
         let [helper, other, done] = [0; 3].map(|_| self.block.label());
         let has_null = n >= usize::from(seg::FS);
@@ -83,6 +100,20 @@ impl Lower<'_> {
         self.emit_call(super::tables::helpers::LOAD_SEG, args, ret);
         self.pc_stored = pc_stored;
         self.push_label(done);
+    }
+
+    /// The load in real mode.
+    fn load_real(&mut self, n: usize, selector: Val) {
+        let mut whole = Op::new(Code::Extu, Width::W64);
+        (whole.a, whole.x) = (selector, Width::W16 as u8);
+        whole.d = self.block.temp(Width::W64);
+        let whole = self.block.push(whole);
+        let base = self.segment_op(Code::Shl, Width::W64, whole, Some(4));
+        let [(register, _), (register_base, _), (window_base, _), ..] = places(n);
+        let at = register + offset_of!(Segment, selector);
+        self.push_st_env(at, Width::W16, selector);
+        self.push_st_env(register_base, Width::W64, base);
+        self.push_st_env(window_base, Width::W64, base);
     }
 
     fn segment_op(&mut self, code: Code, w: Width, a: Val, b: Option<u64>) -> Val {
