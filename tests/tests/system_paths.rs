@@ -221,3 +221,35 @@ fn data_beside_code_up_to_the_limit() {
         }
     }
 }
+
+#[test]
+fn fills_and_copies_over_code() {
+    // Two pages are copied over those that were filled in the last turn, and what they hold is called: mov eax, N; ret at 6800h, mov eax, 1;
+    // ret at 7800h and 7900h.
+    // again: mov edi, 6000h; mov esi, 9000h; mov ecx, 800h; rep movsd; call 6800h; call 7800h; add ebx, eax; dec edx; jnz again; hlt
+    let mut code = vec![0xBF, 0, 0x60, 0, 0, 0xBE, 0, 0x90, 0, 0, 0xB9, 0, 8, 0, 0, 0xF3, 0xA5];
+    code.extend([0xE8, 0xEA, 0x27, 0, 0, 0x01, 0xC3, 0xE8, 0xE3, 0x37, 0, 0, 0x01, 0xC3]);
+    // add dword [9801h], 1; mov edi, 6000h; mov al, 90h; mov ecx, 1900h; rep stosb
+    code.extend([0x83, 0x05, 0x01, 0x98, 0, 0, 1, 0xBF, 0, 0x60, 0, 0, 0xB0, 0x90]);
+    code.extend([0xB9, 0, 0x19, 0, 0, 0xF3, 0xAA]);
+    // the first sub's page is NOPs now and leads to the second's: call 6FF0h
+    code.extend([0xE8, 0xB7, 0x2F, 0, 0, 0x01, 0xC3, 0x4A, 0x75]);
+    code.push(0_u8.wrapping_sub(code.len() as u8 + 1));
+    code.push(0xF4);
+    const TURNS: u32 = 150;
+    for engine in Engine::ALL {
+        let mut bench = bench(engine, 0, &code);
+        bench.poke(0x9000, &[0x90; 0x2000]);
+        for at in [0x9800, 0xA800, 0xA900] {
+            bench.poke(at, &[0xB8, 1, 0, 0, 0, 0xC3]);
+        }
+        let s = &mut bench.cpu_mut().state;
+        (s.gpr[2], s.gpr[3]) = (TURNS.into(), 0);
+        bench.settle();
+        assert_eq!(bench.run(), Ending::Halted);
+        assert_eq!(setup::vector_reached(&bench), None, "{engine:?}");
+        // 1, 2, 3 ... from the first, 1 from the second and from what the third call comes to.
+        let sum = TURNS * (TURNS + 1) / 2 + 2 * TURNS;
+        assert_eq!(bench.cpu().state.gpr[3], u64::from(sum), "{engine:?}");
+    }
+}

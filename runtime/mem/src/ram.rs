@@ -233,9 +233,7 @@ impl GuestRam {
     pub fn write_bytes(&self, off: u64, buf: &[u8]) -> bool {
         let Some(p) = self.at(off, buf.len() as u64) else { return false };
         if buf.len() >= BULK {
-            (off..off + buf.len() as u64)
-                .step_by(PAGE_SIZE as usize)
-                .for_each(|at| self.prepare(at));
+            self.prepare_all(off, buf.len() as u64);
             // SAFETY: as in `read_bytes`.
             unsafe { copy(buf.as_ptr(), p, buf.len()) };
         } else {
@@ -256,17 +254,38 @@ impl GuestRam {
 
     /// Fills `len` bytes with `value` and records writes over code; false if outside.
     pub fn fill(&self, off: u64, len: u64, value: u8) -> bool {
-        if self.at(off, len).is_none() {
+        self.repeat(off, len, u64::from(value) * 0x0101_0101_0101_0101)
+    }
+
+    /// Fills `len` bytes with the bytes of `value`, low byte first, again and again, and records writes over code; false if outside.
+    pub fn repeat(&self, off: u64, len: u64, value: u64) -> bool {
+        let Some(p) = self.at(off, len) else { return false };
+        self.prepare_all(off, len);
+        let words = len as usize / 8;
+        // SAFETY: `at` gave as many bytes inside the mapping.
+        unsafe { store_again(p, value, words) };
+        copy_in(p.wrapping_add(8 * words), &value.to_le_bytes()[..len as usize % 8]);
+        self.note_write(off, len);
+        true
+    }
+
+    /// Copies `len` bytes from one place to another that do not overlap, and records writes over code; false (and nothing copied) if
+    /// they do, or any byte lies outside.
+    pub fn copy_apart(&self, from: u64, to: u64, len: u64) -> bool {
+        let (Some(source), Some(p)) = (self.at(from, len), self.at(to, len)) else { return false };
+        if from.abs_diff(to) < len {
             return false;
         }
-        let chunk = [value; PAGE_SIZE as usize];
-        let mut done = 0;
-        while done < len {
-            let n = (len - done).min(PAGE_SIZE);
-            self.write_bytes(off + done, &chunk[..n as usize]);
-            done += n;
-        }
+        self.prepare_all(to, len);
+        // SAFETY: `at` gave as many bytes inside the mapping, which do not overlap.
+        unsafe { copy(source, p, len as usize) };
+        self.note_write(to, len);
         true
+    }
+
+    /// All these bytes are about to be used.
+    fn prepare_all(&self, off: u64, len: u64) {
+        (off..off + len).step_by(PAGE_SIZE as usize).for_each(|at| self.prepare(at));
     }
 
     /// Host address of the page that holds `off`, for the CPU's TLB. Only a number to this crate:
@@ -426,6 +445,21 @@ unsafe fn copy(from: *const u8, to: *mut u8, n: usize) {
     }
 }
 
+/// Stores `value` `n` times, as [`copy`] does.
+///
+/// # Safety
+/// `8 * n` bytes can be written at `to`.
+unsafe fn store_again(to: *mut u8, value: u64, n: usize) {
+    // SAFETY: the caller's contract; the direction flag is clear.
+    unsafe {
+        std::arch::asm!(
+            "rep stosq",
+            inout("rcx") n => _, inout("rdi") to => _, in("rax") value,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
 /// Copies bytes out one by one; returns the pointer behind them.
 ///
 /// Callers pass a pointer from `GuestRam::at` to at least `buf.len()` bytes.
@@ -562,6 +596,32 @@ mod tests {
             }
         }
         assert!(!ram.write_bytes(PAGE_SIZE - 3, &data[..4]));
+    }
+
+    #[test]
+    fn patterns_and_copies_of_every_length() {
+        let ram = GuestRam::new(2 * PAGE_SIZE).unwrap();
+        let pattern = 0x8877_6655_4433_2211u64.to_le_bytes();
+        for off in [0, 3, PAGE_SIZE - 7] {
+            for n in 0..40 {
+                ram.fill(off, 64, 0);
+                assert!(ram.repeat(off, n, u64::from_le_bytes(pattern)));
+                assert!(ram.copy_apart(off, off + 100, n + 1));
+                let mut back = [1; 101 + 40];
+                assert!(ram.read_bytes(off, &mut back));
+                for at in 0..n as usize {
+                    assert_eq!([back[at], back[at + 100]], [pattern[at % 8]; 2]);
+                }
+                assert_eq!([back[n as usize], back[n as usize + 100]], [0; 2]);
+            }
+        }
+        assert!(!ram.repeat(2 * PAGE_SIZE - 3, 4, 0) && !ram.repeat(u64::MAX, 2, 0));
+        assert!(!ram.copy_apart(0, 7, 8) && !ram.copy_apart(7, 0, 8) && ram.copy_apart(8, 0, 8));
+        assert!(!ram.copy_apart(0, 2 * PAGE_SIZE - 3, 4) && !ram.copy_apart(u64::MAX, 0, 2));
+        ram.set_code_lines(0, line_mask(0x40, 0x40));
+        assert!(ram.repeat(0, 0x40, 1) && ram.copy_apart(0x40, 0, 0x40) && !ram.has_dirty_code());
+        assert!(ram.repeat(0x3F, 2, 1) && ram.take_dirty_code() == [0]);
+        assert!(ram.copy_apart(0x100, 0x7F, 1) && ram.take_dirty_code() == [0]);
     }
 
     #[test]

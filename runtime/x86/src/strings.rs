@@ -1,11 +1,11 @@
 //! Bulk parts of repeated string insns, and port input and output.
 //!
 //! A bulk helper does as many whole iterations as lie in one page of plain RAM per operand, commits
-//! rSI, rDI and rCX, and may do nothing: the insn's own iteration then does one step, with all its
+//! rSI, rDI and rCX, goes on with the next page for a while unless time is counted, and may do nothing: the insn's own iteration then does one step, with all its
 //! faults. Overlapping copies give what element-wise copying gives.
 //! Source: SDM Vol. 2, "REP", "MOVS", "STOS", "INS", "OUTS"; Vol. 1, "I/O Permission Bit Map".
 
-use mem::{Access, PAGE_SIZE, PageKind, Phys, Port, Size};
+use mem::{Access, PAGE_SIZE, PageKind, Phys, Port, Size, line_mask};
 
 use crate::access::in_limit;
 use crate::cpu::Cpu;
@@ -21,6 +21,13 @@ const DI: usize = 7;
 pub(crate) const UNTIL_EQUAL: u64 = 0x80;
 /// Bytes copied at once through a host buffer.
 const CHUNK: usize = 512;
+/// Pages that are copied or filled at once: for so long interrupts wait.
+const PAGES: u32 = 16;
+
+/// What so many bytes that are written at once hold of code is dropped, and all code of their page.
+const WORTH_CODE: u64 = 512;
+/// From an insn's first byte to its last, at most.
+const LONGEST: u64 = 14;
 
 /// One operand of a bulk operation: where its first element lies in guest RAM.
 #[derive(Clone, Copy)]
@@ -88,12 +95,28 @@ impl Cpu {
         }
         let phys = self.translate(lin, access, self.state.cpl).ok()?;
         let PageKind::Ram { off: page, writable } = self.map.lookup(phys) else { return None };
-        // In counted time the number of turns must not depend on what is translated; the insn leaves right behind such a write.
-        let is_code = self.ram.code_lines(page) != 0 && !self.is_counted;
-        if access == Access::Write && (!writable || is_code) {
+        let len = elements * bytes;
+        let low = if is_down { phys.page_offset() + bytes - len } else { phys.page_offset() };
+        if access == Access::Write && (!writable || self.keeps_code(page, low, len)) {
             return None;
         }
         Some(Run { ram: page + phys.page_offset(), elements })
+    }
+
+    /// Must `len` bytes from `low` on in a page of guest RAM be written one by one, because of code that was translated from them? The code
+    /// that runs must not change unseen, and other code of the page goes with that of these bytes, so that few are not worth it.
+    fn keeps_code(&mut self, page: u64, low: u64, len: u64) -> bool {
+        let lines = self.ram.code_lines(page) & line_mask(low, len);
+        // In counted time the number of turns must not depend on what is translated; the insn leaves right behind such a write.
+        if lines == 0 || self.is_counted {
+            return false;
+        }
+        let pc = self.state.pc;
+        let is_here = [pc, pc.wrapping_add(LONGEST)].into_iter().any(|pc| {
+            let at = self.peek_phys(self.lin_pc(pc));
+            at.is_some_and(|at| self.map.ram_offset(at.page()) == Some(page))
+        });
+        is_here || len < WORTH_CODE
     }
 
     /// Moves an index register by `elements` elements, and takes them off rCX.
@@ -121,21 +144,37 @@ impl Cpu {
 
     /// REP MOVS.
     pub(crate) fn bulk_copy(&mut self, bytes: u64, segment: u8, asz: u32) {
+        self.page_by_page(|cpu| cpu.copy_page(bytes, segment, asz));
+    }
+
+    /// Does something for one page after the other while it says that there may be more, and nobody asks for the run loop.
+    fn page_by_page(&mut self, mut page: impl FnMut(&mut Self) -> bool) {
+        for _ in 0..if self.is_counted { 1 } else { PAGES } {
+            if !page(self) || self.state.jump_mask == 0 {
+                return;
+            }
+        }
+    }
+
+    fn copy_page(&mut self, bytes: u64, segment: u8, asz: u32) -> bool {
         let mask = address_mask(asz);
         let count = self.state.gpr[CX] & mask;
         let (si, di) = (self.state.gpr[SI] & mask, self.state.gpr[DI] & mask);
         if count == 0 || !matches!(bytes, 1 | 2 | 4 | 8) {
-            return;
+            return false;
         }
-        let Some(src) = self.run(segment, si, bytes, count, Access::Read, mask) else { return };
+        let Some(src) = self.run(segment, si, bytes, count, Access::Read, mask) else {
+            return false;
+        };
         let Some(dst) = self.run(seg::ES, di, bytes, src.elements, Access::Write, mask) else {
-            return;
+            return false;
         };
         let n = dst.elements;
         self.copy_elements(src.ram, dst.ram, n, bytes);
         self.advance(SI, n, bytes, mask);
         self.advance(DI, n, bytes, mask);
         self.count_down(n, mask);
+        n < count
     }
 
     /// Copies element by element in the direction of DF, in chunks that cannot tell the difference.
@@ -146,6 +185,10 @@ impl Cpu {
         let ahead = if is_down { src.wrapping_sub(dst) } else { dst.wrapping_sub(src) };
         let is_ahead = ahead != 0 && ahead < n * bytes;
         let most = if is_ahead { ahead / bytes } else { n };
+        let low = if is_down { (n - 1) * bytes } else { 0 };
+        if self.ram.copy_apart(src.wrapping_sub(low), dst.wrapping_sub(low), n * bytes) {
+            return;
+        }
         let chunk = most.clamp(1, CHUNK as u64 / bytes);
         let mut buf = [0; CHUNK];
         let mut done = 0;
@@ -164,32 +207,28 @@ impl Cpu {
 
     /// REP STOS.
     pub(crate) fn bulk_fill(&mut self, bytes: u64, asz: u32) {
+        self.page_by_page(|cpu| cpu.fill_page(bytes, asz));
+    }
+
+    fn fill_page(&mut self, bytes: u64, asz: u32) -> bool {
         let mask = address_mask(asz);
         let count = self.state.gpr[CX] & mask;
         let di = self.state.gpr[DI] & mask;
         if count == 0 || !matches!(bytes, 1 | 2 | 4 | 8) {
-            return;
+            return false;
         }
-        let Some(dst) = self.run(seg::ES, di, bytes, count, Access::Write, mask) else { return };
+        let Some(dst) = self.run(seg::ES, di, bytes, count, Access::Write, mask) else {
+            return false;
+        };
         let n = dst.elements;
         let low = match self.state.df < 0 {
             true => dst.ram.wrapping_sub((n - 1) * bytes),
             false => dst.ram,
         };
-        let pattern = repeated(self.state.gpr[0], bytes).to_le_bytes();
-        let mut buf = [0; CHUNK];
-        let used = (n * bytes).next_multiple_of(8).min(CHUNK as u64) as usize;
-        for part in buf[..used].chunks_exact_mut(8) {
-            part.copy_from_slice(&pattern);
-        }
-        let mut done = 0;
-        while done < n * bytes {
-            let m = (n * bytes - done).min(CHUNK as u64);
-            self.ram.write_bytes(low + done, &buf[..m as usize]);
-            done += m;
-        }
+        self.ram.repeat(low, n * bytes, repeated(self.state.gpr[0], bytes));
         self.advance(DI, n, bytes, mask);
         self.count_down(n, mask);
+        n < count
     }
 
     /// REPE or REPNE CMPS (with a segment), or SCAS: all iterations but the one that ends it, which makes the flags.

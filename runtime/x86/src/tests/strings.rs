@@ -68,12 +68,12 @@ fn long_copies_cross_pages() {
 }
 
 #[test]
-fn code_pages_and_faults_are_left_alone() {
+fn code_and_faults_are_left_alone() {
     let (mut cpu, _) = protected();
     cpu.ram.set_code_lines(0x6000, 1);
     cpu.state.gpr[1] = 16;
     cpu.state.gpr[SI] = 0x5000;
-    cpu.state.gpr[DI] = 0x6800;
+    cpu.state.gpr[DI] = 0x6000;
     cpu.bulk_movs(4, 3, 32);
     assert_eq!(cpu.state.gpr[1], 16);
     cpu.state.gpr[DI] = 0xE000_0000;
@@ -84,6 +84,30 @@ fn code_pages_and_faults_are_left_alone() {
     cpu.state.gpr[DI] = 0x7000;
     cpu.bulk_stos(4, 32);
     assert_eq!((cpu.state.gpr[1], cpu.state.gpr[DI]), (16, 0x7000));
+}
+
+#[test]
+fn code_is_written_if_much_is_and_it_is_not_that_which_runs() {
+    let (mut cpu, _) = protected();
+    let fill = |cpu: &mut Cpu, at, count| {
+        (cpu.state.gpr[1], cpu.state.gpr[DI]) = (count, at);
+        cpu.bulk_stos(4, 32);
+        cpu.state.gpr[1] == 0
+    };
+    for page in [0x6000, 0x7000] {
+        cpu.ram.set_code_lines(page, 1 << 32);
+    }
+    assert!(fill(&mut cpu, 0x6000, 0x200) && fill(&mut cpu, 0x6840, 0x10), "beside it");
+    assert!(!fill(&mut cpu, 0x6800, 0x10), "little");
+    assert!(!cpu.ram.has_dirty_code());
+    // The page that runs, and the one that its last insn may reach into.
+    for (pc, may) in [(0x6123, false), (0x5FF8, false), (0x5FF1, true), (0x8000, true)] {
+        cpu.state.pc = pc;
+        assert_eq!(fill(&mut cpu, 0x6800, 0x80), may, "{pc:x}");
+    }
+    assert_eq!(cpu.ram.take_dirty_code(), [0x6000]);
+    assert!(fill(&mut cpu, 0x6000, 0x800), "over the end of a page");
+    assert_eq!(cpu.ram.take_dirty_code(), [0x6000, 0x7000]);
 }
 
 #[test]
