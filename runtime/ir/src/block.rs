@@ -1,6 +1,6 @@
 //! A block: the ops of one translated unit and its constant pool.
 
-use crate::{Native, Op, Val, Width};
+use crate::{Native, Op, Unit, Val, Width};
 
 /// Ops in program order with their constants. Reused between translations: `clear` keeps the memory.
 #[derive(Default, Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct Block {
     pub labels: u32,
     /// Native instructions, by the number in a `Native` op.
     pub natives: Vec<Native>,
+    /// The insns it consists of, in order. None if that is not known, or no longer true.
+    pub units: Vec<Unit>,
 }
 
 impl Block {
@@ -25,6 +27,7 @@ impl Block {
         self.temps.clear();
         self.labels = 0;
         self.natives.clear();
+        self.units.clear();
     }
     /// A constant; equal values share an entry.
     #[inline]

@@ -17,6 +17,7 @@ pub mod opt;
 mod scratch;
 mod shape;
 pub mod text;
+pub mod unit;
 mod verify;
 
 pub use block::Block;
@@ -26,4 +27,5 @@ pub use native::{Native, NativeIo, NativeReg, NativeRunner, NativeState, NativeT
 pub use op::{AccessKind, Code, Op, SIDE_SLOT, SPAN_SLOT, Val, Width, exit};
 pub use scratch::Scratch;
 pub use shape::{Role, Shape};
+pub use unit::Unit;
 pub use verify::{VerifyError, verify};

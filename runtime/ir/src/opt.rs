@@ -54,10 +54,12 @@ impl Passes {
     pub const ANNEX: Self = Self(4096);
     /// Compact loops count their turns in generated code. The run loop's business, too.
     pub const TURNS: Self = Self(8192);
+    /// Compact blocks are put together from code of insns that was made before. The translator's business.
+    pub const KEPT: Self = Self(16384);
     /// All.
-    pub const ALL: Self = Self(16383);
+    pub const ALL: Self = Self(32767);
     /// Each pass with the name `parse` takes.
-    pub const NAMES: [(&'static str, Self); 14] = [
+    pub const NAMES: [(&'static str, Self); 15] = [
         ("flags", Self::FLAGS),
         ("fold", Self::FOLD),
         ("copy", Self::COPY),
@@ -72,6 +74,7 @@ impl Passes {
         ("sleep", Self::SLEEP),
         ("annex", Self::ANNEX),
         ("turns", Self::TURNS),
+        ("kept", Self::KEPT),
     ];
 
     /// Is every pass of `other` in this set?
@@ -116,7 +119,7 @@ impl Passes {
 /// A name `Passes::parse` does not know.
 #[derive(thiserror::Error, Clone, PartialEq, Eq, Debug)]
 #[error(
-    "unknown optimiser pass `{0}`; there are flags, fold, copy, dead, spans, sides, loops, traps, guess, reuse, sleep, annex, turns and async, all and none"
+    "unknown optimiser pass `{0}`; there are flags, fold, copy, dead, spans, sides, loops, traps, guess, reuse, sleep, annex, turns, kept and async, all and none"
 )]
 pub struct UnknownPass(pub String);
 
@@ -131,6 +134,9 @@ pub const ALL_LIVE: LiveAtExit = [FlagMask::ALL; 2];
 pub fn optimize(block: &mut Block, scratch: &mut Scratch, passes: Passes, live: LiveAtExit) {
     scratch.pass.flags_are_current = false;
     scratch.pass.uses_are_current = false;
+    if passes != Passes::NONE {
+        block.units.clear();
+    }
     if passes.has(Passes::FLAGS) {
         flag_liveness(block, scratch, live);
     }

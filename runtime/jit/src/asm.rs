@@ -65,7 +65,13 @@ pub(crate) struct Asm<'a> {
     pos: usize,
     /// Places that reach fixed code of the cache, by cache offset: kept for code that is to be moved.
     outward: Option<&'a mut Vec<u32>>,
+    /// Where such places are that were filled last, with their targets, and how many there have been.
+    pub(crate) filled: [(usize, usize); FILLED],
+    pub(crate) fills: usize,
 }
+
+/// How many of the places filled last are known.
+pub(crate) const FILLED: usize = 4;
 
 impl Extend<u8> for Asm<'_> {
     fn extend<T: IntoIterator<Item = u8>>(&mut self, iter: T) {
@@ -97,11 +103,11 @@ impl DynasmApi for Asm<'_> {
 
 impl<'a> Asm<'a> {
     pub(crate) fn new(buf: &'a mut [u8]) -> Self {
-        Self { buf, pos: 0, outward: None }
+        Self::behind(buf, 0)
     }
     /// Goes on at `pos`.
     pub(crate) fn behind(buf: &'a mut [u8], pos: usize) -> Self {
-        Self { buf, pos, outward: None }
+        Self { buf, pos, outward: None, filled: [(0, 0); FILLED], fills: 0 }
     }
     /// Notes what reaches fixed code of the cache.
     pub(crate) fn noting(self, outward: Option<&'a mut Vec<u32>>) -> Self {
@@ -150,6 +156,8 @@ impl<'a> Asm<'a> {
         if let Some(outward) = &mut self.outward {
             outward.push((start + at) as u32);
         }
+        self.filled[self.fills % FILLED] = (at, target);
+        self.fills += 1;
         if let Some(slot) = self.buf.get_mut(at..at + 4) {
             slot.copy_from_slice(&rel.to_le_bytes());
         }
@@ -211,6 +219,49 @@ impl<'a> Asm<'a> {
             slot.copy_from_slice(&bytes.to_le_bytes());
         }
         self.pos += len as usize;
+    }
+    /// How many places that reach fixed code are noted.
+    pub(crate) fn noted(&self) -> usize {
+        self.outward.as_ref().map_or(0, |outward| outward.len())
+    }
+    /// Goes back to `pos`, where so many were noted.
+    pub(crate) fn rewind(&mut self, pos: usize, noted: usize) {
+        self.pos = pos;
+        if let Some(outward) = &mut self.outward {
+            outward.truncate(noted);
+        }
+    }
+    /// What was written from `from` on.
+    pub(crate) fn since(&self, from: usize) -> &[u8] {
+        self.buf.get(from..self.pos).unwrap_or(&[])
+    }
+    /// The first `len` of these bytes. Writes all, of which the rest is overwritten by what follows.
+    #[inline]
+    pub(crate) fn chunk<const N: usize>(&mut self, bytes: &[u8; N], len: usize) {
+        if let Some(slot) = self.buf.get_mut(self.pos..self.pos + N) {
+            slot.copy_from_slice(bytes);
+            self.pos += len;
+        } else {
+            self.bytes(&bytes[..len]);
+        }
+    }
+    /// `lea dst, [base + disp]` whose displacement takes four bytes whatever it is; returns where they are.
+    pub(crate) fn lea_far(&mut self, w: Width, dst: u8, base: u8, disp: i32) -> usize {
+        let wide = u8::from(w == Width::W64) << 3;
+        self.bytes(&[0x40 | wide | (dst >> 3) << 2 | base >> 3, 0x8D]);
+        self.byte(0x80 | (dst & 7) << 3 | base & 7);
+        if base & 7 == 4 {
+            self.byte(0x24);
+        }
+        let at = self.pos;
+        self.dword(disp);
+        at
+    }
+    /// Writes the bytes at `at` anew.
+    pub(crate) fn put(&mut self, at: usize, bytes: &[u8]) {
+        if let Some(slot) = self.buf.get_mut(at..at + bytes.len()) {
+            slot.copy_from_slice(bytes);
+        }
     }
     #[inline]
     fn bytes_n(&mut self, out: &[u8; 16], n: usize) {

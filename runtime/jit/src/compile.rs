@@ -1,9 +1,12 @@
 //! The driver: one block of IR in, one stretch of host code out.
 
+use std::ops::Range;
+
 use ir::{Block, Code, Cond, FlagMask, Op, Val, Width};
 use thiserror::Error;
 
 use crate::abi;
+use crate::asked::Asked;
 use crate::asm::{Alu, Asm, state};
 use crate::compiler::Lists;
 use crate::flags::FlagFacts;
@@ -23,6 +26,9 @@ pub enum CompileError {
     /// The block needs more scratch registers than there are: evaluate it.
     #[error("out of scratch registers")]
     Registers,
+    /// There are no ops of the unit with this number, and its code is not known: lower it.
+    #[error("unit {0} is wanted")]
+    Unlowered(usize),
     /// An operand combination the emitter has no form for: evaluate the block.
     #[error("no host form for op {0}")]
     Form(usize),
@@ -167,7 +173,7 @@ pub(crate) struct Emit<'a> {
     pub(crate) block: &'a Block,
     pub(crate) layout: &'a StateLayout,
     pub(crate) thunks: &'a Thunks,
-    pub(crate) facts: &'a FlagFacts,
+    pub(crate) facts: &'a mut FlagFacts,
     pub(crate) regs: &'a mut Regs,
     pub(crate) hot: bool,
     pub(crate) seg: [SegPolicy; 6],
@@ -176,6 +182,8 @@ pub(crate) struct Emit<'a> {
     pub(crate) start: usize,
     /// Index of the current op.
     pub(crate) at: usize,
+    /// Index of the first op that does not belong to what is emitted.
+    pub(crate) ops_end: usize,
     /// The state's copy of the flags is current.
     pub(crate) flags_home: bool,
     /// EFLAGS hold the current flags.
@@ -206,6 +214,10 @@ pub(crate) struct Emit<'a> {
     pub(crate) fused: Option<Fused>,
     /// Parts of FP and vector state that are surely ready here.
     pub(crate) simd: u8,
+    /// Code is made unit by unit, and may be kept.
+    pub(crate) by_units: bool,
+    /// What the code of the unit at hand has rested on so far.
+    pub(crate) asked: Asked,
 }
 
 /// Where an operand is, ready for an instruction.
@@ -222,7 +234,20 @@ impl Emit<'_> {
         let labels = self.block.labels as usize;
         self.lists.labels.resize(labels, usize::MAX);
         let hole = self.counted.then(|| self.take_budget());
-        for i in 0..self.block.ops.len() {
+        self.ops(0..self.block.ops.len())?;
+        if let Some((hole, all)) = hole {
+            let here = self.asm.pos();
+            self.asm.fix32(hole, here);
+            self.mark(self.first_offset, all.saturating_sub(1));
+            let hole = self.asm.call();
+            self.asm.fix_cache(hole, self.start, self.thunks.exit_budget);
+        }
+        Ok(())
+    }
+    /// Emits some of the block's ops.
+    pub(crate) fn ops(&mut self, ops: Range<usize>) -> Result<(), CompileError> {
+        self.ops_end = ops.end;
+        for i in ops {
             self.at = i;
             let op = self.block.ops[i];
             if op.code == Code::InsnStart {
@@ -241,13 +266,6 @@ impl Emit<'_> {
             }
             self.regs.end_op(i, &op);
             self.end_loans(i);
-        }
-        if let Some((hole, all)) = hole {
-            let here = self.asm.pos();
-            self.asm.fix32(hole, here);
-            self.mark(self.first_offset, all.saturating_sub(1));
-            let hole = self.asm.call();
-            self.asm.fix_cache(hole, self.start, self.thunks.exit_budget);
         }
         Ok(())
     }
@@ -274,7 +292,11 @@ impl Emit<'_> {
         self.poll_exits();
         self.trap_stubs();
         self.slow_paths();
-        for hole in &self.lists.holes {
+        self.fill_holes(0)
+    }
+    /// Fills the holes from a number on with the places of their labels.
+    pub(crate) fn fill_holes(&mut self, from: usize) -> Result<(), CompileError> {
+        for hole in &self.lists.holes[from..] {
             let target = self.lists.labels.get(hole.label as usize).copied().unwrap_or(usize::MAX);
             if target == usize::MAX {
                 return Err(CompileError::Form(self.at));
@@ -302,6 +324,7 @@ impl Emit<'_> {
         }
     }
     fn op(&mut self, op: &Op) -> Result<(), CompileError> {
+        self.note_asked(op.code);
         match op.code {
             Code::Label | Code::Br | Code::Brcond | Code::Jccf => self.branch(op),
             Code::GotoTb | Code::GotoPtr | Code::ExitTb | Code::Raise | Code::Call | Code::Look => {
@@ -325,6 +348,11 @@ impl Emit<'_> {
             Code::Ticks => self.ticks(op),
             _ => self.alu(op),
         }
+    }
+
+    /// The op at an index, where that belongs to the same.
+    pub(crate) fn op_at(&self, n: usize) -> Option<&Op> {
+        self.block.ops.get(n).filter(|_| n < self.ops_end)
     }
 
     /// A scratch register of the op's own.

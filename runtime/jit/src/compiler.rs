@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ir::{Cond, Width};
 
 use crate::abi;
+use crate::asked::Asked;
 use crate::asm::{Alu, Asm, Mem, state};
 use crate::compile::{Bail, CompileError, Compiled, Emit, Far, Hole, Request, Tier};
 use crate::control::{Lost, PollSite};
@@ -15,6 +16,7 @@ use crate::memory::{SecondLook, SlowSite};
 use crate::native::TrapSite;
 use crate::recipe::Private;
 use crate::regs::Regs;
+use crate::shelf::Shelf;
 use crate::signal::Sites;
 use crate::thunks::{Thunks, Wish};
 
@@ -34,6 +36,12 @@ pub(crate) struct Lists {
     pub(crate) traps: Vec<TrapSite>,
     pub(crate) seconds: Vec<SecondLook>,
     pub(crate) private: Private,
+    /// Displacements that tell places of the unit at hand, and these.
+    pub(crate) places: Vec<(usize, u32)>,
+    /// Flags live and exposed behind each unit.
+    pub(crate) behind: Vec<(u8, u8)>,
+    /// Flags live before each.
+    pub(crate) before: Vec<u8>,
     /// Cache offset of the block compiled last.
     start: usize,
 }
@@ -75,6 +83,7 @@ pub struct Compiler {
     facts: FlagFacts,
     regs: Regs,
     lists: Lists,
+    shelf: Shelf,
 }
 
 /// A block compiled away from its cache, as for offset 0 there. Made by [`Compiler::compile`], installed by [`crate::Jit::install`].
@@ -91,7 +100,21 @@ pub struct Piece {
 
 impl std::fmt::Debug for Piece {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Piece").field("len", &self.len).finish_non_exhaustive()
+        write!(f, "{:x?} {:x?} {:?}", self.code(), self.outward, self.code)
+    }
+}
+
+impl PartialEq for Piece {
+    /// Is it the same code?
+    fn eq(&self, other: &Self) -> bool {
+        let places = |piece: &Self| {
+            let mut places = piece.outward.clone();
+            places.sort_unstable();
+            places
+        };
+        (self.code(), &self.wants, &self.traps, &self.code)
+            == (other.code(), &other.wants, &other.traps, &other.code)
+            && places(self) == places(other)
     }
 }
 
@@ -123,8 +146,8 @@ impl Piece {
 
 impl Compiler {
     pub(crate) fn new(layout: StateLayout, thunks: Thunks, sites: Arc<Sites>) -> Self {
-        let (facts, regs, lists) = <_>::default();
-        Self { layout, thunks, sites, facts, regs, lists }
+        let (facts, regs, lists, shelf) = <_>::default();
+        Self { layout, thunks, sites, facts, regs, lists, shelf }
     }
     /// Another for the same cache.
     #[must_use]
@@ -194,9 +217,12 @@ impl Compiler {
             private.prepare(&request.block.ops, request.block.labels as usize);
         }
         let private = hot.then_some(&*private);
-        self.facts.compute(request.block, request.exit_flags, late_traps, private);
-        let temps = if hot { abi::SCRATCH_MASK } else { abi::COMPACT_TEMPS };
-        self.regs.prepare(request.block, temps);
+        let by_units = !(hot || request.counted || request.block.units.is_empty());
+        if !by_units {
+            self.facts.compute(request.block, request.exit_flags, late_traps, private);
+            let temps = if hot { abi::SCRATCH_MASK } else { abi::COMPACT_TEMPS };
+            self.regs.prepare(request.block, temps);
+        }
         if let Some(outward) = &mut space.outward {
             outward.clear();
         }
@@ -218,13 +244,14 @@ impl Compiler {
             block: request.block,
             layout: &self.layout,
             thunks: &self.thunks,
-            facts: &self.facts,
+            facts: &mut self.facts,
             regs: &mut self.regs,
             hot,
             seg: request.seg,
             exit_flags: request.exit_flags,
             start,
             at: 0,
+            ops_end: 0,
             flags_home: true,
             flags_host: false,
             out,
@@ -242,8 +269,11 @@ impl Compiler {
             pending: [None; 2],
             fused: None,
             simd: 0,
+            by_units,
+            asked: Asked::default(),
         };
-        let done = emit.body().and_then(|()| emit.finish());
+        let body = if by_units { emit.units(&mut self.shelf) } else { emit.body() };
+        let done = body.and_then(|()| emit.finish());
         let len = emit.asm.pos();
         let full = emit.asm.overflowed();
         done?;

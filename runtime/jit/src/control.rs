@@ -96,7 +96,7 @@ impl Emit<'_> {
     }
     /// Does a branch here only jump over one direct exit, so that a one-byte distance surely reaches?
     fn is_short(&self, label: u32) -> bool {
-        let next = |n: usize| self.block.ops.get(self.at + n);
+        let next = |n: usize| self.op_at(self.at + n);
         next(1).is_some_and(|op| op.code == Code::GotoTb)
             && next(2).is_some_and(|op| op.code == Code::Label && op.imm == label)
     }

@@ -4,6 +4,8 @@
 //! before they are overwritten, hot code can make them again there (`recipe`); else they are also saved home right after the
 //! producer (`lahf; seto`), so that they are exact there.
 
+use std::ops::Range;
+
 use ir::{Block, Code, FlagMask, Op, Width};
 
 use crate::abi::reg;
@@ -23,6 +25,8 @@ pub(crate) struct FlagFacts {
     pub(crate) hidden: Vec<u8>,
     /// Live at each label.
     pub(crate) label: Vec<(u8, u8)>,
+    /// See [`FlagFacts::keep_least`].
+    least: Vec<(u8, u8)>,
     /// Native instructions that may trap do not expose flags where they are known somewhere.
     late_traps: bool,
 }
@@ -109,6 +113,51 @@ impl FlagFacts {
             }
         }
     }
+    /// Before [`FlagFacts::scan`] of the block's parts.
+    pub(crate) fn begin(&mut self, block: &Block) {
+        self.late_traps = false;
+        if self.after.len() < block.ops.len() {
+            self.after.resize(block.ops.len(), (63, 63));
+        }
+        self.label.clear();
+        self.label.resize(block.labels as usize, (63, 63));
+    }
+    /// The same for some of the block's ops, behind which (live, exposed) flags are known, in compact code: what is live and exposed
+    /// before them. The ops behind must have been scanned before, if these branch there.
+    pub(crate) fn scan(
+        &mut self,
+        block: &Block,
+        ops: Range<usize>,
+        (mut live, mut exposed): (u8, u8),
+    ) -> (u8, u8) {
+        for n in ops.rev() {
+            let op = &block.ops[n];
+            self.after[n] = (live, exposed);
+            match KINDS[op.code as usize] {
+                Kind::Neutral => {}
+                Kind::Exposes => (live, exposed) = (63, 63),
+                Kind::Produces if op.fdef.is_empty() && op.code != Code::Putf => {}
+                Kind::Produces => {
+                    let k = kills(block, op);
+                    live &= !k;
+                    exposed &= !k;
+                }
+                Kind::Special => {
+                    (live, exposed) = self.before(block, op, [FlagMask::ALL; 2], (live, exposed));
+                }
+            }
+        }
+        (live, exposed)
+    }
+    /// Keeps what the last scan found, up to op `end`, for [`FlagFacts::differs`].
+    pub(crate) fn keep_least(&mut self, end: usize) {
+        self.least.clear();
+        self.least.extend_from_slice(&self.after[..end]);
+    }
+    /// Did the scan since then find something else behind op `n`?
+    pub(crate) fn differs(&self, n: usize) -> bool {
+        self.least.get(n) != self.after.get(n)
+    }
     /// What is live and exposed before a special op.
     fn before(
         &mut self,
@@ -186,10 +235,12 @@ impl Emit<'_> {
     }
     /// Flags live after the current op.
     pub(crate) fn live_after(&self) -> u8 {
+        self.asked.note(self.at);
         self.facts.after[self.at].0
     }
     /// Before host code that destroys EFLAGS: makes sure live flags are home.
     pub(crate) fn clobber(&mut self) -> Result<(), CompileError> {
+        self.asked.places = true;
         let is_only = self.flags_host && !self.flags_home && self.recipe.is_none();
         if is_only && self.flags_wanted() {
             self.save_flags()?;
@@ -208,6 +259,7 @@ impl Emit<'_> {
     }
     /// The same, and the flags of `kept`.
     fn need_flags_and(&mut self, kept: u8) -> Result<(), CompileError> {
+        self.asked.places = true;
         if self.flags_host || self.has_part() || self.takes_carry(kept) {
             return Ok(());
         }
@@ -224,6 +276,7 @@ impl Emit<'_> {
     }
     /// Before a producer: loads the flags it keeps or reads, if anyone wants them.
     pub(crate) fn before_producer(&mut self, op: &Op) -> Result<(), CompileError> {
+        self.asked.places = true;
         let kept = self.live_after() & !kills(self.block, op);
         let keeps = self.wanted_of(op) != 0 && kept != 0;
         let is_prepared = keeps && self.prepare_kept(op, kept);
@@ -270,6 +323,7 @@ impl Emit<'_> {
     }
     /// After a producer: EFLAGS are the flags; saves them where they are exposed.
     pub(crate) fn after_producer(&mut self, op: &Op) -> Result<(), CompileError> {
+        self.asked.places = true;
         if self.wanted_of(op) == 0 {
             self.flags_host = self.keeps_live(op) && self.live_after() != 0;
             return Ok(());
@@ -280,6 +334,7 @@ impl Emit<'_> {
         }
         self.flags_host = self.partial.is_none_or(|(at, _)| at != self.at);
         self.flags_home = false;
+        self.asked.note(self.at);
         if self.facts.after[self.at].1 == 0 {
             self.recipe = self.free_recipe(self.at);
             return Ok(());

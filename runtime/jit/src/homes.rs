@@ -100,7 +100,7 @@ impl Emit<'_> {
     }
     /// Does a branch on flags stand behind op `i`? Nothing should come between what makes the flags and that.
     pub(crate) fn leads_to_branch(&self, i: usize) -> bool {
-        let next = |n: usize| self.block.ops.get(i + n);
+        let next = |n: usize| self.op_at(i + n);
         let branch = next(1).filter(|op| op.code != Code::InsnStart).or_else(|| next(2));
         branch.is_some_and(|op| op.code == Code::Jccf && !self.stores_behind(op))
     }

@@ -6,6 +6,7 @@
 
 pub mod abi;
 mod alu;
+mod asked;
 mod asm;
 mod bulk;
 mod code_buf;
@@ -24,6 +25,7 @@ mod native;
 mod recipe;
 mod regs;
 mod runner;
+mod shelf;
 mod shift;
 mod signal;
 mod simd;

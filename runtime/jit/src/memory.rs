@@ -272,7 +272,7 @@ impl Emit<'_> {
     /// May the next op take this load as its memory operand?
     fn fusible(&self, op: &Op) -> Option<Val> {
         let t = op.d.as_temp()?;
-        let next = self.block.ops.get(self.at + 1)?;
+        let next = self.op_at(self.at + 1)?;
         if matches!(next.code, Code::Extu | Code::Exts) {
             let whole = Width::from_code(next.x) == op.w && next.w > op.w && next.a == op.d;
             return (whole && self.regs.only_use_is(t, self.at + 1)).then_some(op.d);
@@ -656,7 +656,10 @@ impl Emit<'_> {
             _ => {
                 let d = self.dst(op.d)?;
                 self.asm.load(op.w, d, state(self.layout.pc_base));
-                if op.imm != 0 {
+                if self.by_units {
+                    let at = self.asm.lea_far(op.w, d, d, op.imm as i32);
+                    self.lists.places.push((at, op.imm));
+                } else if op.imm != 0 {
                     self.asm.lea(op.w, d, Mem::base(d, op.imm as i32));
                 }
                 Ok(())

@@ -239,7 +239,7 @@ impl Emit<'_> {
     /// Does a native instruction follow that is the only user of this pointer, so that it may take base and offset as they are?
     pub(crate) fn native_takes(&self, op: &Op) -> Option<u16> {
         let t = op.d.as_temp()?;
-        let next = self.block.ops.get(self.at + 1)?;
+        let next = self.op_at(self.at + 1)?;
         let sole = next.code == Code::Native && next.a == op.d;
         (sole && self.regs.only_use_is(t, self.at + 1)).then_some(t)
     }

@@ -221,7 +221,7 @@ impl Emit<'_> {
     }
     /// Behind producer `n`, whose flags only the label of a branch may show to anyone: a recipe that costs nothing.
     pub(crate) fn free_recipe(&mut self, n: usize) -> Option<Recipe> {
-        let is_wanted = self.facts.hidden[n] != 0 && self.is_remakable(n);
+        let is_wanted = self.is_remakable(n) && self.facts.hidden[n] != 0;
         let ways = if is_wanted { self.ways(n) } else { [None; 2] };
         self.standing(&ways)
     }
@@ -464,6 +464,7 @@ impl Emit<'_> {
     }
     /// The state's copy of the flags becomes current, wherever they are now.
     pub(crate) fn bring_home(&mut self) -> Result<(), CompileError> {
+        self.asked.places = true;
         if self.flags_home {
             return Ok(());
         }

@@ -8,6 +8,8 @@
 //! place, or in which such a register was computed, goes on holding a copy while nothing better wants it ("kept"). A computed
 //! one is "ahead" of its place until it is stored there: when the scratch register is wanted, and before anyone can look.
 
+use std::ops::Range;
+
 use ir::{Block, Code, Op, Val};
 
 use crate::abi;
@@ -76,12 +78,17 @@ const HELD: u16 = u16::MAX - 1;
 impl Regs {
     /// Computes life times for a block.
     pub(crate) fn prepare(&mut self, block: &Block, temps: u16) {
+        self.prepare_for(block, 0..block.ops.len(), temps);
+    }
+    /// The same for some of its ops, which share no temporary with others.
+    pub(crate) fn prepare_for(&mut self, block: &Block, ops: Range<usize>, temps: u16) {
         self.temps = temps;
         self.list.clear();
         self.list.resize(block.temps.len(), FRESH);
         self.last_mention = [0; 8];
         let mut seen = 0;
-        for (i, op) in block.ops.iter().enumerate() {
+        let first = ops.start;
+        for (i, op) in (first..).zip(&block.ops[ops]) {
             if op.code == Code::InsnStart {
                 continue;
             }

@@ -74,11 +74,12 @@ impl Pipeline {
 
     /// How a block for speed goes on behind jumps. `changing`: it has immediates that are read when it runs.
     pub(super) fn along<'a>(
-        &self,
+        &mut self,
         order: &Order,
         changing: bool,
         has_run: &'a dyn Fn(u32) -> bool,
     ) -> Option<Along<'a>> {
+        self.front.by_names = order.tier == Tier::Compact && self.passes.has(Passes::KEPT);
         let (sides, loops) = (self.passes.has(Passes::SIDES), self.passes.has(Passes::LOOPS));
         let goes_on = order.tier == Tier::Hot
             && !order.key.mode.has(Mode::PLAIN)
@@ -101,6 +102,7 @@ impl Pipeline {
         goes_on: Option<Along<'_>>,
     ) -> Result<(), BuildError> {
         let max_insns = if single { 1 } else { self.config.max_insns };
+        self.front.by_names &= !single;
         let config = BuildConfig { max_insns, ..self.config };
         let made = (&mut self.block, &mut self.info);
         front::build_along(code, place, &config, &mut self.front, made, goes_on)
@@ -130,8 +132,9 @@ impl Pipeline {
             let segments = Segments { flat: of(SegPolicy::Flat), short: of(SegPolicy::Wrap64K) };
             ir::opt::spans(&mut self.block, &mut self.opt, passes, exit_flags, segments)
         };
-        let mut request = Request {
-            block: &self.block,
+        let (block, nothing) = (&mut self.block, Block::default());
+        let request = Request {
+            block: &nothing,
             seg,
             page_offset: order.place.page_off,
             tier: order.tier,
@@ -141,15 +144,26 @@ impl Pipeline {
             late_traps: passes.has(Passes::TRAPS) && !counted,
             guesses: passes.has(Passes::GUESS) && !key.mode.has(Mode::CODE64) && key.mode.cpl() < 3,
         };
-        let mut done = compile(&request);
+        let mut tier = order.tier;
+        let mut done = compile(&Request { block, ..request });
+        while let Err(CompileError::Unlowered(unit)) = done {
+            // The compiler does not know this insn's code, or not where flags are as they are here.
+            if !self.front.lower_unit(block, order.place, unit) {
+                break;
+            }
+            done = compile(&Request { block, ..request });
+        }
+        if done.is_err_and(|e| e != CompileError::Full) && self.front.by_names {
+            return Outcome::Without(Passes::KEPT);
+        }
         if done == Err(CompileError::Registers) {
             // Compact code has fewer registers for temporaries.
-            request.tier = Tier::Hot;
-            done = compile(&request);
+            tier = Tier::Hot;
+            done = compile(&Request { block, tier, ..request });
         }
         let is_loop = self.info.is_loop && passes.has(Passes::LOOPS);
         match done {
-            Ok(()) => Outcome::Host(request.tier),
+            Ok(()) => Outcome::Host(tier),
             Err(CompileError::Full) => Outcome::Full,
             Err(_) if is_loop => Outcome::Without(Passes::LOOPS),
             Err(_) if has_spans => Outcome::Without(Passes::SPANS),
@@ -196,4 +210,117 @@ fn policies(mode: Mode) -> [SegPolicy; 6] {
     let rest = if mode.has(Mode::ALL_64K) { SegPolicy::Wrap64K } else { SegPolicy::Window };
     let flat = |bit| if mode.has(bit) { SegPolicy::Flat } else { rest };
     [flat(Mode::FLAT_ES), rest, flat(Mode::FLAT_SS), flat(Mode::FLAT_DS), rest, rest]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jit::{Compiler, Jit, Piece};
+    use mem::GuestRam;
+    use x86::decode::{Features, decode};
+
+    use crate::vcpu::shim;
+
+    /// Numbers that look random.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn next(&mut self) -> u64 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            self.0 >> 33
+        }
+        fn pick(&mut self, from: &[u8]) -> u8 {
+            from[self.next() as usize % from.len()]
+        }
+    }
+
+    const CONFIG: BuildConfig =
+        BuildConfig { features: Features::ALL, max_insns: 12, counted: false };
+
+    fn pipeline() -> Pipeline {
+        Pipeline::new(Passes::ALL, CONFIG)
+    }
+
+    /// What a compact block's code is.
+    fn made(
+        (pipeline, compiler): (&mut Pipeline, &mut Compiler),
+        (bytes, at, mode): (&[u8], u32, Mode),
+        piece: &mut Piece,
+    ) -> Outcome {
+        let place = Place { mode, ip: u64::from(at), page_off: at, cs_limit: 0xFFFF };
+        let key = Key { phys: u64::from(at), mode, pc_base: 0, cs_limit: u32::MAX };
+        let order = Order { key, place, tier: Tier::Compact, far: None, keeps_flags: false };
+        loop {
+            pipeline.along(&order, false, &|_| false);
+            let code = CodeBytes { page: bytes, next: Some(&[0; 16]) };
+            pipeline.lower(&code, place, false, None).unwrap();
+            let made = pipeline.finish(&order, |_, _| false, |r| compiler.compile(r, piece));
+            let Outcome::Without(less) = made else { return made };
+            pipeline.passes = pipeline.passes.without(less);
+        }
+    }
+
+    /// Some insns that share their heads with other such lists, with displacements and immediates of all sizes.
+    fn insns(numbers: &mut Numbers, heads: &[[u8; 4]], mode: Mode) -> Vec<u8> {
+        const TELLING: [u8; 12] = [0, 0, 0, 1, 2, 4, 0x1F, 0x20, 0x7F, 0x80, 0xFE, 0xFF];
+        let mut code = Vec::new();
+        while code.len() < 48 {
+            let mut insn = heads[numbers.next() as usize % heads.len()].to_vec();
+            insn.extend([0; 12].map(|_: u8| match numbers.next() % 3 {
+                0 => numbers.next() as u8,
+                _ => numbers.pick(&TELLING),
+            }));
+            if let Ok(insn_at) = decode(&insn, front::code_size(mode), &CONFIG.features) {
+                code.extend(&insn[..usize::from(insn_at.len)]);
+            }
+        }
+        code
+    }
+
+    #[test]
+    fn code_that_is_kept_is_what_would_be_made() {
+        let ram = GuestRam::new(1 << 20).unwrap();
+        let jit = Jit::new(1 << 20, shim::layout(&ram), shim::calls()).unwrap();
+        let flat = Mode::PE | Mode::FLAT_CS | Mode::FLAT_SS | Mode::FLAT_DS | Mode::FLAT_ES;
+        let modes = [
+            0,
+            Mode::ALL_64K,
+            Mode::PE | Mode::CODE32 | Mode::STACK32 | 3 << Mode::CPL_SHIFT,
+            flat | Mode::CODE32 | Mode::STACK32,
+            flat | Mode::CODE64,
+            flat | Mode::CODE64 | 3 << Mode::CPL_SHIFT,
+        ];
+        let mut numbers = Numbers(1);
+        for mode in modes.map(Mode) {
+            let (mut keeping, mut compiler) = (pipeline(), jit.compiler());
+            for _ in 0..ROUNDS {
+                let heads: Vec<_> = (0..24).map(|_| head(&mut numbers)).collect();
+                for _ in 0..24 {
+                    let code = insns(&mut numbers, &heads, mode);
+                    let at = numbers.next() as u32 % 4000;
+                    let (mut kept, mut fresh) = (Piece::default(), Piece::default());
+                    let with = (&mut keeping, &mut compiler);
+                    let is_made = made(with, (&code, at, mode), &mut kept);
+                    keeping.passes = Passes::ALL;
+                    let with = (&mut pipeline(), &mut jit.compiler());
+                    let is_fresh = made(with, (&code, at, mode), &mut fresh);
+                    assert_eq!(is_made, is_fresh, "{code:x?}");
+                    assert!(kept == fresh, "{mode:?} {at:#x} {code:x?}\n{kept:?}\n{fresh:?}");
+                }
+            }
+        }
+    }
+
+    /// How an insn may begin: all opcodes, fewer ModRM bytes.
+    fn head(numbers: &mut Numbers) -> [u8; 4] {
+        let prefix = numbers.pick(&[0x66, 0x67, 0x48, 0x41, 0x4C, 0xF3, 0x64]);
+        let [op, modrm, sib] = [0; 3].map(|_: u8| numbers.next() as u8);
+        match numbers.next() % 4 {
+            0 => [prefix, op, modrm, sib],
+            1 => [0x0F, op, modrm, sib],
+            _ => [op, modrm, sib, 0],
+        }
+    }
+
+    const ROUNDS: usize = 40;
 }

@@ -11,6 +11,8 @@ use x86::front::{self, BuildConfig, BuildError, Changing, CodeBytes};
 use x86::lower::{Along, Place};
 use x86::state::seg;
 
+use crate::log::Items;
+
 use super::cache::{BlockId, Key, New, Second, lines};
 use super::dormant::Old;
 use super::pages::Peeked;
@@ -20,6 +22,8 @@ use super::{Stats, Vcpu, far_kind};
 
 /// One block in so many is timed.
 const TIMED: u64 = 8;
+/// What the log shows of ops.
+const SHOWN: [Items; 2] = [Items::OP, Items::OP_OPT];
 /// Bytes needed of the second page.
 const OVER: usize = 16;
 
@@ -155,6 +159,8 @@ impl Vcpu {
             keeps_flags: self.config.counted || self.stops.is_some(),
         };
         let goes_on = self.translator.pipeline.along(&order, changing.is_some(), &has_run);
+        // Who wants to see ops wants all of them.
+        self.translator.pipeline.front.by_names &= !SHOWN.iter().any(|&item| self.log.has(item));
         let second = self.translator.build(cpu, pc, false, changing, goes_on)?;
         self.trace_block(pc);
         let Translator { jit, pipeline, compiled, .. } = &mut self.translator;

@@ -6,7 +6,7 @@
 
 use crate::decode::{Features, MAX_LEN, ROWS, decode};
 use crate::insn::{CodeSize, DecodeError, Insn};
-use crate::lower::{Along, Flow, HAS_ERROR_CODE, Lower, Place, Work, vector};
+use crate::lower::{Along, Flow, HAS_ERROR_CODE, Lower, Place, Work, lower_unit, vector};
 use crate::mode::Mode;
 use ir::{Block, Code, FlagMask};
 
@@ -130,6 +130,18 @@ pub struct Scratch {
     pub changing: Option<Changing>,
     /// Page offsets at which blocks end and others begin: where somebody wants to stop.
     pub stops: Option<Box<Offsets>>,
+    /// Insns whose names are known are not lowered: whoever wants their ops all the same asks for them ([`Scratch::lower_unit`]).
+    pub by_names: bool,
+}
+
+impl Scratch {
+    /// Lowers unit `number` of the block just built at `place`. False if it was lowered before.
+    pub fn lower_unit(&mut self, block: &mut Block, place: Place, number: usize) -> bool {
+        block.units.get(number).is_some_and(|unit| unit.ops.is_empty()) && {
+            lower_unit(block, &mut self.work, place, number);
+            true
+        }
+    }
 }
 
 /// A set of page offsets.
@@ -195,8 +207,9 @@ pub fn build_along(
     let max_insns = if place.is_single_step() { 1 } else { config.max_insns.max(1) };
     let changing = scratch.changing;
     let stops = scratch.stops.as_deref();
+    let by_names = scratch.by_names && changing.is_none() && goes_on.is_none() && !config.counted;
     let lower = Lower::new(block, &mut scratch.work, place).counted(config.counted);
-    let mut lower = lower.along(goes_on);
+    let mut lower = lower.along(goes_on).by_names(by_names);
     let mut at = place.page_off;
     let page_rest = PAGE.saturating_sub(at) as usize;
     loop {
@@ -241,6 +254,13 @@ pub fn build_along(
     }
     lower.close();
     info.is_loop = lower.is_loop();
+    if by_names && block.units.is_empty() {
+        // Its insns share values with out-of-line parts: all are lowered.
+        scratch.by_names = false;
+        let built = build_along(code, place, config, scratch, (block, info), goes_on);
+        scratch.by_names = true;
+        return built;
+    }
     note_slots(block, info);
     Ok(())
 }

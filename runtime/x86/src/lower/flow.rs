@@ -74,6 +74,10 @@ pub(super) struct Cold {
 }
 
 impl Cold {
+    /// Does it use a value of its insn?
+    fn wants_temporary(&self) -> bool {
+        matches!(self.kind, ColdKind::Raise { code, .. } if code.as_temp().is_some())
+    }
     /// Does it go on within the page, after the insn?
     pub(super) const fn is_side(&self) -> bool {
         matches!(self.kind, ColdKind::Side { .. })
@@ -550,8 +554,10 @@ impl Lower<'_> {
 
     /// Emits the out-of-line parts.
     pub(super) fn emit_colds(&mut self) {
+        let has_units = !self.work.colds.iter().any(Cold::wants_temporary);
         for n in 0..self.work.colds.len() {
             let cold = self.work.colds[n];
+            self.push_unit();
             let mut label = Op::new(Code::Label, Width::W32);
             label.imm = cold.label;
             self.block.push(label);
@@ -571,6 +577,9 @@ impl Lower<'_> {
             }
         }
         self.work.colds.clear();
+        if !has_units {
+            self.block.units.clear();
+        }
     }
 
     /// Error codes that cold parts still want.

@@ -8,7 +8,7 @@ use super::{Flow, Lower};
 use crate::decode::Operand;
 use crate::insn::{Form, Insn};
 use crate::mode::Mode;
-use ir::{Code, Op, Val, Width};
+use ir::{Code, Op, Unit, Val, Width};
 
 /// Sets of the table, of two entries each; a power of two. With four times as many three quarters of a boot's insns are recalled instead
 /// of two thirds, but the host's cache does not hold them: that takes longer.
@@ -75,6 +75,8 @@ pub(super) struct Known {
     next: i64,
     /// `NOWHERE` if it leads nowhere.
     target: i64,
+    /// It leads there by its immediate.
+    by_imm: bool,
     hash: u64,
 }
 
@@ -137,7 +139,7 @@ impl Lower<'_> {
     /// What an insn at page offset `at` is known by. Nothing if a branch of it may lead on within the block.
     pub(super) fn known(&self, insn: &Insn, at: u32) -> Option<Known> {
         let (at, next) = (i64::from(at), i64::from(at) + i64::from(insn.len));
-        let mut known = Known { insn: *insn, at, next, target: NOWHERE, hash: 0 };
+        let mut known = Known { insn: *insn, at, next, target: NOWHERE, by_imm: false, hash: 0 };
         let mut disp = 0;
         // Where the byte is no ModRM byte of a memory operand nothing is lost by that.
         if insn.modrm & 0xC7 == 5 && self.is_code64() {
@@ -154,6 +156,7 @@ impl Lower<'_> {
             }
             disp = by;
             known.target = next + disp;
+            known.by_imm = true;
             let (is_back, in_page) = (known.target <= at, (0..PAGE).contains(&known.target));
             known.insn.imm = 1 | u64::from(in_page) << 1 | u64::from(is_back) << 2;
         }
@@ -167,6 +170,26 @@ impl Lower<'_> {
     pub(super) fn before(&self) -> Before {
         let block = &*self.block;
         Before { temps: block.temps.len(), labels: block.labels, colds: self.work.colds.len() }
+    }
+
+    /// Has the insn just lowered out-of-line parts?
+    pub(super) fn has_new_colds(&self, before: &Before) -> bool {
+        self.work.colds.len() != before.colds
+    }
+    /// Takes the ops from `first` on back, and what came with them.
+    pub(super) fn take_back(&mut self, first: usize, before: &Before) {
+        self.block.ops.truncate(first);
+        self.block.temps.truncate(before.temps);
+        self.block.labels = before.labels;
+        self.work.colds.truncate(before.colds);
+    }
+    /// Are the ops of the insn just lowered the same wherever it stands, but for what tells its places?
+    pub(super) fn is_anywhere(&self, known: &Known, before: &Before, flow: Flow) -> bool {
+        let ops = self.block.ops.get(self.first_op..).unwrap_or_default();
+        !self.knows_place
+            && !self.has_new_colds(before)
+            && !matches!(flow, Flow::At(_))
+            && ops.iter().skip(1).all(|op| known.meaning(op).is_some())
     }
 
     /// Emits the ops of an insn that was lowered in this mode before, if it was.
@@ -205,8 +228,7 @@ impl Lower<'_> {
 
     /// Keeps the insn just lowered if its ops can be told for elsewhere.
     pub(super) fn remember(&mut self, known: &Known, before: &Before, flow: Flow) {
-        if self.knows_place || self.work.colds.len() != before.colds || matches!(flow, Flow::At(_))
-        {
+        if self.knows_place || self.has_new_colds(before) || matches!(flow, Flow::At(_)) {
             return;
         }
         let block = &*self.block;
@@ -256,6 +278,24 @@ impl Lower<'_> {
 }
 
 impl Known {
+    /// The insn as a unit without a name whose ops begin at `first`.
+    pub(super) fn unit(&self, first: usize, values: [i64; 2]) -> Unit {
+        // As recalled ops tell them.
+        let places = [self.at, self.next, self.target].map(|place| place as u32);
+        Unit { ops: first..first, places, values, ..Unit::anonymous(first) }
+    }
+    /// Does its displacement lead on from where it stands?
+    pub(super) fn leads_by_disp(&self) -> bool {
+        self.target != NOWHERE && !self.leads_by_imm()
+    }
+    /// Does its immediate?
+    pub(super) fn leads_by_imm(&self) -> bool {
+        self.by_imm
+    }
+    /// What its ops depend on of where it leads by its immediate.
+    pub(super) fn relation(&self) -> u64 {
+        self.insn.imm
+    }
     /// What an op's `imm` is; nothing if that is not known to be the same elsewhere.
     fn meaning(&self, op: &Op) -> Option<Imm> {
         match op.code {

@@ -23,6 +23,7 @@ mod leave;
 #[allow(dead_code, reason = "as above")]
 mod mem;
 mod memo;
+mod names;
 #[allow(dead_code, reason = "as above")]
 mod native;
 mod node;
@@ -47,7 +48,7 @@ use crate::insn::{Form, Insn, prefix};
 use crate::mode::Mode;
 use boolean::B;
 use flow::{IfFrame, Jump};
-use ir::{Block, Code, Op, Val, Width};
+use ir::{Block, Code, Op, Unit, Val, Width};
 use mem::MemState;
 use node::{NO, Node};
 
@@ -203,6 +204,9 @@ pub struct Work {
     emitted: Vec<u16>,
     colds: Vec<flow::Cold>,
     memo: memo::Memo,
+    names: names::Names,
+    /// Units of the block that have names, with their insns and where these stand.
+    named: Vec<(usize, Insn, u32)>,
 }
 
 /// At most this many operands, `with` names included.
@@ -345,6 +349,8 @@ pub struct Lower<'a> {
     /// It has been used.
     reads_live_imm: bool,
     goes_on: Option<Along<'a>>,
+    /// Insns whose names are known are not lowered.
+    by_names: bool,
     /// Branches that the block goes on behind.
     sides: u8,
     /// Insns so far, this one included, and how many of them came before the loop's current turn.
@@ -380,6 +386,12 @@ impl<'a> Lower<'a> {
     pub fn new(block: &'a mut Block, work: &'a mut Work, place: Place) -> Self {
         block.clear();
         work.colds.clear();
+        work.named.clear();
+        Self::within(block, work, place)
+    }
+
+    /// Goes on with a block.
+    fn within(block: &'a mut Block, work: &'a mut Work, place: Place) -> Self {
         Self {
             block,
             work,
@@ -403,6 +415,7 @@ impl<'a> Lower<'a> {
             live_imm: None,
             reads_live_imm: false,
             goes_on: None,
+            by_names: false,
             sides: 0,
             insns: 0,
             turn_at: 0,
@@ -421,14 +434,34 @@ impl<'a> Lower<'a> {
         Self { goes_on, ..self }
     }
 
+    /// Insns whose names are known are not lowered, but can be ([`lower_unit`]).
+    pub fn by_names(self, by_names: bool) -> Self {
+        Self { by_names: by_names && !self.is_counted && self.goes_on.is_none(), ..self }
+    }
+
     /// Lowers one insn that stands at page offset `at`.
     pub fn lower(&mut self, insn: &Insn, at: u32) -> Flow {
         self.insns += 1;
+        if self.by_names && self.live_imm.is_none() {
+            self.end_unit();
+            if let Some(flow) = self.lower_named(insn, at) {
+                return flow;
+            }
+        }
+        self.push_unit();
         let known = if self.live_imm.is_none() { self.known(insn, at) } else { None };
         if let Some(flow) = known.as_ref().and_then(|known| self.recall(known)) {
             return flow;
         }
         let before = self.before();
+        let flow = self.lower_fresh(insn, at);
+        if let Some(known) = known {
+            self.remember(&known, &before, flow);
+        }
+        flow
+    }
+
+    fn lower_fresh(&mut self, insn: &Insn, at: u32) -> Flow {
         self.begin(insn, at);
         self.check_privileges();
         if insn.prefixes & (prefix::REP | prefix::REPNE) != 0
@@ -439,9 +472,6 @@ impl<'a> Lower<'a> {
         (tables::LOWER[usize::from(insn.info().insn)])(self);
         let flow = self.finish();
         self.retarget();
-        if let Some(known) = known {
-            self.remember(&known, &before, flow);
-        }
         flow
     }
 
@@ -457,12 +487,14 @@ impl<'a> Lower<'a> {
     /// Raises a fault at `at` instead of an insn: bytes that do not decode, or lie beyond the limit.
     pub fn fault(&mut self, at: u32, len: u8, what: u32, code: u64) {
         self.at = at;
+        self.push_unit();
         self.push_start(at, len, 1);
         self.push_raise(what, code);
     }
 
     /// Ends the block before the insn at page offset `next`: control goes there.
     pub fn end(&mut self, next: u32) {
+        self.push_unit();
         self.push_goto_page(1, i64::from(next), next <= self.place.page_off);
     }
 
@@ -473,6 +505,7 @@ impl<'a> Lower<'a> {
 
     /// The block ends and the insn at page offset `next` follows, by way of the jump table.
     pub fn end_far(&mut self, next: u32) {
+        self.push_unit();
         self.push_goto_far(i64::from(next));
     }
 
@@ -485,6 +518,7 @@ impl<'a> Lower<'a> {
     /// Emits the out-of-line parts. No insn may follow.
     pub fn close(&mut self) {
         self.emit_colds();
+        self.end_unit();
     }
 
     /// How often a body combined values of different widths: always 0 unless the tables are wrong.
@@ -520,6 +554,22 @@ impl<'a> Lower<'a> {
         self.reads_live_imm = false;
         self.first_op = self.block.ops.len();
         self.push_start(at, insn.len, 0);
+    }
+
+    /// A part of the block begins that shares no temporary with those before.
+    fn push_unit(&mut self) {
+        self.end_unit();
+        if self.goes_on.is_none() {
+            self.block.units.push(Unit::anonymous(self.block.ops.len()));
+        }
+    }
+
+    /// The part that began last ends here, if it has no end yet.
+    fn end_unit(&mut self) {
+        let here = self.block.ops.len();
+        if let Some(last) = self.block.units.last_mut() {
+            last.ops.end = last.ops.end.min(here);
+        }
     }
 
     fn push_start(&mut self, at: u32, len: u8, may_fault: u8) {
@@ -565,6 +615,11 @@ impl<'a> Lower<'a> {
     fn next(&self) -> i64 {
         i64::from(self.at) + i64::from(self.insn.len)
     }
+}
+
+/// Lowers the insn of unit `number` of a block lowered by names at `place`: its ops come behind all others.
+pub fn lower_unit(block: &mut Block, work: &mut Work, place: Place, number: usize) {
+    Lower::within(block, work, place).lower_unit(number);
 }
 
 static EMPTY_ROW: LowerRow =
