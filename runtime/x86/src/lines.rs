@@ -33,7 +33,7 @@ impl Cpu {
 
     /// MOVDIR64B: 64 bytes to ES:to, whose linear address must be a line's.
     pub(crate) fn copy_line(&mut self, segment: u64, off: u64, to: u64) -> Result<(), Fault> {
-        let to = self.seg_lin(seg::ES as u8, to, LINE, Access::Write)?;
+        let to = self.seg_lin(seg::ES, to, LINE, Access::Write)?;
         if to.0 & u64::from(LINE - 1) != 0 {
             return Err(Fault::gp(0));
         }
