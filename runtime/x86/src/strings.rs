@@ -231,7 +231,7 @@ impl Cpu {
         n < count
     }
 
-    /// REPE or REPNE CMPS (with a segment), or SCAS: all iterations but the one that ends it, which makes the flags.
+    /// REPE or REPNE CMPS (with a segment), or SCAS: all iterations that the pages allow but the last of them, or the one that ends it: that makes the flags.
     pub(crate) fn bulk_compare(&mut self, bytes: u64, segment: Option<u8>, asz: u32) {
         let (until_equal, bytes) = (bytes & UNTIL_EQUAL != 0, bytes & !UNTIL_EQUAL);
         let mask = address_mask(asz);
@@ -255,7 +255,8 @@ impl Cpu {
             let here = self.ram.read(self.element(run.ram, i, bytes), size);
             (here == other(i)) == until_equal
         };
-        let rest = run.elements - u64::from(run.elements == count);
+        // The last one makes flags, too: the one behind it may fault.
+        let rest = run.elements.saturating_sub(1);
         let n = (0..rest).find(ends).unwrap_or(rest);
         if segment.is_some() {
             self.advance(SI, n, bytes, mask);
