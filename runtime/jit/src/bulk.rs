@@ -94,62 +94,58 @@ impl Emit<'_> {
         }
         self.asm.alu_rr(Alu::Add, Width::W64, reg::RDI, to);
         self.asm.repeated(kind.prefix, kind.opcode, Width::from_code(log));
-        let ends = self.ends(kind, (op.w, left));
+        if kind.ends.is_some() {
+            let distances = [Some((reg::RDI, to)), from.map(|from| (reg::RSI, from))];
+            self.take_last_back(kind, (op.w, log), left, distances);
+            self.leave_here(holes);
+            return Ok(());
+        }
         // At 32 bits this cuts the sum to an address again.
         self.asm.alu_rr(Alu::Sub, op.w, reg::RDI, to);
         if let Some(from) = from {
             self.asm.alu_rr(Alu::Sub, op.w, reg::RSI, from);
         }
         self.asm.mov_rr(op.w, reg::RCX, left);
-        if ends.is_none() {
-            self.asm.test_rr(op.w, left, left);
-            holes[4] = Some(self.asm.jcc(Cond::E));
-        }
+        self.asm.test_rr(op.w, left, left);
+        holes[4] = Some(self.asm.jcc(Cond::E));
         self.asm.alu_mi(Alu::Cmp, Width::W32, state(self.layout.jump_mask), 0);
         let hole = self.asm.jcc(Cond::Ne);
         self.asm.fix32(hole, again);
-        if let Some(ends) = ends {
-            let done = self.asm.jmp();
-            self.step_back(
-                ends,
-                (op.w, log),
-                left,
-                [Some((reg::RDI, to)), from.map(|from| (reg::RSI, from))],
-            );
-            holes[4] = Some(done);
-        }
+        self.leave_here(holes);
+        Ok(())
+    }
+    fn leave_here(&mut self, holes: [Option<usize>; 6]) {
         let here = self.asm.pos();
         for hole in holes.into_iter().flatten() {
             self.asm.fix32(hole, here);
         }
-        Ok(())
     }
 
-    /// Behind a comparison: the branches taken where it has come to its end, by an element or by the count.
-    fn ends(&mut self, kind: Kind, (w, left): (Width, u8)) -> Option<[usize; 2]> {
-        let cond = kind.ends?;
-        let by_element = self.asm.jcc(cond);
-        self.asm.test_rr(w, left, left);
-        Some([by_element, self.asm.jcc(Cond::E)])
-    }
-    /// There the last element is taken back, for the ops behind. `registers` with the host's distances, those that there are.
-    fn step_back(
+    /// Behind a comparison: the last element is taken back, for the ops behind, which make the flags of it: what follows may fault.
+    /// `registers` with the host's distances, those that there are. Where it has come to its end, by the element or by the
+    /// count, the turns are counted anew.
+    fn take_last_back(
         &mut self,
-        holes: [usize; 2],
+        kind: Kind,
         (w, log): (Width, u8),
         left: u8,
         registers: [Option<(u8, u8)>; 2],
     ) {
-        let here = self.asm.pos();
-        for hole in holes {
+        let by_element = kind.ends.map(|cond| self.asm.jcc(cond));
+        self.asm.test_rr(w, left, left);
+        let goes_on = self.asm.jcc(Cond::Ne);
+        if let Some(hole) = by_element {
+            let here = self.asm.pos();
             self.asm.fix32(hole, here);
         }
+        self.asm.store_i(Width::W64, state(self.layout.turns), 1);
+        let here = self.asm.pos();
+        self.asm.fix32(goes_on, here);
         for (register, distance) in registers.into_iter().flatten() {
             self.asm.alu_rr(Alu::Sub, w, register, distance);
             self.asm.alu_ri(Alu::Sub, w, register, 1 << log);
         }
         self.asm.lea(w, reg::RCX, Mem::index(reg::RCX, left, 0, 1));
-        self.asm.store_i(Width::W64, state(self.layout.turns), 1);
     }
 
     /// How many whole elements fit into the page at linear address `lin`, if this table has it: to `room`, and the host's distance to
