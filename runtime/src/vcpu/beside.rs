@@ -1,10 +1,9 @@
 //! Blocks made for speed beside the vCPU: what is ordered of the second translator, and what becomes of it.
 //!
 //! A block that has proved hot goes on in compact form until its new form is there. That is installed between blocks, as if it had been
-//! made then, if the old block is still found by its key and every byte the new one rests on is what it was when the thread read it.
+//! made then, if the old block is still found by its key and every byte the new one rests on is what it was when it was ordered.
 //! Where all orders are out, the vCPU makes the block itself: both translate then.
 
-use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use ir::opt::Passes;
@@ -76,9 +75,12 @@ impl Vcpu {
         let far = self.core.cache.far(id).map(|_| far_kind(cpu, pc));
         let order = Order { key, place, tier: Tier::Hot, far, keeps_flags: false };
         let Some(mut work) = self.free_work(order) else { return false };
+        let cpu = &self.core.cpu;
+        // A key's page is one of RAM.
+        let _ = cpu.ram.read_bytes(page, &mut work.page);
         work.starts = self.core.cache.starts(page);
         (work.old, work.flushes) = (id, self.stats.flushes);
-        work.lin = self.core.cpu.lin_pc(pc).0;
+        work.lin = cpu.lin_pc(pc).0;
         let is_sent = self.beside.worker.as_ref().is_some_and(|worker| worker.send(work));
         if !is_sent {
             self.stop_ordering();
@@ -95,8 +97,7 @@ impl Vcpu {
         if self.beside.worker.is_none() {
             let pipeline = Pipeline::new(self.config.passes, self.translator.pipeline.config);
             let compiler = self.translator.jit()?.compiler();
-            let ram = Arc::clone(&self.core.cpu.ram);
-            match Worker::start(pipeline, compiler, ram, self.kicker.clone()) {
+            match Worker::start(pipeline, compiler, self.kicker.clone()) {
                 Ok(worker) => self.beside.worker = Some(worker),
                 Err(error) => {
                     log::warn!("no second translator: {error}");

@@ -1,7 +1,7 @@
 //! The second translator: a thread that makes blocks for speed while the vCPU goes on with what it has.
 //!
-//! It shares nothing with the vCPU but guest memory, of which it copies a page: a [`Work`] goes there and comes back with the block's code. There are
-//! a few of them, which go to and fro, so that nothing is allocated and no more blocks wait than are soon done.
+//! It shares nothing with the vCPU: a [`Work`] goes there with the block's page and comes back with its code. There are a few of them, which
+//! go to and fro, so that nothing is allocated and no more blocks wait than are soon done.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use jit::{Compiler, Piece};
-use mem::GuestRam;
 use x86::front::CodeBytes;
 
 use super::cache::{BlockId, Key};
@@ -38,7 +37,7 @@ pub(super) struct Work {
     pub(super) lin: u64,
     /// Which blocks that is said of: the cache was flushed so many times.
     pub(super) flushes: u64,
-    /// The RAM page when it was made.
+    /// The RAM page when it was asked for.
     pub(super) page: [u8; 0x1000],
     /// Where blocks began in it.
     pub(super) starts: [u64; 64],
@@ -81,11 +80,8 @@ impl Work {
         [&self.page[from..to], first, other]
     }
     /// Makes the block.
-    fn make(&mut self, ram: &GuestRam, pipeline: &mut Pipeline, compiler: &mut Compiler) {
+    fn make(&mut self, pipeline: &mut Pipeline, compiler: &mut Compiler) {
         let start = Instant::now();
-        // A key's page is one of RAM. What the guest writes meanwhile is noticed when the block is installed.
-        let page = self.key().phys & !0xFFF;
-        ram.read_bytes(page, &mut self.page);
         let passes = pipeline.passes;
         self.outcome = loop {
             match self.attempt(pipeline, compiler) {
@@ -136,7 +132,6 @@ impl Worker {
     pub(super) fn start(
         mut pipeline: Pipeline,
         mut compiler: Compiler,
-        ram: Arc<GuestRam>,
         nudge: Kicker,
     ) -> std::io::Result<Self> {
         let (to, orders) = channel::<Box<Work>>();
@@ -148,7 +143,7 @@ impl Worker {
                 // Where processors are scarce the vCPU comes first. Refusal costs only time.
                 let _ = rustix::process::nice(NICE);
                 while let Some(mut work) = next(&orders) {
-                    work.make(&ram, &mut pipeline, &mut compiler);
+                    work.make(&mut pipeline, &mut compiler);
                     if done.send(work).is_err() {
                         return;
                     }
