@@ -36,6 +36,11 @@ fn kills(block: &Block, op: &Op) -> u8 {
     op.flags_asked().minus(op.flags_kept(&block.pool)).0
 }
 
+/// A producer that defines nothing here.
+fn is_unasked(op: &Op) -> bool {
+    op.fdef.is_empty() && op.code != Code::Putf
+}
+
 /// What an op is to the scan.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -88,19 +93,13 @@ impl FlagFacts {
             let op = &block.ops[n];
             self.after[n] = (live, exposed);
             self.hidden[n] = hidden & !exposed;
+            let after = (live, exposed);
+            (live, exposed) = self.step(block, op, exits, after);
             match KINDS[op.code as usize] {
-                Kind::Neutral => {}
-                Kind::Exposes => (live, exposed) = (63, 63),
-                Kind::Produces if op.fdef.is_empty() && op.code != Code::Putf => {}
-                Kind::Produces => {
-                    let k = kills(block, op);
-                    live &= !k;
-                    exposed &= !k;
-                    hidden &= !k;
-                }
+                Kind::Neutral | Kind::Exposes => {}
+                Kind::Produces if is_unasked(op) => {}
+                Kind::Produces => hidden &= !kills(block, op),
                 Kind::Special => {
-                    let after = (live, exposed);
-                    (live, exposed) = self.before(block, op, exits, after);
                     hidden &= !kills(block, op);
                     if op.code == Code::Jccf && private.is_some_and(|p| p.is_private(op.imm)) {
                         hidden |= exposed;
@@ -111,6 +110,26 @@ impl FlagFacts {
                     }
                 }
             }
+        }
+    }
+    /// What is live and exposed before an op, of that behind it.
+    #[inline]
+    fn step(
+        &mut self,
+        block: &Block,
+        op: &Op,
+        exits: [FlagMask; 2],
+        (live, exposed): (u8, u8),
+    ) -> (u8, u8) {
+        match KINDS[op.code as usize] {
+            Kind::Neutral => (live, exposed),
+            Kind::Exposes => (63, 63),
+            Kind::Produces if is_unasked(op) => (live, exposed),
+            Kind::Produces => {
+                let k = kills(block, op);
+                (live & !k, exposed & !k)
+            }
+            Kind::Special => self.before(block, op, exits, (live, exposed)),
         }
     }
     /// Before [`FlagFacts::scan`] of the block's parts.
@@ -133,19 +152,7 @@ impl FlagFacts {
         for n in ops.rev() {
             let op = &block.ops[n];
             self.after[n] = (live, exposed);
-            match KINDS[op.code as usize] {
-                Kind::Neutral => {}
-                Kind::Exposes => (live, exposed) = (63, 63),
-                Kind::Produces if op.fdef.is_empty() && op.code != Code::Putf => {}
-                Kind::Produces => {
-                    let k = kills(block, op);
-                    live &= !k;
-                    exposed &= !k;
-                }
-                Kind::Special => {
-                    (live, exposed) = self.before(block, op, [FlagMask::ALL; 2], (live, exposed));
-                }
-            }
+            (live, exposed) = self.step(block, op, [FlagMask::ALL; 2], (live, exposed));
         }
         (live, exposed)
     }
