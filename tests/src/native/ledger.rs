@@ -237,12 +237,16 @@ pub const ENTRIES: [Entry; 28] = [
     Entry {
         name: "near branches with 66 in 64-bit code",
         verdict: Verdict::Open,
-        why: "Intel ignores the prefix; AMD truncates the target to 16 bits, and CALL pushes so much. We follow Intel.",
+        why: "Intel ignores the prefix; AMD truncates the target to 16 bits, and CALL pushes so much. We follow Intel. Its displacement has two \
+              bytes less there, too: at a page's end LOCK is found to be wrong before the next page is asked for.",
         applies: |k| {
             const NEAR: [&str; 8] =
                 ["CALL", "JMP", "RET", "RET_N", "Jcc", "LOOP", "LOOPE", "LOOPNE"];
             let is_near = k.is(&NEAR) || k.is(&["JCC", "JCXZ", "call", "jmp", "ret"]);
-            k.is_long() && is_near && k.case.code().contains(&0x66)
+            let code = k.case.code();
+            let is_branch = |b: &u8| matches!(b, 0x80..=0x8F | 0xE8 | 0xE9);
+            let is_cut = k.name.is_empty() && k.ended(&[UD], &[PF]) && code.iter().any(is_branch);
+            k.is_long() && (is_near || is_cut) && code.contains(&0x66)
         },
     },
     Entry {
