@@ -23,6 +23,16 @@ pub enum Size {
 }
 
 impl Size {
+    /// The width of so many bytes, if there is one.
+    pub const fn from_bytes(bytes: u64) -> Option<Self> {
+        match bytes {
+            1 => Some(Self::B1),
+            2 => Some(Self::B2),
+            4 => Some(Self::B4),
+            8 => Some(Self::B8),
+            _ => None,
+        }
+    }
     /// The number of bytes.
     pub const fn bytes(self) -> u64 {
         self as u64

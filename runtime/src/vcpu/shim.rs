@@ -225,12 +225,7 @@ fn beside_code(cpu: &Cpu, kind: SlowKind, at: u64, size: u32, value: u64) -> u64
     if kind != SlowKind::Store {
         return cpu.ram.page_ptr(at).map_or(0, |p| (p.addr() as u64 & !0xFFF) | (at & 0xFFF));
     }
-    let size = match size {
-        1 => Size::B1,
-        2 => Size::B2,
-        4 => Size::B4,
-        _ => Size::B8,
-    };
+    let size = Size::from_bytes(size.into()).unwrap_or(Size::B8);
     cpu.ram.write_cpu(at, size, value & size.mask());
     0
 }

@@ -23,17 +23,6 @@ pub struct Span {
     pub(crate) split: u32,
 }
 
-/// The bus access that fits `bytes` (1, 2, 4 or 8).
-pub(crate) const fn size_of_bytes(bytes: u32) -> Option<Size> {
-    match bytes {
-        1 => Some(Size::B1),
-        2 => Some(Size::B2),
-        4 => Some(Size::B4),
-        8 => Some(Size::B8),
-        _ => None,
-    }
-}
-
 /// The `mem` name of an IR access kind.
 pub(crate) const fn access_of(kind: AccessKind) -> Access {
     match kind {
@@ -112,7 +101,7 @@ impl Cpu {
 
     /// Reads `bytes` (1, 2, 4, 8) at displacement `disp` of a span.
     pub(crate) fn span_read(&mut self, span: &Span, disp: u32, bytes: u32) -> u64 {
-        match (span.piece(disp, bytes), size_of_bytes(bytes)) {
+        match (span.piece(disp, bytes), Size::from_bytes(bytes.into())) {
             (Some(at), Some(size)) => self.phys_read(at, size),
             _ => (0..bytes).fold(0, |value, i| {
                 let byte = self.phys_read(span.byte(disp + i), Size::B1);
@@ -123,7 +112,7 @@ impl Cpu {
 
     /// Writes `bytes` (1, 2, 4, 8) at displacement `disp` of a span.
     pub(crate) fn span_write(&mut self, span: &Span, disp: u32, bytes: u32, value: u64) {
-        match (span.piece(disp, bytes), size_of_bytes(bytes)) {
+        match (span.piece(disp, bytes), Size::from_bytes(bytes.into())) {
             (Some(at), Some(size)) => self.phys_write(at, size, value),
             _ => {
                 for i in 0..bytes {

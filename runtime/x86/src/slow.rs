@@ -4,7 +4,7 @@
 use ir::AccessKind;
 use mem::{Access, Lin, PageKind, Phys, Size, line_mask};
 
-use crate::access::{Span, access_of, size_of_bytes};
+use crate::access::{Span, access_of};
 use crate::cpu::Cpu;
 use crate::fault::Fault;
 use crate::tlb::right;
@@ -24,12 +24,12 @@ impl Cpu {
     /// A load that missed the fast path.
     pub fn slow_load(&mut self, n: u8, off: u64, bytes: u32) -> Result<Slow, Fault> {
         if let (Some((_, at)), Some(size)) =
-            (self.known_operand(n, off, bytes, Access::Read), size_of_bytes(bytes))
+            (self.known_operand(n, off, bytes, Access::Read), Size::from_bytes(bytes.into()))
         {
             return Ok(self.load_known(at, size));
         }
         let lin = self.seg_lin(n, off, bytes, Access::Read)?;
-        if let (true, Some(size)) = (self.is_simple(lin, bytes), size_of_bytes(bytes)) {
+        if let (true, Some(size)) = (self.is_simple(lin, bytes), Size::from_bytes(bytes.into())) {
             let at = self.translate_in(lin, Access::Read, self.data_view())?;
             return Ok(self.load_known(at, size));
         }
@@ -47,12 +47,12 @@ impl Cpu {
     /// A store that missed the fast path. Over translated code nothing is done.
     pub fn slow_store(&mut self, n: u8, off: u64, bytes: u32, value: u64) -> Result<Slow, Fault> {
         if let (Some((lin, at)), Some(size)) =
-            (self.known_operand(n, off, bytes, Access::Write), size_of_bytes(bytes))
+            (self.known_operand(n, off, bytes, Access::Write), Size::from_bytes(bytes.into()))
         {
             return Ok(self.store_known(lin, at, size, value));
         }
         let lin = self.seg_lin(n, off, bytes, Access::Write)?;
-        if let (true, Some(size)) = (self.is_simple(lin, bytes), size_of_bytes(bytes)) {
+        if let (true, Some(size)) = (self.is_simple(lin, bytes), Size::from_bytes(bytes.into())) {
             let at = self.translate_in(lin, Access::Write, self.data_view())?;
             return Ok(self.store_known(lin, at, size, value));
         }
@@ -63,7 +63,7 @@ impl Cpu {
         match self.plain_ram(&span, 0, bytes, true) {
             Some(at) => {
                 self.refill(lin, Phys(span.first).page());
-                if let Some(size) = size_of_bytes(bytes) {
+                if let Some(size) = Size::from_bytes(bytes.into()) {
                     self.ram.write_cpu(at, size, value & size.mask());
                 }
             }

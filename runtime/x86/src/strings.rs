@@ -237,7 +237,7 @@ impl Cpu {
         let mask = address_mask(asz);
         let count = self.state.gpr[CX] & mask;
         let (si, di) = (self.state.gpr[SI] & mask, self.state.gpr[DI] & mask);
-        let Some(size) = element_size(bytes).filter(|_| count != 0) else { return };
+        let Some(size) = Size::from_bytes(bytes).filter(|_| count != 0) else { return };
         let source = match segment {
             None => None,
             Some(segment) => match self.run(segment, si, bytes, count, Access::Read, mask) {
@@ -370,19 +370,9 @@ impl Cpu {
     }
 }
 
-/// The width of an element of 1, 2, 4 or 8 bytes.
-const fn element_size(bytes: u64) -> Option<Size> {
-    if bytes == 8 { Some(Size::B8) } else { port_size(bytes) }
-}
-
 /// The bus width of a port access of 1, 2 or 4 bytes.
-const fn port_size(bytes: u64) -> Option<Size> {
-    match bytes {
-        1 => Some(Size::B1),
-        2 => Some(Size::B2),
-        4 => Some(Size::B4),
-        _ => None,
-    }
+fn port_size(bytes: u64) -> Option<Size> {
+    Size::from_bytes(bytes).filter(|&size| size != Size::B8)
 }
 
 /// Ports.

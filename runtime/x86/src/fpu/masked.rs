@@ -4,9 +4,9 @@
 //! the first is written; a gather commits element by element (SDM Vol. 2, VPGATHERDD, "the instruction may be
 //! suspended").
 
-use mem::Access;
+use mem::{Access, Size};
 
-use crate::access::{Span, size_of_bytes};
+use crate::access::Span;
 use crate::cpu::Cpu;
 use crate::fault::Fault;
 use crate::state::seg;
@@ -91,7 +91,7 @@ impl Cpu {
     #[inline]
     fn read_element(&mut self, segment: u64, off: u64, size: usize) -> Result<u64, Fault> {
         if let Some(at) = self.known_ram(segment, off, size, Access::Read)
-            && let Some(width) = size_of_bytes(size as u32)
+            && let Some(width) = Size::from_bytes(size as u64)
             && let Some(value) = self.ram.read(at, width)
         {
             return Ok(value);
@@ -155,7 +155,7 @@ impl Cpu {
     ) -> Result<(), Fault> {
         let elements = || (0..value.len()).step_by(size);
         if let Some(place) = self.known_ram(segment, off, value.len(), Access::Write)
-            && let Some(width) = size_of_bytes(size as u32)
+            && let Some(width) = Size::from_bytes(size as u64)
         {
             for at in elements().filter(|&at| is_on(&mask[at..at + size])) {
                 self.ram.write_cpu(place + at as u64, width, element(&value[at..at + size]));
