@@ -81,13 +81,10 @@ impl FlagFacts {
         late_traps: bool,
         private: Option<&Private>,
     ) {
+        self.begin(block);
         self.late_traps = late_traps;
-        self.after.clear();
-        self.after.resize(block.ops.len(), (63, 63));
         self.hidden.clear();
         self.hidden.resize(block.ops.len(), 0);
-        self.label.clear();
-        self.label.resize(block.labels as usize, (63, 63));
         let (mut live, mut exposed, mut hidden) = (63u8, 63u8, 0u8);
         for n in (0..block.ops.len()).rev() {
             let op = &block.ops[n];
@@ -132,7 +129,7 @@ impl FlagFacts {
             Kind::Special => self.before(block, op, exits, (live, exposed)),
         }
     }
-    /// Before [`FlagFacts::scan`] of the block's parts.
+    /// Before the block or its parts are scanned.
     pub(crate) fn begin(&mut self, block: &Block) {
         self.late_traps = false;
         if self.after.len() < block.ops.len() {

@@ -59,8 +59,10 @@ pub fn spans(
     scratch.pass.uses_are_current = false;
     if passes.has(Passes::COPY) {
         copies(block, scratch);
+        scratch.pass.uses_are_current = true;
     }
     if passes.has(Passes::FOLD) {
+        // Each temporary is read as often as before: an op that goes leaves its base to the one it is joined with.
         sums(block, scratch);
     }
     if passes.has(Passes::DEAD) {

@@ -1,12 +1,12 @@
 //! Sums of constants: a register that takes one after the other, with nobody to see what is in between, takes their sum at once. Pushes and
 //! pops of a span do that to the stack pointer.
 
-use super::{register_of, replaces_register};
+use super::register_of;
 use crate::{Block, Code, Op, Scratch, Val, Width};
 
 /// What a register was given last: `base` and a constant more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Given {
+struct Given {
     /// The op that gave it.
     op: usize,
     base: Val,
@@ -80,20 +80,17 @@ fn forget(last: &mut Last, register: Option<usize>) {
 
 /// What an op that looks at no such sum changes.
 fn note(last: &mut Last, op: &Op, given: Option<(usize, Given)>) {
-    op.for_each_result(|v, w| {
-        // One that takes part of a register keeps the rest.
-        forget(last, register_of(v).filter(|_| !replaces_register(v, w)));
+    op.for_each_result(|v, _| {
+        let register = register_of(v);
         for slot in last.iter_mut() {
             let is_base = |given: &Given| {
-                given.base == v
-                    || register_of(v).is_some_and(|r| register_of(given.base) == Some(r))
+                given.base == v || register.is_some() && register_of(given.base) == register
             };
-            // The register's own value before is what it was, as long as the sum is there.
             if slot.as_ref().is_some_and(is_base) {
                 *slot = None;
             }
         }
-        forget(last, register_of(v));
+        forget(last, register);
     });
     if let Some((r, given)) = given {
         last[r] = Some(given);
