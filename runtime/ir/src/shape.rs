@@ -245,6 +245,9 @@ impl Code {
     }
 }
 
+/// Bit of a `Bulk` op's `y`.
+const BULK_COMPARES: u8 = 4;
+
 impl Op {
     /// The width at which an operand of this role is read or written. An `Arg` says 64.
     #[inline]
@@ -474,6 +477,22 @@ impl Op {
     /// `Span`: log2 of what its address must be a multiple of.
     pub const fn span_align(&self) -> u32 {
         self.imm >> 16 & 7
+    }
+    /// `Bulk`: its `y` for elements of `bytes` that are compared until two are equal (or not), once so many eights of turns are made.
+    pub const fn bulk_compare(bytes: u64, until_equal: bool, eights: u8) -> u8 {
+        bytes.trailing_zeros() as u8 | BULK_COMPARES | (until_equal as u8) << 3 | eights << 4
+    }
+    /// `Bulk`: does it compare?
+    pub const fn bulk_compares(&self) -> bool {
+        self.y & BULK_COMPARES != 0
+    }
+    /// `Bulk` that compares: until two elements are equal, not while they are?
+    pub const fn bulk_is_until_equal(&self) -> bool {
+        self.y >> 3 & 1 != 0
+    }
+    /// `Bulk` that compares: turns that must have been made one by one.
+    pub const fn bulk_turns(&self) -> u32 {
+        8 * (self.y >> 4) as u32
     }
     /// `Ptr`: is it for a locked access?
     pub const fn is_locked(&self) -> bool {

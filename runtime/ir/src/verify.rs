@@ -135,7 +135,7 @@ impl Check<'_> {
             }
             Code::Ptr if op.access_bytes() > 64 => self.fail("covers more than 64 bytes"),
             Code::SimdEnter if op.x == 0 || op.x >= 32 => self.fail("no part of the state"),
-            Code::Bulk if op.w < Width::W32 || op.y & 4 == 0 && op.y > 3 => {
+            Code::Bulk if op.w < Width::W32 || !op.bulk_compares() && op.y > 3 => {
                 self.fail("bulk has no such form")
             }
             Code::Native => self.native(op),

@@ -34,11 +34,9 @@ struct Kind {
 
 impl Kind {
     fn of(op: &Op) -> Self {
-        const COMPARES: u8 = 4;
-        const UNTIL_EQUAL: u8 = 8;
         let has_source = op.x < 6;
-        let is_until_equal = op.y & UNTIL_EQUAL != 0;
-        if op.y & COMPARES == 0 {
+        let is_until_equal = op.bulk_is_until_equal();
+        if !op.bulk_compares() {
             let opcode = if has_source { 0xA4 } else { 0xAA };
             return Self { prefix: 0xF3, opcode, ends: None, turns: 0 };
         }
@@ -46,7 +44,7 @@ impl Kind {
             prefix: if is_until_equal { 0xF2 } else { 0xF3 },
             opcode: if has_source { 0xA6 } else { 0xAE },
             ends: Some(if is_until_equal { Cond::E } else { Cond::Ne }),
-            turns: 8 * i32::from(op.y >> 4),
+            turns: op.bulk_turns() as i32,
         }
     }
 }
@@ -94,9 +92,9 @@ impl Emit<'_> {
         }
         self.asm.alu_rr(Alu::Add, Width::W64, reg::RDI, to);
         self.asm.repeated(kind.prefix, kind.opcode, Width::from_code(log));
-        if kind.ends.is_some() {
+        if let Some(ends) = kind.ends {
             let distances = [Some((reg::RDI, to)), from.map(|from| (reg::RSI, from))];
-            self.take_last_back(kind, (op.w, log), left, distances);
+            self.take_last_back(ends, (op.w, log), left, distances);
             self.leave_here(holes);
             return Ok(());
         }
@@ -126,18 +124,16 @@ impl Emit<'_> {
     /// count, the turns are counted anew.
     fn take_last_back(
         &mut self,
-        kind: Kind,
+        ends: Cond,
         (w, log): (Width, u8),
         left: u8,
         registers: [Option<(u8, u8)>; 2],
     ) {
-        let by_element = kind.ends.map(|cond| self.asm.jcc(cond));
+        let by_element = self.asm.jcc(ends);
         self.asm.test_rr(w, left, left);
         let goes_on = self.asm.jcc(Cond::Ne);
-        if let Some(hole) = by_element {
-            let here = self.asm.pos();
-            self.asm.fix32(hole, here);
-        }
+        let here = self.asm.pos();
+        self.asm.fix32(by_element, here);
         self.asm.store_i(Width::W64, state(self.layout.turns), 1);
         let here = self.asm.pos();
         self.asm.fix32(goes_on, here);

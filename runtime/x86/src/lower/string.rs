@@ -7,6 +7,7 @@ use crate::decode::{Operand, attr};
 use crate::insn::{Form, prefix};
 use crate::mode::Mode;
 use crate::state::CpuState;
+use crate::strings::UNTIL_EQUAL;
 use ir::{Code, Cond, Op, Val, Width};
 use std::mem::offset_of;
 
@@ -16,8 +17,6 @@ const RCX: u8 = 1;
 const RDX: u8 = 2;
 /// Comparisons that are made one by one before the rest is made in bulk: so many eights.
 const EIGHTS: u8 = 4;
-/// Of a bulk helper's bytes per element: elements are compared until two are equal (`crate::strings`).
-const UNTIL_EQUAL: u64 = crate::strings::UNTIL_EQUAL;
 
 impl Lower<'_> {
     /// Before the body: leave when the count is 0, and let the bulk helper do what it can.
@@ -51,10 +50,7 @@ impl Lower<'_> {
 
     /// Comparisons mostly end soon: only those that have gone on for a while are worth being prepared.
     fn push_few_test(&mut self, few: u32) {
-        let turns = self.block.temp(Width::W64);
-        let mut op = Op::new(Code::LdEnv, Width::W64);
-        (op.d, op.imm) = (turns, offset_of!(CpuState, repeating) as u32);
-        self.block.push(op);
+        let turns = self.push_turns();
         let mut op = Op::new(Code::Brcond, Width::W64);
         op.x = Cond::B as u8;
         (op.a, op.b) = (turns, self.block.constant(8 * u64::from(EIGHTS)));
@@ -89,11 +85,10 @@ impl Lower<'_> {
         let ([bytes, source, _], count) = self.bulk_arguments();
         let mut op = Op::new(Code::Bulk, self.a());
         op.x = if count == 3 { source as u8 } else { u8::MAX };
-        let until_equal = bytes & UNTIL_EQUAL != 0;
-        op.y = bytes.trailing_zeros() as u8;
-        if compares {
-            op.y |= 4 | u8::from(until_equal) << 3 | EIGHTS << 4;
-        }
+        op.y = match compares {
+            true => Op::bulk_compare(bytes, bytes & UNTIL_EQUAL != 0, EIGHTS),
+            false => bytes.trailing_zeros() as u8,
+        };
         op.imm = offset_of!(CpuState, df) as u32;
         self.block.push(op);
     }
@@ -185,12 +180,18 @@ impl Lower<'_> {
         self.push_st_env(offset_of!(CpuState, repeating), Width::W64, value);
     }
 
+    /// How many turns there have been.
+    fn push_turns(&mut self) -> Val {
+        let turns = self.block.temp(Width::W64);
+        let mut op = Op::new(Code::LdEnv, Width::W64);
+        (op.d, op.imm) = (turns, offset_of!(CpuState, repeating) as u32);
+        self.block.push(op);
+        turns
+    }
+
     /// One turn more than there were.
     fn push_more_turns(&mut self) -> Val {
-        let (old, new) = (self.block.temp(Width::W64), self.block.temp(Width::W64));
-        let mut op = Op::new(Code::LdEnv, Width::W64);
-        (op.d, op.imm) = (old, offset_of!(CpuState, repeating) as u32);
-        self.block.push(op);
+        let (old, new) = (self.push_turns(), self.block.temp(Width::W64));
         let one = self.block.constant(1);
         self.block.push(Op { d: new, a: old, b: one, ..Op::new(Code::Add, Width::W64) });
         new
