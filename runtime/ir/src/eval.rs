@@ -8,8 +8,10 @@ mod alu;
 mod bits;
 mod mul;
 mod shift;
+mod undefined;
 
 pub use alu::{Alu, alu};
+pub use undefined::Undefined;
 
 use crate::op::SPAN_SLOT;
 use crate::{AccessKind, Block, Code, Cond, Native, NativeIo, Op, Scratch, Val, Width};
@@ -352,9 +354,13 @@ impl<G: Guest> Frame<'_, G> {
                 return;
             }
             code => {
-                let Some(r) = alu(code, op.w, a, b, c, flags) else {
+                let Some(mut r) = alu(code, op.w, a, b, c, flags) else {
                     unreachable!("every other code is arithmetic");
                 };
+                if op.b.as_pool().is_some() && Undefined::of_host().tells_constant_rotates(code) {
+                    let kept = op.flags_kept(&self.block.pool).eflags();
+                    r.flags = r.flags & !kept | flags & kept;
+                }
                 self.write(op.d, op.d_width(), r.d);
                 if let Some(e) = op.second_result() {
                     self.write(e, op.w, r.e);

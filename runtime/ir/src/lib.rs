@@ -22,7 +22,7 @@ mod verify;
 
 pub use block::Block;
 pub use cond::{Cond, FlagMask};
-pub use eval::{Alu, End, Guest, alu, compare, run};
+pub use eval::{Alu, End, Guest, Undefined, alu, compare, run};
 pub use native::{Native, NativeIo, NativeReg, NativeRunner, NativeState, NativeTrap, simd};
 pub use op::{AccessKind, Code, Op, SIDE_SLOT, SPAN_SLOT, Val, Width, exit};
 pub use scratch::Scratch;

@@ -124,9 +124,8 @@ pub enum AccessKind {
 /// - An op keeps every flag it is not asked to define (`fdef`), as far as that flag is live behind it
 ///   (`Scratch::flags_after`): a plain `add` between `cmp` and `jccf` keeps the flags, as LEA does.
 /// - `Putf` sets exactly the flags in `x`; `fdef` repeats them after liveness, which narrows both.
-/// - Unspecified flags: a multiply's SF ZF AF PF and a bit test's others are left as they were by the
-///   evaluator and by AMD hosts, so liveness keeps earlier producers of these alive (`Op::flags_kept`);
-///   `y` = 1 says that nobody cares.
+/// - Unspecified flags are the host's ([`Undefined`](crate::Undefined)): where that may leave flags as they were (a multiply's SF ZF
+///   AF PF, a bit test's others), liveness keeps earlier producers of these alive (`Op::flags_kept`).
 /// - `Bt` reads `b` at the op's width; bit tests and `Bsf`/`Bsr`, double shifts and `Imul` exist from 16 bits up.
 /// - `Ld`/`St`/`Ptr`/`Span` read `a` at 32 bits unless `y` says 64 (a 16-bit `y` only tells the address size).
 /// - `Call` arguments and `d`: temporaries at their own width zero-extended, registers and constants

@@ -3,7 +3,7 @@
 //! Everything that walks ops without caring what they compute (verifier, text form, passes, a register
 //! assigner) asks here, so that a new op is described once.
 
-use crate::{AccessKind, Code, FlagMask, Native, NativeReg, Op, Val, Width};
+use crate::{AccessKind, Code, FlagMask, Native, NativeReg, Op, Undefined, Val, Width};
 
 /// The role of one operand slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -415,9 +415,10 @@ impl Op {
             _ => return FlagMask::NONE,
         };
         let known = count.as_pool().and_then(|n| pool.get(usize::from(n)));
-        match known {
-            Some(n) if n & u64::from(self.w.count_mask()) != 0 => FlagMask::NONE,
-            _ => FlagMask::ALL,
+        match known.map(|n| n & u64::from(self.w.count_mask())) {
+            None | Some(0) => FlagMask::ALL,
+            Some(n) if Undefined::of_host().keeps_overflow(self.code, self.w, n) => FlagMask::O,
+            Some(_) => FlagMask::NONE,
         }
     }
 }

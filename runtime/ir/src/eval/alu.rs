@@ -1,11 +1,10 @@
 //! Every arithmetic op as a pure function of its operands and the flags before it.
 //!
 //! Values and defined flags are those of the manual (SDM Vol. 2, the page of each instruction). Flags the
-//! manual calls undefined are those of AMD Zen 5, measured by `tests/native_alu.rs`: the shifts set AF, left
-//! shifts and rotates give OF = MSB ^ CF at any count, right ones the XOR of the two top bits, multiplies
-//! and bit tests leave the undefined flags alone, bit scans take PF from the result.
+//! manual calls undefined are the host's ([`Undefined`]). On all known hosts logical operations clear AF, divisions
+//! and bit tests leave undefined flags alone, and bit scans take PF from the result.
 
-use super::{bits, mul, shift};
+use super::{Undefined, bits, mul, shift};
 use crate::{Code, FlagMask, Width};
 
 /// CF in EFLAGS.
@@ -41,6 +40,7 @@ pub fn alu(code: Code, w: Width, a: u64, b: u64, c: u64, flags: u32) -> Option<A
     let (a, b) = (a & m, b & m);
     let flags = flags & ALL;
     let carry = u64::from(flags & CF);
+    let like = Undefined::of_host();
     Some(match code {
         Code::Add => add(w, a, b, 0),
         Code::Adc => add(w, a, b, carry),
@@ -53,12 +53,12 @@ pub fn alu(code: Code, w: Width, a: u64, b: u64, c: u64, flags: u32) -> Option<A
         Code::Or => logic(w, a | b),
         Code::Xor => logic(w, a ^ b),
         Code::Not => Alu { d: !a & m, e: 0, flags },
-        Code::Shl | Code::Shr | Code::Sar => shift::shift(code, w, a, b, flags),
-        Code::Rol | Code::Ror => shift::rotate(code, w, a, b, flags),
-        Code::Rcl | Code::Rcr => shift::rotate_carry(code, w, a, b, flags),
-        Code::Shld | Code::Shrd => shift::double_shift(code, w, a, b, c, flags),
-        Code::Imul | Code::Muls2 => mul::signed(w, a, b, flags),
-        Code::Mulu2 => mul::unsigned(w, a, b, flags),
+        Code::Shl | Code::Shr | Code::Sar => shift::shift(like, code, w, a, b, flags),
+        Code::Rol | Code::Ror => shift::rotate(like, code, w, a, b, flags),
+        Code::Rcl | Code::Rcr => shift::rotate_carry(like, code, w, a, b, flags),
+        Code::Shld | Code::Shrd => shift::double_shift(like, code, w, a, b, c, flags),
+        Code::Imul | Code::Muls2 => mul::signed(like, w, a, b, flags),
+        Code::Mulu2 => mul::unsigned(like, w, a, b, flags),
         Code::Divu2 => mul::divide_unsigned(w, a, b, c & m, flags),
         Code::Divs2 => mul::divide_signed(w, a, b, c & m, flags),
         Code::Bt | Code::Bts | Code::Btr | Code::Btc => bits::test(code, w, a, b, flags),

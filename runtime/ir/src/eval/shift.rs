@@ -1,12 +1,14 @@
 //! Shifts, rotates and double shifts.
 //!
 //! The count is masked to 5 bits, at 64-bit width to 6; a masked count of 0 changes nothing, flags included.
+//! AF, and OF of any count but 1, are undefined: see [`Undefined`].
 
+use super::Undefined;
 use super::alu::{AF, Alu, CF, OF, sign_extend, szp, top, when};
 use crate::{Code, Width};
 
 /// `Shl`, `Shr`, `Sar`.
-pub(super) fn shift(code: Code, w: Width, a: u64, count: u64, flags: u32) -> Alu {
+pub(super) fn shift(like: Undefined, code: Code, w: Width, a: u64, count: u64, flags: u32) -> Alu {
     let n = count as u32 & w.count_mask();
     if n == 0 {
         return Alu { d: a, e: 0, flags };
@@ -23,12 +25,24 @@ pub(super) fn shift(code: Code, w: Width, a: u64, count: u64, flags: u32) -> Alu
             ((s >> n).cast_unsigned() & w.mask(), s >> (n - 1) & 1 != 0)
         }
     };
-    let overflow = if code == Code::Shl { top(w, d) != out } else { two_top_differ(w, d) };
-    Alu { d, e: 0, flags: szp(w, d) | when(out, CF) | AF | when(overflow, OF) }
+    let overflow = match (like, code) {
+        (Undefined::Zen, Code::Shl) => top(w, d) != out,
+        (Undefined::Zen, _) => two_top_differ(w, d),
+        (Undefined::Core, Code::Shl) => two_top_differ(w, a),
+        (Undefined::Core, Code::Shr) => top(w, a),
+        (Undefined::Core, _) => false,
+    };
+    shifted(like, w, d, out, overflow)
+}
+
+/// What a shift by more than 0 makes of its result, the last bit out and OF.
+fn shifted(like: Undefined, w: Width, d: u64, out: bool, overflow: bool) -> Alu {
+    let auxiliary = when(like == Undefined::Zen, AF);
+    Alu { d, e: 0, flags: szp(w, d) | when(out, CF) | auxiliary | when(overflow, OF) }
 }
 
 /// `Rol`, `Ror`: CF and OF only.
-pub(super) fn rotate(code: Code, w: Width, a: u64, count: u64, flags: u32) -> Alu {
+pub(super) fn rotate(like: Undefined, code: Code, w: Width, a: u64, count: u64, flags: u32) -> Alu {
     let masked = count as u32 & w.count_mask();
     if masked == 0 {
         return Alu { d: a, e: 0, flags };
@@ -38,16 +52,25 @@ pub(super) fn rotate(code: Code, w: Width, a: u64, count: u64, flags: u32) -> Al
     let left = if code == Code::Rol { n } else { (bits - n) % bits };
     let wide = u128::from(a) << left;
     let d = (wide as u64 | (wide >> bits) as u64) & w.mask();
-    if code == Code::Rol {
-        let out = d & 1 != 0;
-        carry_and_overflow(d, out, top(w, d) != out, flags)
-    } else {
-        carry_and_overflow(d, top(w, d), two_top_differ(w, d), flags)
-    }
+    let out = if code == Code::Rol { d & 1 != 0 } else { top(w, d) };
+    let overflow = match (like, code) {
+        (Undefined::Zen, Code::Rol) => top(w, d) != out,
+        (Undefined::Zen, _) => two_top_differ(w, d),
+        (Undefined::Core, Code::Rol) => two_top_differ(w, a),
+        (Undefined::Core, _) => top(w, a) != (a & 1 != 0),
+    };
+    carry_and_overflow(d, out, overflow, flags)
 }
 
 /// `Rcl`, `Rcr`: rotates of width + 1 bits through CF; CF and OF only.
-pub(super) fn rotate_carry(code: Code, w: Width, a: u64, count: u64, flags: u32) -> Alu {
+pub(super) fn rotate_carry(
+    like: Undefined,
+    code: Code,
+    w: Width,
+    a: u64,
+    count: u64,
+    flags: u32,
+) -> Alu {
     let masked = count as u32 & w.count_mask();
     if masked == 0 {
         return Alu { d: a, e: 0, flags };
@@ -60,17 +83,57 @@ pub(super) fn rotate_carry(code: Code, w: Width, a: u64, count: u64, flags: u32)
     let turned = if left == 0 { whole } else { whole << left | whole >> (ring - left) };
     let d = turned as u64 & w.mask();
     let out = turned >> bits & 1 != 0;
-    let overflow = if code == Code::Rcl { top(w, d) != out } else { two_top_differ(w, d) };
+    let overflow = match (like, code) {
+        (Undefined::Zen, Code::Rcl) => top(w, d) != out,
+        (Undefined::Zen, _) => two_top_differ(w, d),
+        // Once or more round, and nothing else: not even the first step.
+        (Undefined::Core, _) if n == 0 => flags & OF != 0,
+        (Undefined::Core, Code::Rcl) => two_top_differ(w, a),
+        (Undefined::Core, _) => top(w, a) != (flags & CF != 0),
+    };
     carry_and_overflow(d, out, overflow, flags)
 }
 
-/// `Shld`, `Shrd`. At 16 bits a count above 16 is undefined: the result is then the source rotated and CF
-/// a bit of `a` shifted out long ago, 0, as Zen 5 does.
-pub(super) fn double_shift(code: Code, w: Width, a: u64, b: u64, count: u64, flags: u32) -> Alu {
+/// `Shld`, `Shrd`. At 16 bits a count above 16 is undefined: the source is rotated then, and CF a bit of `a`
+/// shifted out long ago, 0 (Zen), or destination, source and destination are shifted as one (Core).
+pub(super) fn double_shift(
+    like: Undefined,
+    code: Code,
+    w: Width,
+    a: u64,
+    b: u64,
+    count: u64,
+    flags: u32,
+) -> Alu {
     let n = count as u32 & w.count_mask();
-    if n == 0 {
-        return Alu { d: a, e: 0, flags };
+    match (n, like) {
+        (0, _) => Alu { d: a, e: 0, flags },
+        (_, Undefined::Zen) => double_shift_zen(code, w, a, b, n),
+        (_, Undefined::Core) => double_shift_core(code, w, a, b, n),
     }
+}
+
+fn double_shift_core(code: Code, w: Width, a: u64, b: u64, n: u32) -> Alu {
+    let is_left = code == Code::Shld;
+    let bits = w.bits();
+    let pair = |high, low| u128::from(high) << bits | u128::from(low);
+    let (whole, size) = match w {
+        Width::W16 => (pair(a, b) << bits | u128::from(a), 3 * bits),
+        _ if is_left => (pair(a, b), 2 * bits),
+        _ => (pair(b, a), 2 * bits),
+    };
+    let (at, last_out) = if is_left { (size - bits - n, size - n) } else { (n, n - 1) };
+    let overflow = if is_left { two_top_differ(w, a) } else { top(w, a) != (b & 1 != 0) };
+    shifted(
+        Undefined::Core,
+        w,
+        (whole >> at) as u64 & w.mask(),
+        whole >> last_out & 1 != 0,
+        overflow,
+    )
+}
+
+fn double_shift_zen(code: Code, w: Width, a: u64, b: u64, n: u32) -> Alu {
     let bits = w.bits();
     let past = n > bits;
     let (a_part, b_part) = if past { (b, n - bits) } else { (a, n) };
@@ -85,7 +148,7 @@ pub(super) fn double_shift(code: Code, w: Width, a: u64, b: u64, count: u64, fla
         let d = (wide >> b_part) as u64 & w.mask();
         (d, a >> (n - 1) & 1 != 0, two_top_differ(w, d))
     };
-    Alu { d, e: 0, flags: szp(w, d) | when(out, CF) | AF | when(overflow, OF) }
+    shifted(Undefined::Zen, w, d, out, overflow)
 }
 
 fn two_top_differ(w: Width, d: u64) -> bool {

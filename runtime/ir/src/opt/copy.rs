@@ -11,7 +11,7 @@
 //! Both work within straight-line stretches: a label forgets everything.
 
 use super::{add_use, register_of};
-use crate::{Block, Code, Op, Role, Scratch, Val, Width};
+use crate::{Block, Code, FlagMask, Op, Role, Scratch, Undefined, Val, Width};
 
 /// What a temporary or register is a copy of, and since when.
 #[derive(Clone, Copy, Debug)]
@@ -114,6 +114,10 @@ impl Forward<'_> {
         let is_register = v.as_gpr().is_some();
         let is_count = matches!(role, Role::At(Width::W8));
         if is_register && (is_count || from.as_gpr().is_some_and(|r| r >= 8)) {
+            return v;
+        }
+        let would_keep = is_count && from.as_pool().is_some() && reader.fdef.meets(FlagMask::O);
+        if would_keep && Undefined::of_host().tells_constant_rotates(reader.code) {
             return v;
         }
         let fits = match role {
