@@ -518,14 +518,16 @@ S inc dword [ebx]
 S dec word [ebx+1]
 S neg dword [ebx]
 S not dword [ebx]
+; of these the processors' makers choose AF, or OF
 align 32
     stc
     rcl dword [ebx],cl
+    test eax,eax
     int 0x40
-S rcr word [ebx+1],3
-S shl dword [ebx],cl
-S shld [ebx],eax,5
-S shrd [ebx],eax,cl
+S2 {rcr word [ebx+1],3}, test eax,eax
+S2 {shl dword [ebx],cl}, test eax,eax
+S2 {shld [ebx],eax,5}, test eax,eax
+S2 {shrd [ebx],eax,cl}, test eax,eax
 S bts [ebx],eax
 S btc dword [ebx],3
 align 32
