@@ -123,7 +123,11 @@ impl Emit<'_> {
     }
 
     fn goto_tb(&mut self, op: &Op) -> Result<(), CompileError> {
-        self.flags_home_if(self.exit_live(op))?;
+        let live = self.exit_live(op);
+        if live != 0 {
+            self.complete_step();
+        }
+        self.flags_home_if(live)?;
         if op.y == 1 && self.hot {
             let flags = self.before_look()?;
             self.asm.alu_mi(Alu::Cmp, Width::W32, state(self.layout.jump_mask), 0);

@@ -6,7 +6,7 @@
 //! an operand's place is undone and done again: `add a, b` by `sub a, b; add a, b`. Operands that do not stay are put aside in the
 //! frame: a plain store or two, still cheaper than the flags.
 
-use ir::{Code, Op, Val, Width};
+use ir::{Code, FlagMask, Op, Val, Width};
 
 use crate::abi::{self, reg};
 use crate::asm::{Alu, Asm, Mem, Rm, state};
@@ -111,6 +111,8 @@ pub(crate) struct Redo {
 pub(crate) struct Inherited {
     home: bool,
     host: bool,
+    /// What EFLAGS hold of the flags if not all ([`Emit::partial`]).
+    part: Option<FlagMask>,
     recipe: Option<Recipe>,
 }
 
@@ -488,7 +490,8 @@ impl Emit<'_> {
         let is_somewhere = self.flags_home || host || self.recipe.is_some();
         let is_heir = self.hot && self.lists.private.is_private(label) && is_somewhere;
         if is_heir {
-            let left = Inherited { home: self.flags_home, host, recipe: self.recipe };
+            let part = self.part_here().filter(|_| host_stays);
+            let left = Inherited { home: self.flags_home, host, part, recipe: self.recipe };
             self.lists.private.left[label as usize] = Some(left);
         }
         is_heir
@@ -498,6 +501,7 @@ impl Emit<'_> {
         let left = self.lists.private.left.get_mut(label as usize).and_then(Option::take);
         if let Some(left) = left {
             (self.flags_home, self.flags_host, self.recipe) = (left.home, left.host, left.recipe);
+            self.partial = left.part.map(|own| (self.at, own));
         }
         left.is_some()
     }

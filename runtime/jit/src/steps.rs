@@ -223,6 +223,22 @@ impl Emit<'_> {
         let is_served = |(at, own)| self.follows_directly(at, self.at) && reads_part(op, own);
         self.partial.is_some_and(is_served)
     }
+    /// What EFLAGS hold of the flags here, if not all: what a producer made that only branches come behind.
+    pub(crate) fn part_here(&self) -> Option<FlagMask> {
+        let (at, own) = self.partial?;
+        let between = self.block.ops.get(at + 1..self.at)?;
+        let stays = |op: &Op| matches!(op.code, Code::InsnStart | Code::Jccf);
+        between.iter().all(stays).then_some(own)
+    }
+    /// Where EFLAGS hold what INC or DEC made and CF is home: CF joins them.
+    pub(crate) fn complete_step(&mut self) {
+        let has_carry = self.recipe.is_some_and(|r| r.how == How::Carry);
+        let is_part = !self.flags_home && !self.flags_host && self.part_here().is_some();
+        if has_carry && is_part {
+            self.asm.bt_mi(state(self.layout.cc), HOME_CARRY);
+            self.flags_host = true;
+        }
+    }
     /// Brings CF alone from home into EFLAGS, if the current op asks for no more, now or behind it.
     pub(crate) fn takes_carry(&mut self, kept: u8) -> bool {
         let wants = self.block.ops[self.at].flags_read().0 | kept;
