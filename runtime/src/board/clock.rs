@@ -50,11 +50,19 @@ pub(super) struct Clock {
     base: AtomicU64,
 }
 
+/// A read over PCI takes at least four clocks of 33 MHz (PCI Local Bus Specification 2.1, "Read Transaction": address, turnaround, data,
+/// idle).
+const PCI_READ_NS: Ns = 120;
+/// Looks at the host's clock after which it is not waited for.
+const PATIENCE: u32 = 1000;
+
 /// Whether the host's clock drives virtual time now.
 #[derive(Debug)]
 pub(super) struct Source {
     kind: ClockKind,
     is_running: bool,
+    /// When a counter on PCI was last read.
+    counter_read: Ns,
 }
 
 impl Clock {
@@ -84,7 +92,22 @@ impl Clock {
 
 impl Source {
     pub(super) fn new(kind: ClockKind) -> Self {
-        Self { kind, is_running: kind == ClockKind::Host }
+        Self { kind, is_running: kind == ClockKind::Host, counter_read: 0 }
+    }
+
+    /// A counter on PCI is about to be read: not sooner after the last time than the bus allows. A guest that waits for a counter to move
+    /// may have a bound on the number of its reads, which no processor reaches in time; we need 35 ns for one.
+    pub(super) fn begin_counter_read(&mut self, clock: &Clock) {
+        let last = self.counter_read;
+        for _ in 0..PATIENCE {
+            let is_too_soon = (last..last.saturating_add(PCI_READ_NS)).contains(&clock.now());
+            if !self.is_running || !is_too_soon {
+                break;
+            }
+            std::hint::spin_loop();
+            self.refresh(clock);
+        }
+        self.counter_read = clock.now();
     }
 
     /// Brings `clock` up to the host's time, when it is next looked at.

@@ -299,7 +299,10 @@ impl Board {
             Chip::PciAddress if at == 1 && size == Size::B1 => c.isa.port_read(0, size),
             Chip::PciAddress => c.pci_address.read(size).filter(|_| at == 0)?.into(),
             Chip::PciData => self.pci_read(at, size),
-            Chip::AcpiPm => c.acpi_pm.port_read(at, size),
+            Chip::AcpiPm => {
+                self.time.begin_counter_read(self.alarms.clock());
+                c.acpi_pm.port_read(at, size)
+            }
             Chip::Apm => c.acpi_pm.apm_read(at).into(),
             Chip::Gpe => c.acpi_pm.gpe_read(at).into(),
             Chip::Vga => c.vga.as_mut()?.port_read(at, size),

@@ -4,6 +4,7 @@ use devices::block::MemDisk;
 use devices::chardev::BufferChar;
 use mem::{Bus, PageKind, Phys, Port, Size};
 
+use super::clock::ClockKind;
 use super::{Board, BoardConfig, BoardError, BoardEvent, IdeUnit, SnapshotError};
 
 fn config() -> BoardConfig {
@@ -181,9 +182,27 @@ fn fw_cfg_file(b: &mut Board, name: &str) -> Vec<u8> {
     read(number(&entry[4..6]) as u16, number(&entry[..4]))
 }
 
+/// The power management function's place on PCI.
+const ACPI_PM: u64 = 1 << 3 | 3;
+
+#[test]
+fn the_pm_timer_is_read_no_faster_than_pci_allows() {
+    const READS: u64 = 100_000;
+    let mut b = Board::new(BoardConfig { clock: ClockKind::Host, ..config() }).unwrap();
+    pci(&mut b, ACPI_PM, 0x40, Some((Size::B4, 0xb001)));
+    pci(&mut b, ACPI_PM, 0x80, Some((Size::B1, 1)));
+    let before = b.now();
+    let first = b.port_in(Port(0xb008), Size::B4);
+    let last = (0..READS).fold(first, |_, _| b.port_in(Port(0xb008), Size::B4));
+    let ns = b.now() - before;
+    assert!(ns >= READS * 120, "{ns}");
+    // 24 bits last 4.7 s.
+    let ticks = last.wrapping_sub(first) & 0xff_ffff;
+    assert!(ns > 4_000_000_000 || ticks >= READS * 120 * 3_579_545 / 1_000_000_000 - 1, "{ticks}");
+}
+
 #[test]
 fn acpi_tables_follow_the_pm_ports() {
-    const ACPI_PM: u64 = 1 << 3 | 3;
     let mut b = board();
     let names = |b: &mut Board, port: u16| {
         let tables = fw_cfg_file(b, "etc/acpi/tables");
