@@ -57,6 +57,9 @@ impl CodeBuf {
         let rw = unsafe { MmapOptions::new().len(size).map_mut(&file) }.map_err(wrap)?;
         // SAFETY: as above.
         let rx = unsafe { MmapOptions::new().len(size).map_exec(&file) }.map_err(wrap)?;
+        // Large pages where the host gives them to shared memory: code is spread over megabytes.
+        let _ = rw.advise(Advice::HugePage);
+        let _ = rx.advise(Advice::HugePage);
         // The first blocks come in a burst: their pages at one go. Refusal (an old kernel) costs only time.
         let first = size.min(PREFAULT);
         let _ = rw.advise_range(Advice::PopulateWrite, 0, first);
