@@ -76,6 +76,12 @@ fn forward(block: &mut Block, scratch: &mut Scratch) -> bool {
     has_candidate
 }
 
+/// Does an op change the low part of a register, as the host does best in place?
+fn is_changed_in_part(v: Val, reader: &Op) -> bool {
+    let is_narrow = reader.w < Width::W32 && reader.code != Code::Mov;
+    is_narrow && reader.a == v && !reader.d.is_none()
+}
+
 struct Forward<'a> {
     pool: &'a [u64],
     widths: &'a [Width],
@@ -113,7 +119,8 @@ impl Forward<'_> {
         // The first eight registers are the nearest on any host, and a shift's count has its own.
         let is_register = v.as_gpr().is_some();
         let is_count = matches!(role, Role::At(Width::W8));
-        if is_register && (is_count || from.as_gpr().is_some_and(|r| r >= 8)) {
+        let is_far = from.as_gpr().is_some_and(|r| r >= 8);
+        if is_register && (is_count || is_far || is_changed_in_part(v, reader)) {
             return v;
         }
         let would_keep = is_count && from.as_pool().is_some() && reader.fdef.meets(FlagMask::O);
