@@ -77,6 +77,10 @@ impl Passes {
         ("kept", Self::KEPT),
     ];
 
+    /// All names, for whoever typed another.
+    fn names() -> String {
+        Self::NAMES.map(|(name, _)| name).join(", ")
+    }
     /// Is every pass of `other` in this set?
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
@@ -118,9 +122,7 @@ impl Passes {
 
 /// A name `Passes::parse` does not know.
 #[derive(thiserror::Error, Clone, PartialEq, Eq, Debug)]
-#[error(
-    "unknown optimiser pass `{0}`; there are flags, fold, copy, dead, spans, sides, loops, traps, guess, reuse, sleep, annex, turns, kept and async, all and none"
-)]
+#[error("unknown optimiser pass `{0}`; there are {names}, all and none", names = Passes::names())]
 pub struct UnknownPass(pub String);
 
 /// Flags live where a block continues through `goto_tb` slots 0 and 1. `ALL_LIVE` unless the translator knows that
