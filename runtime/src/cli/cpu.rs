@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use x86::cpuid::{FeatureError, IDENTITY_KEYS, Model};
+use x86::cpuid::{FeatureError, HostCpuid, IDENTITY_KEYS, Model};
 
 use super::{Args, CliError, suggest};
 use crate::machine::{MachineConfig, host_cpuid};
@@ -45,7 +45,18 @@ pub(super) fn cpu(args: &Args, config: &mut MachineConfig) -> Result<(), CliErro
             .set(feature, is_on, Some(host_cpuid))
             .map_err(|error| refusal(feature, error))?;
     }
+    if let Some(note) = note(&config.cpu, host_cpuid) {
+        eprintln!("stele: {note}");
+    }
     Ok(())
+}
+
+/// What the user should know: another host would have more of the model.
+fn note(model: &Model, host: HostCpuid) -> Option<String> {
+    let lacking: Vec<&str> = model.lacking(Some(host)).collect();
+    let names = lacking.join(" ").to_ascii_lowercase();
+    (!names.is_empty())
+        .then(|| format!("-cpu: {} is without what this host lacks: {names}", model.name()))
 }
 
 /// `enforce`: the model is all there or the machine does not start.
@@ -115,4 +126,27 @@ fn help() -> String {
     let _ = writeln!(text, " {line}");
     let _ = writeln!(text, "\nIdentity: ,{}=VALUE", IDENTITY_KEYS.join("= ,"));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_says_what_the_host_takes_from_it() {
+        // All there is, but no AVX.
+        let host: HostCpuid = |leaf, _| {
+            let mut all = [u32::MAX; 4];
+            if leaf == 1 {
+                all[2] &= !(1 << 28);
+            }
+            all
+        };
+        let named = |name| Model::named(name, Some(host)).unwrap();
+        let said = note(&named("SandyBridge"), host).unwrap();
+        assert!(said.starts_with("-cpu: SandyBridge ") && said.ends_with(": avx"), "{said}");
+        let (mut without, max) = (named("SandyBridge"), named("max"));
+        without.set("avx", false, Some(host)).unwrap();
+        assert_eq!([without, max].map(|model| note(&model, host)), [None, None]);
+    }
 }

@@ -159,6 +159,8 @@ pub struct Model {
     info: &'static CpuInfo,
     identity: Identity,
     features: u128,
+    /// What the model's list has and the user did not switch off, to be had or not.
+    wanted: u128,
 }
 
 /// Why a feature cannot be switched.
@@ -201,6 +203,12 @@ fn settled(mut features: u128) -> u128 {
     }
 }
 
+/// The names of features.
+fn names(features: u128) -> impl Iterator<Item = &'static str> {
+    let all = FEATURES.iter().enumerate();
+    all.filter(move |(i, _)| features >> i & 1 != 0).map(|(_, f)| f.name)
+}
+
 /// The features a guest can have.
 fn offered(host: Option<HostCpuid>) -> u128 {
     let is_offered = |f: &FeatureInfo| {
@@ -239,7 +247,8 @@ impl Model {
 
     fn of(info: &'static CpuInfo, host: Option<HostCpuid>) -> Self {
         let features = settled(info.features & offered(host));
-        Self { info, identity: Identity::of(info), features }
+        let wanted = if info.name == MAX.name { 0 } else { info.features };
+        Self { info, identity: Identity::of(info), features, wanted }
     }
 
     /// Name, features and identity in one word, equal for equal models only.
@@ -261,10 +270,12 @@ impl Model {
 
     /// The features of the model's list that cannot be had on this host.
     pub fn missing(&self, host: Option<HostCpuid>) -> impl Iterator<Item = &'static str> {
-        let listed = if self.info.name == MAX.name { 0 } else { self.info.features };
-        let missing = listed & !offered(host);
-        let all = FEATURES.iter().enumerate();
-        all.filter(move |(i, _)| missing >> i & 1 != 0).map(|(_, f)| f.name)
+        names(self.wanted & !offered(host))
+    }
+
+    /// Those of them that another host would have.
+    pub fn lacking(&self, host: Option<HostCpuid>) -> impl Iterator<Item = &'static str> {
+        names(self.wanted & offered(None) & !offered(host))
     }
 
     /// Everything that the host allows.
@@ -302,6 +313,7 @@ impl Model {
         };
         if !is_on {
             self.features = settled(self.features & !(1 << i));
+            self.wanted = settled(self.wanted & !(1 << i));
             return Ok(());
         }
         if offered(host) >> i & 1 == 0 {
@@ -327,9 +339,7 @@ impl Model {
 
     /// The names of its features.
     pub fn feature_names(&self) -> impl Iterator<Item = &'static str> {
-        let features = self.features;
-        let all = FEATURES.iter().enumerate();
-        all.filter(move |(i, _)| features >> i & 1 != 0).map(|(_, f)| f.name)
+        names(self.features)
     }
 
     /// What the decoder asks.
@@ -730,6 +740,13 @@ mod tests {
         let poor = Model::named("Haswell", Some(no_host)).unwrap();
         assert!(poor.missing(Some(no_host)).any(|name| name == "AVX2"));
         assert_eq!(Model::max(Some(no_host)).missing(Some(no_host)).count(), 0);
+        let mut zen = Model::named("EPYC", Some(no_host)).unwrap();
+        assert!(zen.missing(Some(no_host)).any(|name| name == "CR8_LEGACY"));
+        assert!(zen.lacking(Some(no_host)).all(|name| name != "CR8_LEGACY"), "no host has it");
+        assert!(zen.lacking(Some(no_host)).any(|name| name == "SSE4A"));
+        assert_eq!(zen.lacking(None).count(), 0);
+        zen.set("sse4a", false, Some(no_host)).unwrap();
+        assert!(zen.lacking(Some(no_host)).all(|name| name != "SSE4A"), "not wanted");
         let mut model = Model::named("qemu64", None).unwrap();
         assert_eq!(model.set("la57", false, None), Ok(()));
         assert_eq!(model.set("avx512vl", false, None), Ok(()));

@@ -107,7 +107,8 @@ mod number {
     pub(super) const KERNEL_GS_BASE: u32 = 0xC000_0102;
     pub(super) const TSC_AUX: u32 = 0xC000_0103;
     /// Of AMD's processors: SYSCFG, HWCR, NB_CFG, interrupt pending.
-    pub(super) const AMD: [u32; 4] = [0xC001_0010, 0xC001_0015, 0xC001_001F, 0xC001_0055];
+    pub(super) const AMD: [u32; 4] = [0xC001_0010, HWCR, 0xC001_001F, 0xC001_0055];
+    pub(super) const HWCR: u32 = 0xC001_0015;
 }
 
 /// IA32_APIC_BASE after RESET: on, of the bootstrap processor.
@@ -118,6 +119,8 @@ const APIC_EXTD: u64 = 1 << 10;
 const APIC_EN: u64 = 1 << 11;
 /// Bits of IA32_MISC_ENABLE that can be written: fast strings.
 const MISC_ENABLE_WRITABLE: u64 = 1;
+/// HWCR: the time-stamp counter runs at one rate (AMD's PPR of family 17h, "MSRC001_0015"), as CPUID 8000_0007h says.
+const TSC_FREQ_SEL: u64 = 1 << 24;
 /// IA32_MTRRCAP: fixed ranges and write-combining, `MTRRS` pairs.
 const MTRRCAP_VALUE: u64 = 0x500 | MTRRS as u64;
 /// IA32_MCG_CAP.
@@ -253,7 +256,9 @@ impl Cpu {
             number::STAR..=number::KERNEL_GS_BASE if self.caps.has_long => self.read_long_msr(n)?,
             _ => match (fixed_mtrr(n), amd_register(n)) {
                 (Some(i), _) if self.caps.has_mtrr => m.mtrr_fixed[i],
-                (_, Some(i)) if self.caps.is_amd => m.amd[i],
+                (_, Some(i)) if self.caps.is_amd => {
+                    m.amd[i] | if n == number::HWCR { TSC_FREQ_SEL } else { 0 }
+                }
                 _ => return Err(self.unknown_msr(n, None)),
             },
         })

@@ -105,6 +105,15 @@ fn counters_and_msrs() {
 }
 
 #[test]
+fn amd_says_that_the_counter_keeps_its_rate() {
+    let (mut cpu, _) = protected();
+    assert_eq!(cpu.rdmsr(0xC001_0015), Err(Fault::gp(0)), "not of this model");
+    cpu.set_model(crate::cpuid::Model::named("EPYC", None).unwrap());
+    cpu.wrmsr(0xC001_0015, 0x10).unwrap();
+    assert_eq!(cpu.rdmsr(0xC001_0015), Ok(0x100_0010), "TscFreqSel");
+}
+
+#[test]
 fn local_apic_msrs() {
     let (mut cpu, log) = protected();
     assert_eq!(log.borrow().apic_base, 0xFEE0_0900, "told by RESET");
