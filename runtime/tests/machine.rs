@@ -60,11 +60,13 @@ fn keys_reach_the_guest() {
         while !text(&watched).contains("> ") {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
-        for c in "abcq".chars() {
+        for (c, shown) in [('a', "> a"), ('b', "> ab"), ('c', "> abc"), ('q', "")] {
             let stroke = Stroke { key: Key::Char(c), shift: false, ctrl: false, alt: false };
             assert!(input.send(Input::Stroke(stroke)));
-            // The demo keeps one key; give it a timer tick to take it.
-            std::thread::sleep(std::time::Duration::from_millis(60));
+            // The demo keeps one key: it has taken it when it shows it.
+            while !text(&watched).contains(shown) {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
         }
     });
     assert_eq!(machine.run(), Exit::PowerOff);
@@ -209,12 +211,13 @@ fn seabios_boots_a_disk() {
     // Under SeaBIOS the demo takes a person to be there: it waits for a key.
     let typist = std::thread::spawn(move || {
         let start = std::time::Instant::now();
-        while !text(&watched).contains("> ") && start.elapsed().as_secs() < 60 {
+        while !text(&watched).contains("> ") && start.elapsed().as_secs() < 600 {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         let stroke = Stroke { key: Key::Char('q'), shift: false, ctrl: false, alt: false };
         input.send(Input::Stroke(stroke));
-        std::thread::sleep(std::time::Duration::from_secs(20));
+        // Should it hang.
+        std::thread::sleep(std::time::Duration::from_secs(600));
         input.send(Input::Command(Command::Quit));
     });
     assert_eq!(machine.run(), Exit::PowerOff);

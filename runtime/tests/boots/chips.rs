@@ -31,9 +31,11 @@ fn the_power_button_reaches_the_guest() {
                 grep -q 'Power Button' $e/device/name && ev=/dev/input/${e##*/}; done; echo $ev";
     assert!(guest.shell(find).starts_with("/dev/input/event"));
     // Time, then type 1 (key), code 116 (power), value 1 (down).
-    guest.send("echo re''ady; head -c 24 $ev | hexdump -v -e '/1 \"%02x\"'; poweroff -f\n");
+    // What is open keeps events for its reader.
+    guest.send(
+        "exec 3<$ev; echo re''ady; head -c 24 <&3 | hexdump -v -e '/1 \"%02x\"'; poweroff -f\n",
+    );
     guest.expect("ready\r\n");
-    std::thread::sleep(std::time::Duration::from_millis(300));
     assert_eq!(monitor.command("system_powerdown"), "");
     guest.expect("0100740001000000");
     assert_eq!(guest.exit_code(), 0, "{}", guest.output());
@@ -91,15 +93,15 @@ fn keys_and_the_mouse_arrive() {
     guest.expect("Hey 1!");
     guest.expect("# ");
     // A PS/2 packet as the kernel's own mouse device gives it: buttons and signs, 10 right, 5 up.
-    guest.send("echo re''ady; head -c 3 /dev/input/mice | hexdump -v -e '/1 \"%02x\"'; echo\n");
+    let packet =
+        "exec 3</dev/input/mice; echo re''ady; head -c 3 <&3 | hexdump -v -e '/1 \"%02x\"'; echo\n";
+    guest.send(packet);
     guest.expect("ready\r\n");
-    std::thread::sleep(std::time::Duration::from_millis(300));
     assert_eq!(monitor.command("mouse_button 1"), "");
     guest.expect("090000");
     guest.expect("# ");
-    guest.send("echo re''ady; head -c 3 /dev/input/mice | hexdump -v -e '/1 \"%02x\"'; echo\n");
+    guest.send(packet);
     guest.expect("ready\r\n");
-    std::thread::sleep(std::time::Duration::from_millis(300));
     assert_eq!(monitor.command("mouse_move 10 5"), "");
     let packet = guest.expect("# ");
     assert!(packet.contains("0a"), "{packet}");
