@@ -1,12 +1,13 @@
-//! Firmware, loaders and a hypervisor that the project was not built around: OVMF, U-Boot, iPXE, Xen, as Debian ships them.
+//! Firmware, loaders and a hypervisor that the project was not built around: OVMF, GRUB, U-Boot, iPXE, Xen, as Debian ships them.
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use guests::{Arch, INIT_MARKER};
 
-use crate::media::file;
-use crate::support::{Guest, kernel_options, linux};
+use crate::media::{file, shares};
+use crate::support::{Guest, Monitor, kernel_options, linux};
 
 /// OVMF places the power management ports itself, so that the kernel finds the switch only if the tables say where.
 #[test]
@@ -39,6 +40,32 @@ fn u_boot_to_its_prompt() {
     guest.expect("=> ");
     guest.send("md.b fffffff0 1\r");
     guest.expect("fffffff0: ");
+}
+
+/// It sets the graphics card up itself, as only QEMU's card understands, and shows a bar of 78 columns of 80 in one of 25 rows.
+#[test]
+fn grub_as_firmware_to_its_menu() {
+    const GREY: [u8; 3] = [0xa2, 0xa2, 0xa2];
+    let Some(rom) = file(Arch::Amd64, "grub-firmware-qemu", "usr/share/qemu/grub.bin") else {
+        return;
+    };
+    let (options, monitor) = Monitor::options();
+    let words = ["-m", "64", "-display", "none", "-bios", &rom].map(str::to_owned);
+    let _guest = Guest::stele(words.iter().chain(&options));
+    let (mut monitor, dir) = (monitor(), tempfile::tempdir().expect("a temporary folder"));
+    let picture = dir.path().join("screen.png");
+    let start = Instant::now();
+    loop {
+        let text = monitor.command("screen");
+        monitor.command(&format!("screendump {}", picture.display()));
+        // Letters cover a part of the bar.
+        let grey = shares(&picture, [GREY, GREY]).map_or(0, |[grey, _]| grey);
+        if text.contains("GNU GRUB  version 2") && (40..200).contains(&grey) {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(120), "{grey} of 1000 in grey\n{text}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 #[test]

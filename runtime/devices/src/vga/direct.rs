@@ -6,10 +6,7 @@
 //! whenever someone looks at them ([`Vga::put_back`]).
 
 use super::Vga;
-use super::memory::{
-    GFX_MISC, GFX_MODE, GFX_MODE_ODD_EVEN, GFX_READ_MAP, SEQ_MAP_MASK, SEQ_MODE, SEQ_MODE_CHAIN4,
-    SEQ_MODE_SEQUENTIAL,
-};
+use super::memory::{GFX_MISC, GFX_READ_MAP, SEQ_MAP_MASK, SEQ_MODE, SEQ_MODE_CHAIN4};
 
 /// Bytes of the window of a text mode.
 pub const CELLS_LEN: u64 = 0x8000;
@@ -67,9 +64,7 @@ impl Vga {
             let fits = window == 1 && base + LINEAR_LEN <= self.vram.len();
             return (fits && mask == 15).then_some(Direct::Linear(base));
         }
-        let is_odd_even = self.seq[SEQ_MODE] & SEQ_MODE_SEQUENTIAL == 0
-            && self.gfx[GFX_MODE] & GFX_MODE_ODD_EVEN != 0
-            && self.gfx[GFX_READ_MAP] & 2 == 0;
+        let is_odd_even = self.is_odd_even() && self.gfx[GFX_READ_MAP] & 2 == 0;
         let fits = self.vram.len() >= CELLS_SPREAD;
         if self.is_graphics() || window < 2 || !is_odd_even || mask != 3 || !fits {
             return None;

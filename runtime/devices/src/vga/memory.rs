@@ -9,7 +9,6 @@ use super::Vga;
 
 pub(super) const SEQ_MAP_MASK: usize = 2;
 pub(super) const SEQ_MODE: usize = 4;
-pub(super) const SEQ_MODE_SEQUENTIAL: u8 = 0x04;
 pub(super) const SEQ_MODE_CHAIN4: u8 = 0x08;
 
 const GFX_SET_RESET: usize = 0;
@@ -22,7 +21,7 @@ pub(super) const GFX_MISC: usize = 6;
 const GFX_DONT_CARE: usize = 7;
 const GFX_BIT_MASK: usize = 8;
 
-pub(super) const GFX_MODE_ODD_EVEN: u8 = 0x10;
+const GFX_MODE_ODD_EVEN: u8 = 0x10;
 const GFX_MODE_READ_1: u8 = 0x08;
 
 /// One byte per plane: 0xFF where the plane's bit is set.
@@ -57,16 +56,20 @@ impl Vga {
         if is_cell && !is_chained { self.window(offset).map(|at| at << 1) } else { None }
     }
 
+    /// Do addresses alternate between even and odd planes? On a VGA the sequencer says so of writes and the graphics controller of reads,
+    /// and programs say the same to both. QEMU's card asks the graphics controller alone, which GRUB as firmware needs.
+    pub(super) fn is_odd_even(&self) -> bool {
+        self.gfx[GFX_MODE] & GFX_MODE_ODD_EVEN != 0
+    }
+
     fn read_cell(&self, offset: u64, size: Size) -> Option<u64> {
-        let is_odd_even = self.gfx[GFX_MODE] & GFX_MODE_ODD_EVEN != 0;
         let plane = u64::from(self.gfx[GFX_READ_MAP] & 2);
-        let at = self.word_at(offset, size).filter(|_| is_odd_even)?;
+        let at = self.word_at(offset, size).filter(|_| self.is_odd_even())?;
         Some(self.vram.read(at | plane, Size::B2))
     }
 
     fn write_cell(&mut self, offset: u64, size: Size, value: u64) -> Option<()> {
-        let is_odd_even = self.seq[SEQ_MODE] & SEQ_MODE_SEQUENTIAL == 0;
-        let is_text = is_odd_even && self.seq[SEQ_MAP_MASK] & 15 == 3;
+        let is_text = self.is_odd_even() && self.seq[SEQ_MAP_MASK] & 15 == 3;
         let at = self.word_at(offset, size).filter(|_| is_text)?;
         self.vram.write(at, Size::B2, value & 0xffff);
         Some(())
@@ -77,7 +80,7 @@ impl Vga {
         if self.seq[SEQ_MODE] & SEQ_MODE_CHAIN4 != 0 {
             return self.byte(at);
         }
-        if self.gfx[GFX_MODE] & GFX_MODE_ODD_EVEN != 0 {
+        if self.is_odd_even() {
             let plane = u64::from(self.gfx[GFX_READ_MAP] & 2) | at & 1;
             return self.byte((at & !1) << 1 | plane);
         }
@@ -100,8 +103,8 @@ impl Vga {
             }
             return;
         }
-        if self.seq[SEQ_MODE] & SEQ_MODE_SEQUENTIAL == 0 {
-            // Odd/even: even addresses reach planes 0 and 2, odd ones 1 and 3.
+        if self.is_odd_even() {
+            // Even addresses reach planes 0 and 2, odd ones 1 and 3.
             for plane in [at & 1, at & 1 | 2] {
                 if map_mask >> plane & 1 != 0 {
                     self.set_byte((at & !1) << 1 | plane, value);

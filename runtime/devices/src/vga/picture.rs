@@ -13,7 +13,7 @@ const MAX_WIDTH: usize = 4096;
 const MAX_HEIGHT: usize = 2048;
 
 const ATTR_MODE: usize = 0x10;
-const ATTR_OVERSCAN_PLANES: usize = 0x12;
+const ATTR_PLANE_ENABLE: usize = 0x12;
 const ATTR_PANNING: usize = 0x13;
 const ATTR_COLOR_SELECT: usize = 0x14;
 const ATTR_MODE_LINE_GRAPHICS: u8 = 0x04;
@@ -78,10 +78,15 @@ impl Vga {
         })
     }
 
-    /// The colour of a four-bit pixel: by the palette registers, then the DAC.
-    fn palette_color(&self, pixel: u8) -> [u8; 3] {
-        let pixel = pixel & self.attr[ATTR_OVERSCAN_PLANES] & 15;
-        let entry = self.attr[usize::from(pixel)];
+    /// The colour of a pixel of four planes, those of them that are enabled.
+    fn planar_color(&self, pixel: u8) -> [u8; 3] {
+        self.palette_color(pixel & self.attr[ATTR_PLANE_ENABLE])
+    }
+
+    /// The colour of a four-bit value: by the palette registers, then the DAC. Text is made of such values, not of planes: QEMU's and
+    /// Bochs's card show it whatever planes are enabled, and GRUB as firmware enables none.
+    fn palette_color(&self, value: u8) -> [u8; 3] {
+        let entry = self.attr[usize::from(value & 15)];
         let select = self.attr[ATTR_COLOR_SELECT];
         let index = match self.attr[ATTR_MODE] & ATTR_MODE_P54 {
             0 => entry & 0x3f | select << 4 & 0xc0,
@@ -180,7 +185,7 @@ impl Vga {
         let mut picture = Picture::black(width, lines / repeat_rows.max(1));
         let pitch = usize::from(self.crtc[0x13]) * 2;
         // 8 KiB to the CPU, which in odd/even addressing are half as many addresses.
-        let bank_cells = if self.seq[4] & 4 == 0 { 0x1000 } else { 0x2000 };
+        let bank_cells = if self.is_odd_even() { 0x1000 } else { 0x2000 };
         let compare = self.line_compare();
         let panning = usize::from(self.attr[ATTR_PANNING] & 7);
         for y in 0..picture.height {
@@ -215,12 +220,12 @@ impl Vga {
             let [a, b, c, d] = cell(x / 8);
             let (low, high) = if x & 4 == 0 { (a, c) } else { (b, d) };
             let shift = 6 - 2 * (x & 3);
-            return self.palette_color(low >> shift & 3 | (high >> shift & 3) << 2);
+            return self.planar_color(low >> shift & 3 | (high >> shift & 3) << 2);
         }
         let planes = cell(x / 8);
         let bit = 7 - (x & 7);
         let pixel = (0..4).map(|p| (planes[p] >> bit & 1) << p).fold(0, |all, bit| all | bit);
-        self.palette_color(pixel)
+        self.planar_color(pixel)
     }
 
     fn vbe_picture(&self, width: usize, height: usize, bpp: u16) -> Picture {
@@ -248,7 +253,7 @@ impl Vga {
                 let planes = planes.to_le_bytes();
                 let bit = 7 - (x & 7);
                 let pixel = (0..4).map(|p| (planes[p] >> bit & 1) << p).fold(0, |a, b| a | b);
-                self.palette_color(pixel)
+                self.planar_color(pixel)
             }
             8 => self.dac_color(self.byte_at(line + x)),
             15 => {

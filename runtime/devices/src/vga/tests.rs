@@ -58,6 +58,26 @@ fn text_reaches_the_snapshot() {
     assert_eq!(v.mmio_read(0, Size::B1), 0xff, "outside the window");
 }
 
+/// GRUB as firmware loads its font so: the sequencer speaks of odd and even planes, the graphics controller does not.
+#[test]
+fn the_graphics_controller_says_whether_planes_alternate() {
+    let mut v = vga();
+    v.port_write(0x12, Size::B1, 0x63);
+    for (port, index, value) in [(SEQ, 4, 0), (SEQ, 2, 4), (GFX, 5, 0), (GFX, 6, 0), (GFX, 8, 0xff)]
+    {
+        set(&mut v, port, index, value);
+    }
+    for at in 0..4 {
+        v.mmio_write(at, Size::B1, 0xa0 | at);
+    }
+    let font = [0, 1, 2, 3].map(|at| v.vram().read(4 * at + 2, Size::B1));
+    assert_eq!(font, [0xa0, 0xa1, 0xa2, 0xa3]);
+    set(&mut v, SEQ, 2, 3);
+    set(&mut v, GFX, 5, 0x10);
+    v.mmio_write(0x10, Size::B2, 0x0741);
+    assert_eq!(v.vram().read(0x20, Size::B4), 0x0741);
+}
+
 #[test]
 fn planar_write_and_read_modes() {
     let mut v = vga();
@@ -233,6 +253,11 @@ fn text_has_a_picture() {
     let (f, b) = (shade(7), shade(1));
     assert_eq!(row, [f, f, b, b, b, b, b, f, b]);
     assert_eq!(picture.at(0, 1), b);
+    // Text is not made of planes that could be switched off.
+    v.port_read(0x2a, Size::B1);
+    v.port_write(0x10, Size::B1, 0x32);
+    v.port_write(0x10, Size::B1, 0);
+    assert_eq!(v.picture(), picture);
 }
 
 #[test]
@@ -338,15 +363,9 @@ fn cells_are_lent_and_put_back() {
 
 #[test]
 fn what_is_not_plain_bytes_is_not_direct() {
-    for (port, index, value) in [
-        (SEQ, 2, 7),
-        (SEQ, 4, 6),
-        (GFX, 5, 0),
-        (GFX, 4, 2),
-        (GFX, 6, 0x0f),
-        (GFX, 6, 2),
-        (GFX, 6, 6),
-    ] {
+    for (port, index, value) in
+        [(SEQ, 2, 7), (GFX, 5, 0), (GFX, 4, 2), (GFX, 6, 0x0f), (GFX, 6, 2), (GFX, 6, 6)]
+    {
         let mut v = vga();
         text_mode(&mut v);
         set(&mut v, port, index, value);
