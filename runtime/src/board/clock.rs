@@ -35,6 +35,9 @@ pub(super) fn tsc_at(ns: Ns) -> u64 {
 
 /// When the time-stamp counter reaches `tsc`.
 pub(super) fn ns_of_tsc(tsc: u64) -> Ns {
+    if TSC_HZ == NS_HZ {
+        return tsc;
+    }
     (u128::from(tsc) * u128::from(NS_HZ)).div_ceil(u128::from(TSC_HZ)).min(u128::from(Ns::MAX))
         as Ns
 }

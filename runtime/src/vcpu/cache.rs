@@ -274,10 +274,13 @@ impl Cache {
         }
         let incoming = match new.old.live {
             Some(old) => {
-                self.by_key.remove(key.hash(), old);
+                self.by_key.replace(key.hash(), old, id);
                 self.retire(old, &new, jit)
             }
-            None => LAST,
+            None => {
+                self.by_key.insert(key.hash(), id);
+                LAST
+            }
         };
         let New { host, insns, len, second, peeked, live, bytes, old, is_hot } = new;
         let past = old.past;
@@ -304,14 +307,18 @@ impl Cache {
             far: None,
             closed: None,
         });
-        self.enter(id);
+        self.watch(id);
         id
     }
-    /// Has a block found by its key and its bytes watched.
+    /// Has a block that slept found by its key, and its bytes watched.
     pub(super) fn enter(&mut self, id: BlockId) {
         let block = &mut self.blocks[id as usize];
         block.live = true;
         self.by_key.insert(block.key.hash(), id);
+        self.watch(id);
+    }
+    /// Has a block's bytes watched.
+    fn watch(&mut self, id: BlockId) {
         let block = &self.blocks[id as usize];
         for page in block.pages().into_iter().flatten() {
             let code = self.by_page.entry(page).or_default();

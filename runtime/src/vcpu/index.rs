@@ -61,6 +61,14 @@ impl Index {
         self.used += 1;
     }
 
+    /// Has a block of the same key take another's place.
+    pub(super) fn replace(&mut self, hash: u32, old: BlockId, new: BlockId) {
+        match self.place(hash, |slot| slot == slot_of(hash, old)) {
+            Some(at) => self.slots[at] = slot_of(hash, new),
+            None => self.insert(hash, new),
+        }
+    }
+
     /// Removes a block; false if it is not there.
     pub(super) fn remove(&mut self, hash: u32, id: BlockId) -> bool {
         let Some(mut gap) = self.place(hash, |slot| slot == slot_of(hash, id)) else {
@@ -138,6 +146,17 @@ mod tests {
         }
         index.clear();
         assert_eq!(index.find(hash(7), |_| true), None);
+    }
+
+    #[test]
+    fn what_takes_anothers_place_is_found_instead() {
+        let mut index = Index::with_room(8);
+        (0..6).for_each(|id| index.insert(7, id));
+        index.replace(7, 3, 100);
+        assert_eq!(index.find(7, |n| n == 100), Some(100));
+        assert_eq!((index.find(7, |n| n == 3), index.used), (None, 6));
+        index.replace(7, 3, 101);
+        assert_eq!((index.find(7, |n| n == 101), index.used), (Some(101), 7));
     }
 
     #[test]

@@ -77,7 +77,6 @@ pub(super) struct Known {
     target: i64,
     /// It leads there by its immediate.
     by_imm: bool,
-    hash: u64,
 }
 
 const PAGE: i64 = 4096;
@@ -98,10 +97,11 @@ impl Memo {
         hash as usize & (SETS - 1)
     }
     fn find(&mut self, known: &Known, mode: Mode) -> Option<&Entry> {
-        let set = &mut self.heads[Self::set(known.hash)];
+        let hash = hash_of(&known.insn, mode);
+        let set = &mut self.heads[Self::set(hash)];
         for way in 0..set.len() {
             let head = set[way];
-            if (head ^ known.hash) >> 32 == 0
+            if (head ^ hash) >> 32 == 0
                 && let Some(entry) = self.entries.get((head as u32).wrapping_sub(1) as usize)
                 && entry.insn == known.insn
                 && entry.mode == mode
@@ -113,7 +113,8 @@ impl Memo {
         None
     }
     /// Adds an entry; the set's older one goes.
-    fn add(&mut self, hash: u64, entry: Entry) {
+    fn add(&mut self, entry: Entry) {
+        let hash = hash_of(&entry.insn, entry.mode);
         let set = &mut self.heads[Self::set(hash)];
         set.swap(0, 1);
         let n = match (set[0] as u32).checked_sub(1) {
@@ -139,7 +140,7 @@ impl Lower<'_> {
     /// What an insn at page offset `at` is known by. Nothing if a branch of it may lead on within the block.
     pub(super) fn known(&self, insn: &Insn, at: u32) -> Option<Known> {
         let (at, next) = (i64::from(at), i64::from(at) + i64::from(insn.len));
-        let mut known = Known { insn: *insn, at, next, target: NOWHERE, by_imm: false, hash: 0 };
+        let mut known = Known { insn: *insn, at, next, target: NOWHERE, by_imm: false };
         let mut disp = 0;
         // Where the byte is no ModRM byte of a memory operand nothing is lost by that.
         if insn.modrm & 0xC7 == 5 && self.is_code64() {
@@ -163,7 +164,6 @@ impl Lower<'_> {
         // At a page's end blocks end in another way.
         let is_clear =
             next < PAGE && known.target != at && known.target != next && disp.abs() <= FAR;
-        known.hash = hash_of(&known.insn, self.place.mode);
         is_clear.then_some(known)
     }
 
@@ -273,7 +273,7 @@ impl Lower<'_> {
                 }
             }
         }
-        self.work.memo.add(known.hash, entry);
+        self.work.memo.add(entry);
     }
 }
 
