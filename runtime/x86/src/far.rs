@@ -62,6 +62,14 @@ impl Cpu {
         if is_inside { Ok(()) } else { Err(Fault::gp(0)) }
     }
 
+    /// Where a transfer to `off` in a segment leads, if it may. In compatibility mode the instruction pointer has 32 bits: hosts drop the
+    /// upper half of a 64-bit operand.
+    pub(crate) fn target(&self, segment: &Segment, off: u64) -> Result<u64, Fault> {
+        let is_64 = segment.attr & attr::L != 0;
+        let off = if self.is_long() && !is_64 { off & 0xFFFF_FFFF } else { off };
+        self.check_offset(segment, off).map(|()| off)
+    }
+
     /// The checks of a direct far JMP or CALL to a code segment at the current CPL.
     fn direct_code(&mut self, selector: u16, d: &Descriptor) -> Result<Segment, Fault> {
         let code = error_code(selector);
@@ -181,7 +189,7 @@ impl Cpu {
         let mut d = self.descriptor_or(selector, Fault::gp)?;
         if d.is_code() {
             let segment = self.direct_code(selector, &d)?;
-            self.check_offset(&segment, off)?;
+            let off = self.target(&segment, off)?;
             return self.enter_code(&mut d, segment, off);
         }
         self.check_system(selector, &d)?;
@@ -257,7 +265,7 @@ impl Cpu {
         ret: Return,
     ) -> Result<(), Fault> {
         let frame = self.return_frame(ret);
-        self.check_offset(&segment, off)?;
+        let off = self.target(&segment, off)?;
         self.mark_accessed(d)?;
         let (_, sp) = self.write_frame(&frame)?;
         self.set_sp(sp);
@@ -393,7 +401,7 @@ impl Cpu {
         }
         let (mut d, segment) = self.return_code(selector)?;
         if rpl(selector) == self.state.cpl {
-            self.check_offset(&segment, ip)?;
+            let ip = self.target(&segment, ip)?;
             self.mark_accessed(&mut d)?;
             self.set_sp(self.sp().wrapping_add(popped + release));
             return self.enter_code(&mut d, segment, ip);
@@ -402,7 +410,7 @@ impl Cpu {
         let ss = self.peek_stack_at(popped + release + u64::from(bytes), bytes)? as u16;
         let is_64 = self.is_long() && segment.attr & attr::L != 0;
         let stack = self.outer_stack(ss, rpl(selector), is_64)?;
-        self.check_offset(&segment, ip)?;
+        let ip = self.target(&segment, ip)?;
         self.mark_accessed(&mut d)?;
         let code = Segment { attr: d.attr(), ..segment };
         self.enter_outer(code, ip, stack, sp.wrapping_add(release));

@@ -478,7 +478,7 @@ impl Cpu {
                 Some((self.outer_stack(ss, level, to_64)?, sp))
             }
         };
-        self.check_offset(&segment, ip)?;
+        let ip = self.target(&segment, ip)?;
         self.mark_accessed(&mut d)?;
         let mut mask = self.always_popped(bytes);
         if old_cpl <= self.state.iopl() {

@@ -81,6 +81,28 @@ fn far_transfers() {
 }
 
 #[test]
+fn compatibility_mode_takes_half_of_a_64_bit_offset() {
+    let wide = 0xFFFF_8123_0000_4100;
+    let to = (sel::CODE, 0x4100, 0);
+    let (mut cpu, _) = long();
+    cpu.far_jmp(u64::from(sel::CODE), wide, 64, 0).unwrap();
+    assert_eq!(place(&cpu), to);
+    let (mut cpu, _) = long();
+    cpu.far_call(u64::from(sel::CODE), wide, 64, 0x4007).unwrap();
+    assert_eq!(place(&cpu), to);
+    for iret in [false, true] {
+        let (mut cpu, _) = long();
+        cpu.state.gpr[4] = 0x8F00;
+        let frame = [wide, sel::CODE.into(), 2, 0x9000, sel::DATA.into()];
+        for (slot, value) in (0..).zip(frame) {
+            poke(&cpu, 0x8F00 + 8 * slot, Size::B8, value);
+        }
+        if iret { cpu.iret(64, 0) } else { cpu.far_ret(64, 0) }.unwrap();
+        assert_eq!(place(&cpu), to, "{iret}");
+    }
+}
+
+#[test]
 fn interrupts_by_level_and_by_table() {
     let (mut cpu, _) = long();
     long::set_gate(&cpu, 13, long::CODE64, HIGH, 0x8E, 0);
