@@ -209,7 +209,8 @@ impl Cpu {
         done
     }
 
-    /// The gathers. `index`: as `vsib(m)` of the tables; `how`: segment, and from bit 8 on bytes of an element, bytes of an
+    /// The gathers. One that faults has done the elements before that one: their part of the mask is clear, the rest of it is expanded,
+    /// and what lies above the operation is clear, of the destination once it was written at all (Sapphire Rapids). `index`: as `vsib(m)` of the tables; `how`: segment, and from bit 8 on bytes of an element, bytes of an
     /// index << 4, bit 0: the indices are in a ymm.
     pub(crate) fn gather_elements(
         &mut self,
@@ -229,10 +230,11 @@ impl Cpu {
         let count = len / size.max(index_size).max(4);
         let indices = self.vector(index_register);
         let mut mask = self.vector(regs.mask);
-        for m in mask.chunks_exact_mut(size.max(4)).take(count) {
+        for m in mask[..len].chunks_exact_mut(size.max(4)) {
             let ones = if is_on(m) { 0xFF } else { 0 };
             m.fill(ones);
         }
+        mask[len..].fill(0);
         let mut value = self.vector(regs.value);
         let mut done = Ok(());
         for i in 0..count {
@@ -251,6 +253,7 @@ impl Cpu {
                 }
             }
             mask[at..at + size].fill(0);
+            value[count * size..].fill(0);
         }
         if done.is_ok() {
             value[count * size..].fill(0);

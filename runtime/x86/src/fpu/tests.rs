@@ -236,12 +236,27 @@ fn a_gather_keeps_what_it_has() {
     cpu.state.ymm[index as usize] = [2 << 32, last, 0, 0];
     let got = cpu.gather_elements(pair, vsib, how, AT + 2);
     assert_eq!(got, Err(Fault::gp(0)));
-    assert_eq!(cpu.state.ymm[mask as usize], [0, 0xFFFF_FFFF, 5, 5], "what is left to do");
-    assert_eq!(cpu.state.ymm[0][2..], [9, 9]);
+    assert_eq!(cpu.state.ymm[mask as usize], [0, 0xFFFF_FFFF, 0, 0], "what is left to do");
+    assert_eq!(cpu.state.ymm[0][2..], [0, 0]);
+    cpu.state.ymm[0] = [0, u64::MAX, 9, 9];
+    assert_eq!(cpu.gather_elements(pair, vsib, how, AT + 2), got);
+    assert_eq!(cpu.state.ymm[0], [0, u64::MAX, 9, 9], "no element, no write");
     cpu.gather_elements(pair, vsib, how, AT).unwrap();
     assert_eq!(cpu.state.ymm[mask as usize], [0; 4]);
     assert_eq!(cpu.state.ymm[0][2..], [0, 0]);
     assert_eq!(cpu.gather_elements(d | d << 8, vsib, how, AT), Err(Fault::ud()));
+}
+
+#[test]
+fn a_gather_by_quadwords_expands_its_whole_mask() {
+    let mut cpu = flat();
+    let (d, index, mask) = (0, 1, 2);
+    let how = u64::from(seg::DS) | 0x84 << 8;
+    cpu.state.ymm[index as usize] = [EDGE + 1, 0, 0, 0];
+    cpu.state.ymm[mask as usize] = [0x8000_0000, 0x8000_0000_0000_0000, 5, 5];
+    let got = cpu.gather_elements(d | mask << 8, index | 1 << 6, how, 0);
+    assert_eq!(got, Err(Fault::gp(0)));
+    assert_eq!(cpu.state.ymm[mask as usize], [0xFFFF_FFFF, 0xFFFF_FFFF_0000_0000, 0, 0]);
 }
 
 #[test]
