@@ -643,7 +643,7 @@ pub(crate) struct Caps {
     pub(crate) pse36: bool,
     /// 1 GiB pages.
     pub(crate) page_1g: bool,
-    /// Vendor is AMD: SYSCALL in compatibility mode, SYSENTER not in long mode, null FS and GS keep their base.
+    /// Vendor is AMD: SYSCALL in compatibility mode, SYSENTER not in long mode, null FS and GS keep their base, #AC of vectors.
     pub(crate) is_amd: bool,
     /// CPUID, and with it EFLAGS.ID.
     pub(crate) has_cpuid: bool,

@@ -38,8 +38,8 @@ impl Cpu {
             return Err(Fault::gp(0));
         }
         let from = self.seg_lin(segment as u8, off, LINE, Access::Read)?;
-        // So many bytes at a time (Zen 5).
-        if self.checks_alignment() && from.0 & 15 != 0 {
+        // As of a vector (Zen 5).
+        if self.checks_alignment() && self.caps.is_amd && from.0 & 15 != 0 {
             return Err(Fault::ac());
         }
         let span = self.span(from, LINE, Access::Read, self.data_view())?;

@@ -16,7 +16,7 @@ use super::layout::{
 use super::ledger::{is_kernels, modrm_at};
 use super::state::{Case, Patch, Width};
 use super::values;
-use super::view::Image;
+use super::view::{INT3, Image};
 use crate::Rng;
 
 /// Cases with the same bytes: translating them once will do.
@@ -138,7 +138,7 @@ impl Maker<'_> {
     fn case(&mut self, bytes: &[u8]) -> Case {
         let mut case = Case {
             width: self.width,
-            bytes: [0; 16],
+            bytes: [INT3; 16], // as what follows the instruction
             len: bytes.len() as u8,
             ip: 0,
             gpr: [0; 16],
@@ -441,7 +441,8 @@ fn offset(case: &Case, seg: usize, lin: u64) -> u64 {
     if case.width == Width::W64 { off } else { off & 0xFFFF_FFFF }
 }
 
-fn linear(case: &Case, seg: usize, off: u64) -> u64 {
+/// Linear address of an offset.
+pub(super) fn linear(case: &Case, seg: usize, off: u64) -> u64 {
     let lin = off.wrapping_add(base(case, seg));
     if case.width == Width::W64 { lin } else { lin & 0xFFFF_FFFF }
 }

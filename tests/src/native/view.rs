@@ -40,7 +40,7 @@ impl Image {
 
 const CODE_LEN: usize = (CODE_END - CODE) as usize;
 /// INT3: fills the code pages.
-const INT3: u8 = 0xCC;
+pub(super) const INT3: u8 = 0xCC;
 
 impl View {
     /// A view of the bytes at `base`.

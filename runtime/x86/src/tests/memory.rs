@@ -1,8 +1,9 @@
 //! Memory accesses: page crossing, the bus, A20, code pages and the slow paths.
 
 use ir::AccessKind;
-use mem::{Lin, Phys, Size, line_mask};
+use mem::{Access, Lin, Phys, Size, line_mask};
 
+use crate::cpu::Cpu;
 use crate::fault::Fault;
 use crate::lower::helpers::Helpers;
 use crate::slow::Slow;
@@ -121,6 +122,11 @@ fn alignment_check_in_user_mode_only() {
     assert_eq!(cpu.load(DS, 0x5001, 4), Err(Fault::ac()));
     assert_eq!(cpu.load(DS, 0x5001, 1), Ok(0));
     assert_eq!(cpu.view(), ViewId::Closed);
+    let vector = |cpu: &Cpu, at| cpu.seg_lin(DS, at, 16, Access::Read).map(|lin| lin.0);
+    assert_eq!(vector(&cpu, 0x5004), Ok(0x5004), "Intel does not look");
+    cpu.caps.is_amd = true;
+    assert_eq!(vector(&cpu, 0x5004), Err(Fault::ac()));
+    assert_eq!(vector(&cpu, 0x5010), Ok(0x5010));
 }
 
 #[test]

@@ -1,0 +1,327 @@
+//! Differences on Intel's processors: measured on Sapphire Rapids.
+
+use x86::insn::prefix;
+
+use crate::native::layout::{segment, sel};
+
+use super::known::{AC, BR, END, GP, MF, PF, SS, UD, XM};
+use super::{Entry, Verdict, has_mandatory, opcode};
+
+const FAR: [&str; 6] = ["CALLF", "JMPF", "LOAD_FAR", "IRET", "RETF", "RETF_N"];
+/// Masked moves whose mask is a vector's.
+const MASKED: [&str; 4] = ["vmaskmovps", "vmaskmovpd", "vpmaskmovd", "vpmaskmovq"];
+const STRINGS: [&str; 5] = ["MOVS", "STOS", "LODS", "CMPS", "SCAS"];
+const FAULTS: [u8; 4] = [PF, GP, SS, AC];
+
+/// All of them.
+pub(super) const ENTRIES: &[Entry] = &[
+    Entry {
+        name: "end of a 4 GiB segment",
+        verdict: Verdict::Open,
+        why: "an operand that begins below FFFFFFFFh and ends above, where the limit is FFFFFFFFh: SDM Vol. 3A, \"Limit Checking\", calls it \
+              implementation-specific. Intel's go on, to a #PF mostly; AMD's and we refuse.",
+        applies: |k| k.crosses_4_gib() && k.ended(&[PF, AC, END, XM], &[GP, SS]),
+    },
+    Entry {
+        name: "no instruction of ours",
+        verdict: Verdict::Open,
+        why: "undefined encodings whose last bytes cannot be fetched, or that have more than 15, where hosts fetch first (SDM Vol. 3A, \
+              \"Priority Among Concurrent Events\", does not say how much is fetched).",
+        applies: |k| {
+            const FETCH: u32 = 0x10;
+            let is_fetch = k.host.vector == PF && k.host.code & FETCH != 0;
+            k.name.is_empty() && k.ours.vector == UD && (is_fetch || k.host.vector == GP)
+        },
+    },
+    Entry {
+        name: "extensions that the tables lack",
+        verdict: Verdict::Open,
+        why: "F2 before SERIALIZE makes XSUSLDTRK of it, F3 before XSAVE PTWRITE, and F2 or F3 before MOVDIR64B ENQCMD or ENQCMDS.",
+        applies: |k| {
+            let is_it = opcode(k.case.code(), k.case.width).is_some_and(|op| {
+                let modrm = op.rest.first().copied().unwrap_or(0);
+                match (op.map, op.byte) {
+                    (1, 0x01) => modrm == 0xE8,
+                    (1, 0xAE) => modrm >> 3 & 7 == 4,
+                    (2, 0xF8) => true,
+                    _ => false,
+                }
+            });
+            k.name.is_empty() && k.ours.vector == UD && is_it && has_mandatory(k.case.code())
+        },
+    },
+    Entry {
+        name: "PUSH of a segment register",
+        verdict: Verdict::Open,
+        why: "with 32-bit operands SDM Vol. 2, PUSH, allows a write of 32 or of 16 bits, and says that recent processors do the latter. We \
+              write 32, as AMD's do, which may also be misaligned.",
+        applies: |k| {
+            let is_alike = k.same_but(|o| o.changes = Default::default());
+            let is_aligned = k.ours.vector == AC && k.host.vector != AC;
+            k.is(&["PUSH_SEG"]) && !k.is_long() && (is_alike || is_aligned)
+        },
+    },
+    Entry {
+        name: "selectors on the stack",
+        verdict: Verdict::Open,
+        why: "POP, RET and IRET read 16 bits of a selector's slot; AMD's and we all of it, which may be misaligned, or end in another page \
+              or beyond the segment. SDM Vol. 2 does not say.",
+        applies: |k| {
+            let is_it = k.is(&["POP_SEG", "RETF", "RETF_N", "IRET"]);
+            let is_end = k.ours.vector != PF || k.ours.cr2 & 0xFFF == 0;
+            is_it
+                && is_end
+                && matches!(k.ours.vector, PF | SS | AC)
+                && k.host.vector != k.ours.vector
+        },
+    },
+    Entry {
+        name: "second bound of BOUND",
+        verdict: Verdict::Open,
+        why: "an index below the first bound is #BR; Intel's do not read the second one then.",
+        applies: |k| k.is(&["BOUND"]) && k.host.vector == BR && FAULTS.contains(&k.ours.vector),
+    },
+    Entry {
+        name: "MOVSXD of a word",
+        verdict: Verdict::Open,
+        why: "with 66 the source has 16 bits by SDM Vol. 2, MOVSXD; AMD's and we read 32.",
+        applies: |k| {
+            let is_it = k.is(&["MOVSXD"]) && k.prefixes & prefix::OPSIZE != 0 && !k.rex_w;
+            is_it && FAULTS.contains(&k.ours.vector)
+        },
+    },
+    Entry {
+        name: "repeated strings by 32-bit registers in 64-bit code",
+        verdict: Verdict::Open,
+        why: "with a count of 0, or a fault before the first element, Intel's clear the upper halves of rCX, and of rSI and rDI for MOVS and STOS; \
+              AMD's and we leave registers alone that have not moved. The manuals do not say.",
+        applies: |k| {
+            let is_rep = k.prefixes & (prefix::REP | prefix::REPNE) != 0;
+            let is_it = k.is_long() && is_rep && k.prefixes & prefix::ADSIZE != 0;
+            is_it
+                && k.is(&STRINGS)
+                && k.same_but(|o| {
+                    for n in [1, 6, 7] {
+                        o.gpr[n] &= 0xFFFF_FFFF;
+                    }
+                })
+        },
+    },
+    Entry {
+        name: "flags of a comparison that faults",
+        verdict: Verdict::Open,
+        why: "SDM Vol. 2, REP: CMPS and SCAS that fault push the flags from before the instruction. AMD's and we push those of the last \
+              comparison.",
+        applies: |k| {
+            let is_rep = k.prefixes & (prefix::REP | prefix::REPNE) != 0;
+            is_rep && k.is(&["CMPS", "SCAS"]) && k.host.vector != END && k.same_but(|o| o.flags = 0)
+        },
+    },
+    Entry {
+        name: "order of CMPS",
+        verdict: Verdict::Open,
+        why: "of two operands that fault Intel's report ES:rDI, AMD's and we the other one.",
+        applies: |k| {
+            k.is(&["CMPS"])
+                && k.ended(&FAULTS, &FAULTS)
+                && k.same_but(|o| (o.vector, o.code, o.cr2, o.flags, o.gpr[1]) = (0, 0, 0, 0, 0))
+        },
+    },
+    Entry {
+        name: "MMX stores that fault",
+        verdict: Verdict::Open,
+        why: "Intel's have then entered MMX already: TOP is 0 and all registers are in use. AMD's and we have done nothing.",
+        applies: |k| {
+            let is_it =
+                k.is(&["MOVNTQ", "MOVQ_MMX", "MOVD_MMX"]) && FAULTS.contains(&k.host.vector);
+            let is_order = k.ended(&[AC], &[GP, SS]);
+            let is_alike = k.same_but(|o| o.fp = None);
+            is_it && (is_alike || is_order && k.is_long())
+        },
+    },
+    Entry {
+        name: "VCVTPS2PH to memory",
+        verdict: Verdict::Open,
+        why: "Intel's convert first: flags are in MXCSR, or #XM is raised, when the store faults. AMD's and we check the operand first.",
+        applies: |k| {
+            let is_it = k.is(&["VCVTPS2PH"]) && FAULTS.contains(&k.ours.vector);
+            let is_alike = k.same_but(|o| {
+                if let Some(fp) = &mut o.fp {
+                    fp.legacy[24..28].fill(0);
+                }
+            });
+            is_it && (k.host.vector == XM || is_alike)
+        },
+    },
+    Entry {
+        name: "#AC of half-precision numbers",
+        verdict: Verdict::Open,
+        why: "SDM Vol. 2, exceptions type 11: VCVTPH2PS and VCVTPS2PH raise none. AMD's do, and so do we.",
+        applies: |k| k.is(&["VCVTPH2PS", "VCVTPS2PH"]) && k.ours.vector == AC,
+    },
+    Entry {
+        name: "x87 stores that are stopped by an exception",
+        verdict: Verdict::Open,
+        why: "with an unmasked exception nothing is stored. Intel's do not look at the operand's place then; AMD's and we do.",
+        applies: |k| {
+            const STORES: [&str; 5] = ["FST", "FSTP", "FIST", "FISTP", "FISTTP"];
+            let is_pending = k.host.fp.as_ref().is_some_and(|fp| fp.legacy[2] & 0x80 != 0);
+            let next = k.case.ip.wrapping_add(k.case.len.into());
+            let is_done = k.host.vector == END || k.host.ip == next;
+            (k.is(&STORES) || k.is(&["FBSTP"]))
+                && is_pending
+                && is_done
+                && FAULTS.contains(&k.ours.vector)
+        },
+    },
+    Entry {
+        name: "faults of masked moves",
+        verdict: Verdict::Open,
+        why: "of elements that fault Intel's report the last byte in that page, and limits and canonical addresses before pages. We report \
+              the first element.",
+        applies: |k| {
+            let is_alike = k.same_but(|o| o.cr2 >>= 12);
+            k.is(&MASKED) && (is_alike || k.ended(&[GP, SS], &[PF]) && k.differs_in_fault())
+        },
+    },
+    Entry {
+        name: "masked moves around 4 GiB",
+        verdict: Verdict::Open,
+        why: "elements behind offset FFFFFFFFh lie at the segment's begin for Intel's; AMD's and we refuse them.",
+        applies: |k| k.is(&MASKED) && k.ends_above_4_gib() && k.ended(&[END, PF], &[GP, SS]),
+    },
+    Entry {
+        name: "checks of MASKMOV",
+        verdict: Verdict::Open,
+        why: "MASKMOVDQU and MASKMOVQ: SDM Vol. 2 leaves open what is checked where the mask selects nothing, and MASKMOVQ enters MMX before \
+              it faults. Intel's check the whole operand for some masks; we the selected bytes.",
+        applies: |k| {
+            let is_alike = k.same_but(|o| (o.cr2, o.fp) = (0, None));
+            k.is(&["MASKMOVDQU", "MASKMOVQ"])
+                && (is_alike || k.ended(&FAULTS, &[END]) || k.ended(&FAULTS, &FAULTS))
+        },
+    },
+    Entry {
+        name: "MOVDIR64B with two faults",
+        verdict: Verdict::Open,
+        why: "a destination that is no line's and a source that cannot be read: Intel's report the source first, we the destination.",
+        applies: |k| k.is(&["MOVDIR64B"]) && k.ended(&[PF, SS], &[GP]) && k.differs_in_fault(),
+    },
+    Entry {
+        name: "order of gathers",
+        verdict: Verdict::Open,
+        why: "which element faults first may decide between two faults.",
+        applies: |k| {
+            let is_alike = k.same_but(|o| {
+                (o.vector, o.code, o.cr2) = (0, 0, 0);
+                o.fp = None;
+            });
+            k.name.contains("GATHER") && is_alike && k.ended(&[GP, SS, PF], &[GP, SS, PF])
+        },
+    },
+    Entry {
+        name: "order of far loads",
+        verdict: Verdict::Open,
+        why: "which part of a far pointer or frame is read first shows in CR2, or in which of two faults comes. Intel's read \
+              the offset first, IRET the flags before CS.",
+        applies: |k| k.is(&FAR) && k.ended(&FAULTS, &FAULTS) && k.differs_in_fault(),
+    },
+    Entry {
+        name: "CALL from compatibility mode to 64-bit code",
+        verdict: Verdict::Open,
+        why: "Intel's push where the stack pointer leads in 64-bit mode, without SS; AMD's and we where it leads before the transfer. The \
+              manual does not say.",
+        applies: |k| {
+            let to_64 = k.ours.seg[1] & !3 == sel::CODE64 & !3;
+            let has_base = !k.is_long() && segment(k.case.seg[2]).base != 0;
+            k.is(&["CALLF"]) && to_64 && has_base && k.host.vector == PF
+        },
+    },
+    Entry {
+        name: "stores before the fault",
+        verdict: Verdict::Open,
+        why: "an instruction of several stores or register writes that faults half-way: hosts have done the first ones. The manual \
+              says the instruction can be restarted, which holds for both; we change nothing.",
+        applies: |k| {
+            const MANY: [&str; 7] = ["ENTER", "PUSHA", "POPA", "CALLF", "CALL", "FSTP", "FBSTP"];
+            let is_fault = k.host.vector != END && k.host.vector == k.ours.vector;
+            k.is(&MANY)
+                && is_fault
+                && k.same_but(|o| {
+                    o.changes = Default::default();
+                    o.gpr = [0; 16];
+                })
+        },
+    },
+    Entry {
+        name: "ARPL without need to write",
+        verdict: Verdict::Open,
+        why: "hosts read, and write only if there is something to change; we ask for write access at once.",
+        applies: |k| {
+            let is_alike = k.same_but(|o| (o.code, o.cr2) = (0, 0));
+            k.name == "ARPL" && (is_alike || k.ended(&[END, PF, AC], &[PF, GP, SS]))
+        },
+    },
+    Entry {
+        name: "order of a pending #MF and faults of the operand",
+        verdict: Verdict::Open,
+        why: "hosts report the pending exception first. The manual does not say.",
+        applies: |k| {
+            let is_pending = k.case.fp.as_ref().is_some_and(|fp| fp.legacy[2] & 0x80 != 0);
+            is_pending && k.ended(&[MF], &FAULTS) && k.differs_in_fault()
+        },
+    },
+    Entry {
+        name: "order of #AC and other faults",
+        verdict: Verdict::Open,
+        why: "SDM Vol. 3A, \"Priority Among Concurrent Events\", leaves the order of faults of one instruction to the processor. \
+              Of operands that are misaligned and not canonical, and of misaligned images, Intel's report #AC.",
+        applies: |k| {
+            let is_it = k.is_long() || k.is(&["FXSAVE", "FXRSTOR"]);
+            is_it && k.ended(&[AC], &[GP, SS]) && k.differs_in_fault()
+        },
+    },
+    Entry {
+        name: "#GP and #SS of misaligned state images",
+        verdict: Verdict::Open,
+        why: "of an image beyond the stack segment that is also misaligned hosts say #GP.",
+        applies: |k| k.is(&["FXSAVE", "FXRSTOR"]) && k.ended(&[GP], &[SS]),
+    },
+    Entry {
+        name: "parts of large operands",
+        verdict: Verdict::Open,
+        why: "an image or an 80-bit number that lies in two pages, or at a segment's end: which part is tried first shows \
+              in CR2, or in which of two faults comes.",
+        applies: |k| {
+            const IMAGES: [&str; 6] =
+                ["FXSAVE", "FXRSTOR", "FNSAVE", "FRSTOR", "FNSTENV", "FLDENV"];
+            let is_large = k.is(&IMAGES) || k.mem.is_some_and(|m| m.bits == 80);
+            is_large && k.ended(&FAULTS, &[PF, GP, SS]) && k.differs_in_fault()
+        },
+    },
+    Entry {
+        name: "CALL that cannot push nor jump",
+        verdict: Verdict::Open,
+        why: "a target that is not canonical or beyond the limit, and a stack that cannot be written: hosts push first.",
+        applies: |k| {
+            let is_alike = k.same_but(|o| {
+                (o.vector, o.code, o.cr2) = (0, 0, 0);
+                o.changes = Default::default();
+            });
+            k.is(&["CALL", "CALLF"]) && is_alike && k.ended(&[PF, SS, AC], &[GP])
+        },
+    },
+    Entry {
+        name: "order of ENTER",
+        verdict: Verdict::Open,
+        why: "ENTER reads old frame pointers and pushes in turn. Hosts meet a stack that cannot be written at the first push; we \
+              read all before we write.",
+        applies: |k| {
+            let is_alike = k.same_but(|o| {
+                (o.vector, o.code, o.cr2) = (0, 0, 0);
+                o.changes = Default::default();
+            });
+            k.name == "ENTER" && is_alike && k.ended(&[PF, SS, AC], &[PF, SS, AC])
+        },
+    },
+];
