@@ -3,6 +3,7 @@
 use ir::{End, exit};
 
 use super::cache::{BlockId, Body};
+use super::pipeline::Manner;
 use super::{Vcpu, pc_mask};
 use x86::mode::Mode;
 
@@ -53,7 +54,7 @@ impl Vcpu {
             self.memo.put(known);
             return Some(end);
         }
-        let block = match self.translator.build(&mut self.core.cpu, pc, true, None, None) {
+        let block = match self.translator.build(&mut self.core.cpu, pc, Manner::Single, None) {
             Ok(_) => std::mem::take(&mut self.translator.pipeline.block),
             Err(fault) => {
                 self.deliver(fault);

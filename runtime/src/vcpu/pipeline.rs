@@ -58,6 +58,17 @@ pub(super) struct Pipeline {
     pub(super) behind: [[u8; PEEK]; 2],
 }
 
+/// How much of a block is lowered, and how.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Manner<'a> {
+    /// Its first insn.
+    Single,
+    /// Up to its end; `by_names`: but for insns whose code is kept.
+    Straight { by_names: bool },
+    /// On behind direct jumps.
+    Along(Along<'a>),
+}
+
 impl Pipeline {
     pub(super) fn new(passes: Passes, config: BuildConfig) -> Self {
         Self {
@@ -72,14 +83,13 @@ impl Pipeline {
         }
     }
 
-    /// How a block for speed goes on behind jumps. `changing`: it has immediates that are read when it runs.
-    pub(super) fn along<'a>(
-        &mut self,
+    /// How a block is lowered. `changing`: it has immediates that are read when it runs; `shown`: somebody looks at its ops, and wants all.
+    pub(super) fn manner<'a>(
+        &self,
         order: &Order,
-        changing: bool,
+        (changing, shown): (bool, bool),
         has_run: &'a dyn Fn(u32) -> bool,
-    ) -> Option<Along<'a>> {
-        self.front.by_names = order.tier == Tier::Compact && self.passes.has(Passes::KEPT);
+    ) -> Manner<'a> {
         let (sides, loops) = (self.passes.has(Passes::SIDES), self.passes.has(Passes::LOOPS));
         let goes_on = order.tier == Tier::Hot
             && !order.key.mode.has(Mode::PLAIN)
@@ -87,10 +97,14 @@ impl Pipeline {
             && !self.config.counted
             && (sides || loops);
         let (reach, max_insns) = (FETCH as u32, self.config.max_insns);
-        goes_on.then_some(Along { has_run, sides, loops, reach, max_insns })
+        if goes_on {
+            return Manner::Along(Along { has_run, sides, loops, reach, max_insns });
+        }
+        let is_kept = order.tier == Tier::Compact && self.passes.has(Passes::KEPT);
+        Manner::Straight { by_names: is_kept && !shown }
     }
 
-    /// Decodes and lowers a block (`single`: its first insn): fills `block` and `info`.
+    /// Decodes and lowers a block: fills `block` and `info`.
     ///
     /// # Errors
     /// When its one insn reaches into the next page.
@@ -98,11 +112,14 @@ impl Pipeline {
         &mut self,
         code: &CodeBytes<'_>,
         place: Place,
-        single: bool,
-        goes_on: Option<Along<'_>>,
+        manner: Manner<'_>,
     ) -> Result<(), BuildError> {
-        let max_insns = if single { 1 } else { self.config.max_insns };
-        self.front.by_names &= !single;
+        let (max_insns, by_names, goes_on) = match manner {
+            Manner::Single => (1, false, None),
+            Manner::Straight { by_names } => (self.config.max_insns, by_names, None),
+            Manner::Along(along) => (self.config.max_insns, false, Some(along)),
+        };
+        self.front.by_names = by_names;
         let config = BuildConfig { max_insns, ..self.config };
         let made = (&mut self.block, &mut self.info);
         front::build_along(code, place, &config, &mut self.front, made, goes_on)
@@ -251,9 +268,9 @@ mod tests {
         let key = Key { phys: u64::from(at), mode, pc_base: 0, cs_limit: u32::MAX };
         let order = Order { key, place, tier: Tier::Compact, far: None, keeps_flags: false };
         loop {
-            pipeline.along(&order, false, &|_| false);
+            let manner = pipeline.manner(&order, (false, false), &|_| false);
             let code = CodeBytes { page: bytes, next: Some(&[0; 16]) };
-            pipeline.lower(&code, place, false, None).unwrap();
+            pipeline.lower(&code, place, manner).unwrap();
             let made = pipeline.finish(&order, |_, _| false, |r| compiler.compile(r, piece));
             let Outcome::Without(less) = made else { return made };
             pipeline.passes = pipeline.passes.without(less);

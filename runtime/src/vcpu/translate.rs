@@ -8,7 +8,7 @@ use mem::{Phys, Size};
 use x86::cpu::Cpu;
 use x86::fault::Fault;
 use x86::front::{self, BuildConfig, BuildError, Changing, CodeBytes};
-use x86::lower::{Along, Place};
+use x86::lower::Place;
 use x86::state::seg;
 
 use crate::log::Items;
@@ -16,7 +16,7 @@ use crate::log::Items;
 use super::cache::{BlockId, Key, New, Second, lines};
 use super::dormant::Old;
 use super::pages::Peeked;
-use super::pipeline::{FETCH, FETCH_COMPACT, Order, Outcome, Pipeline};
+use super::pipeline::{FETCH, FETCH_COMPACT, Manner, Order, Outcome, Pipeline};
 use super::shim::Core;
 use super::{Stats, Vcpu, far_kind};
 
@@ -71,25 +71,24 @@ impl Translator {
         })
     }
 
-    /// Fetch, decode, lower: fills `block` and `info`. Immediates of `changing` bytes are read when the block runs; the block goes on behind
-    /// forward branches where `goes_on` says so.
+    /// Fetch, decode, lower: fills `block` and `info`. Immediates of `changing` bytes are read when the block runs.
     pub(super) fn build(
         &mut self,
         cpu: &mut Cpu,
         pc: u64,
-        single: bool,
+        manner: Manner<'_>,
         changing: Option<Changing>,
-        goes_on: Option<Along<'_>>,
     ) -> Result<Option<Second>, Fault> {
         let place = place_of(cpu, pc);
         let page_rest = 0x1000 - place.page_off as usize;
         let phys = cpu.fetch_phys(pc)?;
-        let reach = if goes_on.is_some() { FETCH } else { FETCH_COMPACT };
+        let is_along = matches!(manner, Manner::Along(_));
+        let reach = if is_along { FETCH } else { FETCH_COMPACT };
         let (len, _) = fetch(cpu, phys, &mut self.bytes[..page_rest.min(reach)]);
         self.pipeline.front.changing = changing;
         let page = &self.bytes[..len];
         let code = CodeBytes { page, next: None };
-        match self.pipeline.lower(&code, place, single, goes_on) {
+        match self.pipeline.lower(&code, place, manner) {
             Ok(()) => return Ok(None),
             Err(BuildError::NeedsNextPage) => {}
         }
@@ -99,7 +98,8 @@ impl Translator {
         let (_, ram) = fetch(cpu, next_phys, &mut next);
         let code = CodeBytes { page, next: Some(&next) };
         // With the next page given there is nothing left to ask for.
-        let _ = self.pipeline.lower(&code, place, single, None);
+        let manner = if is_along { Manner::Straight { by_names: false } } else { manner };
+        let _ = self.pipeline.lower(&code, place, manner);
         Ok(Some(Second { phys: next_phys.page().0, page: ram.map(|off| off & !0xFFF) }))
     }
 }
@@ -158,10 +158,10 @@ impl Vcpu {
             // A counted block may have to leave at its entry, and one that is stopped at is looked at.
             keeps_flags: self.config.counted || self.stops.is_some(),
         };
-        let goes_on = self.translator.pipeline.along(&order, changing.is_some(), &has_run);
-        // Who wants to see ops wants all of them.
-        self.translator.pipeline.front.by_names &= !SHOWN.iter().any(|&item| self.log.has(item));
-        let second = self.translator.build(cpu, pc, false, changing, goes_on)?;
+        let is_shown = SHOWN.iter().any(|&item| self.log.has(item));
+        let what = (changing.is_some(), is_shown);
+        let manner = self.translator.pipeline.manner(&order, what, &has_run);
+        let second = self.translator.build(cpu, pc, manner, changing)?;
         self.trace_block(pc);
         let Translator { jit, pipeline, compiled, .. } = &mut self.translator;
         let ram = &self.core.cpu.ram;

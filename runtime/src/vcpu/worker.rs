@@ -98,10 +98,10 @@ impl Work {
     fn attempt(&mut self, pipeline: &mut Pipeline, compiler: &mut Compiler) -> Outcome {
         let (page, starts, piece) = (&self.page, &self.starts, &mut self.piece);
         let has_run = |off: u32| begins_at(starts, off);
-        let goes_on = pipeline.along(&self.order, false, &has_run);
+        let manner = pipeline.manner(&self.order, (false, false), &has_run);
         let from = self.order.place.page_off as usize & 0xFFF;
         let code = CodeBytes { page: &page[from..(from + FETCH).min(0x1000)], next: None };
-        if pipeline.lower(&code, self.order.place, false, goes_on).is_err() {
+        if pipeline.lower(&code, self.order.place, manner).is_err() {
             // The block that is to be replaced did not cross its page's end: its bytes have changed.
             return Outcome::Full;
         }
