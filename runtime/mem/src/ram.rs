@@ -22,7 +22,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-use memmap2::{Advice, MmapOptions, MmapRaw};
+use memmap2::{MmapOptions, MmapRaw};
 use rustix::mm::{MapFlags, ProtFlags};
 use vm_memory::VolatileSlice;
 
@@ -81,8 +81,6 @@ impl GuestRam {
         let bytes = usize::try_from(len).map_err(|_| RamError::BadSize(len))?;
         let wrap = |source| RamError::Map { bytes: len, source };
         let map = MmapOptions::new().len(bytes).no_reserve_swap().map_anon().map_err(wrap)?;
-        // What a guest uses is more than the host's TLB holds in small pages. Refusal costs only time.
-        let _ = map.advise(Advice::HugePage);
         let map = Arc::new(MmapRaw::from(map));
         let pages = bytes / PAGE_SIZE as usize;
         let given = Given::new(map.clone(), len);
