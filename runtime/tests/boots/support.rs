@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use guests::{Arch, Error, Linux, Store};
 
-/// How long a guest may be silent about what is expected of it. Generous: other tests run beside.
-const PATIENCE: Duration = Duration::from_secs(240);
+/// How long a guest may be silent about what is expected of it: it hangs then, however busy the host is with other things.
+const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// Bytes a process wrote, with a signal when more come.
 #[derive(Default)]
@@ -317,7 +317,8 @@ pub(crate) fn kernel_options_with(linux: &Linux, initrd: &Path, append: &str) ->
     }
     options.push(linux.kernel.image.display().to_string());
     options.extend(["-initrd".to_owned(), initrd.display().to_string(), "-append".to_owned()]);
-    let mut words = String::from("console=ttyS0");
+    // Linux tests the 8254 by ten ticks in 160 ms, and panics: more than a busy host may give the guest to run in. On KVM it does not test.
+    let mut words = String::from("console=ttyS0 no_timer_check");
     let _ = write!(words, " {append}");
     options.push(words);
     options
