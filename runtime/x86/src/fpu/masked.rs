@@ -209,9 +209,11 @@ impl Cpu {
         done
     }
 
-    /// The gathers. One that faults has done the elements before that one: their part of the mask is clear, the rest of it is expanded,
-    /// and what lies above the operation is clear, of the destination once it was written at all (Sapphire Rapids). `index`: as `vsib(m)` of the tables; `how`: segment, and from bit 8 on bytes of an element, bytes of an
-    /// index << 4, bit 0: the indices are in a ymm.
+    /// The gathers. One that faults has done the elements before that one: their part of the mask
+    /// is clear, the rest of it is expanded, and what lies above the operation is clear, of the
+    /// destination once it was written at all (Sapphire Rapids). `index`: as `vsib(m)` of the
+    /// tables; `how`: segment, and from bit 8 on bytes of an element, bytes of an index << 4,
+    /// bit 0: the indices are in a ymm.
     pub(crate) fn gather_elements(
         &mut self,
         pair: u64,
