@@ -5,9 +5,7 @@
 //! each with what both sides do; and those that are our mistakes and not mended yet, which say so ([`Verdict::Ours`]). Each file has
 //! those of one maker's hosts, `any` those of all; on a host of the other maker they excuse nothing.
 
-use std::sync::LazyLock;
-
-use stele::machine::host_cpuid;
+use ir::Undefined;
 
 use super::state::{Case, Output, Width};
 
@@ -49,15 +47,10 @@ pub fn explain(case: &Case, host: &Output, ours: &Output) -> Option<&'static Ent
 
 /// The entries of the host's maker.
 fn of_host() -> &'static [Entry] {
-    static LIST: LazyLock<&[Entry]> = LazyLock::new(|| {
-        // CPUID 0: the vendor's first four letters are in EBX.
-        let [_, vendor, ..] = host_cpuid(0, 0);
-        match &vendor.to_le_bytes() {
-            b"Genu" => intel::ENTRIES,
-            _ => amd::ENTRIES,
-        }
-    });
-    *LIST
+    match Undefined::of_host() {
+        Undefined::Core => intel::ENTRIES,
+        Undefined::Zen => amd::ENTRIES,
+    }
 }
 
 /// An instruction's opcode, behind its prefixes.
