@@ -59,7 +59,7 @@ fn grub_as_firmware_to_its_menu() {
         let text = monitor.command("screen");
         monitor.command(&format!("screendump {}", picture.display()));
         // Letters cover a part of the bar.
-        let grey = shares(&picture, [GREY, GREY]).map_or(0, |[grey, _]| grey);
+        let grey = shares(&picture, [GREY]).map_or(0, |[grey]| grey);
         if text.contains("GNU GRUB  version 2") && (40..200).contains(&grey) {
             return;
         }

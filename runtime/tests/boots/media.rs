@@ -86,7 +86,7 @@ fn debian_installer_to_its_first_screen() {
 }
 
 /// The share of each wanted colour in a picture, in thousandths of all points.
-pub(crate) fn shares(path: &Path, wanted: [[u8; 3]; 2]) -> Option<[usize; 2]> {
+pub(crate) fn shares<const N: usize>(path: &Path, wanted: [[u8; 3]; N]) -> Option<[usize; N]> {
     let decoder = png::Decoder::new(BufReader::new(File::open(path).ok()?));
     let mut reader = decoder.read_info().ok()?;
     let mut bytes = vec![0; reader.output_buffer_size()?];
