@@ -81,13 +81,15 @@ pub struct RowBox {
     pub vex: bool,
     /// Set of vector lengths: bit 0 = L clear, bit 1 = L set. All for legacy rows.
     pub lengths: u8,
+    /// Set: bit 0 = REX.B clear, bit 1 = REX.B set.
+    pub rex_b: u8,
     /// Set of ModRM bytes; all for rows without ModRM.
     pub modrm: ModRmSet,
     /// The row gives way to others.
     pub weak: bool,
     /// How particular the row is: each of mandatory prefix and REX.W counts.
     pub rank: u8,
-    /// A feature or processor level may switch the row off.
+    /// A feature, processor level or maker may switch the row off.
     pub gated: bool,
 }
 
@@ -119,10 +121,15 @@ impl RowBox {
             modes: modes & w_modes,
             vex: op.vex.is_some(),
             lengths,
+            rex_b: match (row.attrs.has("norexb"), row.attrs.has("rexb")) {
+                (true, _) => 0b01,
+                (_, true) => 0b10,
+                _ => 0b11,
+            },
             modrm: modrm_set(row),
             weak: row.attrs.has("weak"),
             rank: prefix_rank(op.prefix) + 2 * u8::from(op.rex_w),
-            gated: row.attrs.has("cpuid") || row.attrs.has("since"),
+            gated: ["cpuid", "since", "maker"].iter().any(|gate| row.attrs.has(gate)),
         }
     }
 
@@ -135,6 +142,7 @@ impl RowBox {
             && other.first <= self.last
             && self.prefixes & other.prefixes != 0
             && self.modes & other.modes != 0
+            && self.rex_b & other.rex_b != 0
             && !self.modrm.and(other.modrm).is_empty()
     }
 

@@ -50,14 +50,15 @@ pub fn locate(isa: &Isa, bytes: &[u8], mode: u32) -> Option<Located> {
         let op = &row.opcode;
         if op.map != p.map
             || op.vex.is_some() != p.vex.is_some()
-            || (p.rex_b && row.attrs.has("norexb"))
             || !(op.byte..=op.byte.saturating_add(op.span.saturating_sub(1))).contains(&byte)
         {
             continue;
         }
         let b = RowBox::of(row);
+        let rex_b_fits = b.rex_b >> u8::from(p.rex_b) & 1 != 0;
         let lengths_fit = p.vex.is_none() || b.lengths & length_bit != 0;
-        let fits = b.prefixes & p.class != 0 && b.modes & mode_bit != 0 && lengths_fit;
+        let fits =
+            b.prefixes & p.class != 0 && b.modes & mode_bit != 0 && rex_b_fits && lengths_fit;
         let modrm_fits = match row.opcode.modrm {
             ModRm::None => true,
             _ => modrm.is_some_and(|m| b.modrm.has(m)),

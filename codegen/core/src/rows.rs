@@ -14,10 +14,10 @@ const ALL_FLAGS: u8 = 63;
 /// Attributes of LANGUAGE.md that always have a bit, whether or not a row uses them.
 const ATTRIBUTES: &[&str] = &[
     "align", "aligned", "avx", "bitbase", "bulk", "byasz", "control", "cpl0", "cpuid", "d64",
-    "ends", "f64", "hint", "host", "i64", "implicit", "iobitmap", "iopl", "lock", "locked", "mmx",
-    "modrm", "mxcsr", "native", "noaccess", "nomod", "norexb", "nowait", "o64", "pe", "rep",
-    "repcc", "scalar", "shadow", "since", "sse", "undef", "undoc", "vm86", "vsib", "wait", "weak",
-    "x87", "zext_reg",
+    "ends", "f64", "hint", "host", "i64", "implicit", "iobitmap", "iopl", "lock", "locked",
+    "maker", "mmx", "modrm", "mxcsr", "native", "noaccess", "nomod", "norexb", "nowait", "o64",
+    "pe", "rep", "repcc", "rexb", "scalar", "shadow", "since", "sse", "undef", "undoc", "vm86",
+    "vsib", "wait", "weak", "x87", "zext_reg",
 ];
 
 /// Attributes that are texts or bindings, not properties.

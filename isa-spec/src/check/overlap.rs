@@ -96,7 +96,10 @@ fn unreachable(
             rows.iter().copied().filter(|&m| !boxes[m].gated && boxes[m].beats(own)).collect();
         let stronger: Vec<usize> = stronger
             .into_iter()
-            .filter(|&m| boxes[m].vex == own.vex && own.lengths & !boxes[m].lengths == 0)
+            .filter(|&m| {
+                let row = &boxes[m];
+                row.vex == own.vex && own.lengths & !row.lengths == 0 && own.rex_b & !row.rex_b == 0
+            })
             .collect();
         for prefix in (0..4).map(|b| 1 << b).filter(|b| own.prefixes & b != 0) {
             for mode in (0..MODE_CLASSES).map(|b| 1 << b).filter(|b| own.modes & b != 0) {

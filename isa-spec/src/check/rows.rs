@@ -248,7 +248,7 @@ fn prefixes(insn: &Insn, row: &Row, uses: &Uses<'_>, tell: &mut dyn FnMut(String
 }
 
 fn attributes(row: &Row, tell: &mut dyn FnMut(String)) {
-    for (a, b) in [("i64", "o64"), ("d64", "f64"), ("rep", "repcc")] {
+    for (a, b) in [("i64", "o64"), ("d64", "f64"), ("norexb", "rexb"), ("rep", "repcc")] {
         if row.attrs.has(a) && row.attrs.has(b) {
             tell(format!("`{a}` and `{b}` exclude each other"));
         }

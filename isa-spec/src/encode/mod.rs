@@ -120,7 +120,10 @@ impl Gen<'_> {
         let row = self.row;
         let is_vex = row.opcode.vex.is_some();
         let is_long = self.o.mode == 64;
-        let has_rex = is_long && !is_vex && (row.opcode.rex_w || self.below(2) == 0);
+        let needs_b = row.attrs.has("rexb");
+        let needs_rex = row.opcode.rex_w || needs_b;
+        let has_rex = is_long && !is_vex && (needs_rex || self.below(2) == 0);
+        self.rex |= if needs_b { B } else { 0 };
         self.is_wide = is_long && (is_vex || has_rex);
         if has_rex && (row.opcode.rex_w || self.below(2) == 0) {
             self.rex |= W;

@@ -10,7 +10,7 @@ mod identity;
 use std::fmt::Write as _;
 
 use crate::cpu::{Caps, Cpu, cr4, efer};
-use crate::decode::{CPUS, CpuInfo, FEATURES, FeatureInfo, Features, Level};
+use crate::decode::{CPUS, CpuInfo, FEATURES, FeatureInfo, Features, Level, Maker};
 
 use identity::Identity;
 pub use identity::KEYS as IDENTITY_KEYS;
@@ -343,8 +343,9 @@ impl Model {
     }
 
     /// What the decoder asks.
-    pub const fn features(&self) -> Features {
-        Features { level: self.info.level, cpuid: self.features }
+    pub fn features(&self) -> Features {
+        let maker = if self.is_amd() { Maker::Amd } else { Maker::Intel };
+        Features { level: self.info.level, maker, cpuid: self.features }
     }
 
     /// Does it have the feature of this name?

@@ -28,7 +28,8 @@ pub(super) fn emit(isa: &Isa, tree: &Tree) -> Result<TokenStream, String> {
         "Nodes: kind and base.",
         tree.nodes.iter().map(|(kind, base)| node_number(*kind) << 16 | u32::from(*base)),
     );
-    let gates = array32("GATES", "Gates: generation and two feature bits.", gates.into_iter());
+    let gates =
+        array32("GATES", "Gates: maker, generation and two feature bits.", gates.into_iter());
     let records = array32("ROW_BITS", "Decode records of the rows.", records.into_iter());
     Ok(quote! { #constants #features #attribute_module #maps #nodes #slots #gates #records #rows })
 }
@@ -69,14 +70,16 @@ fn constants() -> TokenStream {
     }
 }
 
-/// The gates as numbers: generation, then two features, 0xFF = none.
+/// The gates as numbers: maker, generation, then two features, 0xFF = none.
 fn gate_numbers(isa: &Isa, gates: &[Gate]) -> Result<Vec<u32>, String> {
     let names = features::names(isa);
     let number = |gate: &Gate, i: usize| match gate.features.get(i) {
         None => 0xFF,
         Some(feature) => names.iter().position(|n| n == feature).map_or(0xFF, |n| n as u32),
     };
-    let one = |gate: &Gate| u32::from(gate.level) << 16 | number(gate, 1) << 8 | number(gate, 0);
+    let one = |gate: &Gate| {
+        u32::from_be_bytes([gate.maker, gate.level, 0, 0]) | number(gate, 1) << 8 | number(gate, 0)
+    };
     match gates.iter().find(|gate| gate.features.len() > 2) {
         Some(gate) => Err(format!("`cpuid({})`: at most two", gate.features.join(", "))),
         None => Ok(gates.iter().map(one).collect()),

@@ -40,6 +40,8 @@ fn bit(name: &str) -> u32 {
 pub(super) struct Gate {
     /// Generation, 0 = any.
     pub(super) level: u8,
+    /// 0 = any, 1 = Intel, 2 = AMD.
+    pub(super) maker: u8,
     /// CPUID feature names, at most two.
     pub(super) features: Vec<String>,
 }
@@ -53,10 +55,15 @@ pub(super) fn gate(row: &Row) -> Result<Gate, String> {
             .position(|level| *level == name.trim())
             .ok_or_else(|| format!("`{}`: `since({name})` names no processor", row.opcode.text))?,
     };
+    let maker = match row.attrs.arg("maker") {
+        None => 0,
+        Some("intel") => 1,
+        Some(_) => 2,
+    };
     let names = row.attrs.arg("cpuid").unwrap_or_default();
     let features =
         names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned);
-    Ok(Gate { level: level as u8, features: features.collect() })
+    Ok(Gate { level: level as u8, maker, features: features.collect() })
 }
 
 /// The row's decode record.

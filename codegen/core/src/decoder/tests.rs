@@ -76,7 +76,7 @@ fn a_closed_gate_leaves_the_weak_row() {
     assert_eq!(find(&isa, Bytes { open: true, ..at }), Some("TZCNT"));
     assert_eq!(find(&isa, Bytes { prefix: 0, open: true, ..at }), Some("BSF"));
     let gates = Tree::build(&isa).unwrap().gates;
-    assert_eq!(gates, [Gate { level: 0, features: vec!["BMI1".to_owned()] }]);
+    assert_eq!(gates, [Gate { level: 0, maker: 0, features: vec!["BMI1".to_owned()] }]);
 }
 
 #[test]

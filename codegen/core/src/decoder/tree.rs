@@ -192,7 +192,7 @@ fn accepts(row: &Row, kind: Kind, slot: u16) -> bool {
             Some(VexW::Wig) => true,
             None => slot == 1 || !row.opcode.rex_w,
         },
-        Kind::RexB => slot == 0 || !row.attrs.has("norexb"),
+        Kind::RexB => !row.attrs.has(if slot == 0 { "rexb" } else { "norexb" }),
         Kind::ModReg => accepts_modreg(row, slot),
         Kind::Rm => match row.opcode.modrm {
             ModRm::Fixed(byte) => u16::from(byte & 7) == slot,

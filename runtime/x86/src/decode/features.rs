@@ -2,11 +2,13 @@
 
 use super::tables::feature;
 
-/// What the modelled processor has: decides rows with `since` or `cpuid`.
+/// What the modelled processor has: decides rows with `since`, `maker` or `cpuid`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Features {
     /// Processor generation.
     pub level: Level,
+    /// Whose processor it is.
+    pub maker: Maker,
     /// Bits of module [`feature`].
     pub cpuid: u128,
 }
@@ -54,8 +56,8 @@ pub struct CpuInfo {
 }
 
 impl Features {
-    /// A Pentium Pro with every feature that the tables know of.
-    pub const ALL: Self = Self { level: Level::P6, cpuid: u128::MAX };
+    /// Intel's Pentium Pro with every feature that the tables know of.
+    pub const ALL: Self = Self { level: Level::P6, maker: Maker::Intel, cpuid: u128::MAX };
     /// A processor of this generation with the extensions of these names, as the tables' `cpuid(…)` spell them. A
     /// name that gates no row changes nothing.
     pub fn named(level: Level, names: &[&str]) -> Self {
@@ -63,12 +65,22 @@ impl Features {
         let cpuid = known
             .filter(|(_, name)| names.contains(name))
             .fold(0, |bits, (bit, _)| bits | 1 << bit);
-        Self { level, cpuid }
+        Self { level, maker: Maker::Intel, cpuid }
     }
     /// A processor of this generation without CPUID-gated extensions.
     pub const fn plain(level: Level) -> Self {
-        Self { level, cpuid: 0 }
+        Self { level, maker: Maker::Intel, cpuid: 0 }
     }
+}
+
+/// Whose processors it is like, where encodings differ: the `maker` attribute.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[repr(u8)]
+pub enum Maker {
+    /// Intel, and everybody but AMD and Hygon.
+    Intel = 1,
+    /// AMD and Hygon.
+    Amd,
 }
 
 /// Processor generations, as in the `since` attribute.

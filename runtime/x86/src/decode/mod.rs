@@ -9,7 +9,7 @@ mod features;
 mod operand;
 pub mod tables;
 
-pub use features::{CpuInfo, FeatureInfo, Features, Level};
+pub use features::{CpuInfo, FeatureInfo, Features, Level, Maker};
 pub use operand::{MemOperand, Operand};
 pub use tables::{CPUS, FEATURES, ROWS, attr, feature};
 
@@ -358,9 +358,10 @@ const fn prefix_slot(prefixes: u16) -> usize {
 /// Does the modelled processor have what this gate asks for?
 fn is_open(gate: u16, features: &Features) -> bool {
     let gate = GATES[usize::from(gate)];
-    let level = (gate >> 16) as u8;
+    let [maker, level, ..] = gate.to_be_bytes();
+    let fits = features.level as u8 >= level && (maker == 0 || features.maker as u8 == maker);
     let has = |feature: u32| feature == 0xFF || features.cpuid >> (feature & 127) & 1 != 0;
-    features.level as u8 >= level && has(gate & 0xFF) && has(gate >> 8 & 0xFF)
+    fits && has(gate & 0xFF) && has(gate >> 8 & 0xFF)
 }
 
 /// Effective operand and address size, by the size policy of the row's attributes.

@@ -85,6 +85,23 @@ fn an_older_processor_lacks_newer_rows() {
 }
 
 #[test]
+fn makers_differ_on_pause_with_rex_b() {
+    let mnemonic = |bytes: &[u8], maker| {
+        let features = Features { maker, ..Features::ALL };
+        decode(bytes, Bits64, &features).unwrap().info().mnemonic
+    };
+    for (bytes, of_intel, of_amd) in [
+        (&[0xF3, 0x90][..], "pause", "pause"),
+        (&[0xF3, 0x41, 0x90], "pause", "xchg"),
+        (&[0xF3, 0x42, 0x90], "pause", "pause"),
+        (&[0xF2, 0x41, 0x90], "xchg", "xchg"),
+    ] {
+        assert_eq!(mnemonic(bytes, Maker::Intel), of_intel, "{bytes:x?}");
+        assert_eq!(mnemonic(bytes, Maker::Amd), of_amd, "{bytes:x?}");
+    }
+}
+
+#[test]
 fn operands_follow_the_address_forms() {
     let memory = |bytes: &[u8], size| match one(bytes, size).unwrap().operand(0) {
         Operand::Mem(m) => m,

@@ -42,6 +42,13 @@ pub(super) const ENTRIES: &[Entry] = &[
         applies: |k| k.name == "NOP_HINT" && k.host.vector == UD,
     },
     Entry {
+        name: "PAUSE with REX.B",
+        verdict: Verdict::Open,
+        why: "F3 90 with REX.B: Intel's processors pause (measured); for AMD's it is XCHG, as the tables \
+              have it behind `maker`.",
+        applies: |k| k.is_long() && k.is(&["PAUSE"]) && k.ours.vector == k.host.vector,
+    },
+    Entry {
         name: "F3 before LOOPNE",
         verdict: Verdict::Open,
         why: "reserved use of a prefix: AMD takes F3 E0 for LOOPE.",
