@@ -72,7 +72,7 @@ pub(super) const ENTRIES: &[Entry] = &[
             is_it
                 && is_end
                 && matches!(k.ours.vector, PF | SS | AC)
-                && k.host.vector != k.ours.vector
+                && (k.host.vector, k.host.cr2) != (k.ours.vector, k.ours.cr2)
         },
     },
     Entry {
