@@ -127,10 +127,11 @@ fn show_row(out: &mut String, row: u16, info: &RowInfo) {
 /// An instruction of this row, made from its opcode column; immediates count 1, 2, 3 …. In 64-bit code with REX.W
 /// where the row takes it.
 pub(super) fn sample(row: u16, info: &RowInfo, size: CodeSize, modrm: u8) -> Option<Insn> {
-    let plain = || sample_with(row, info, size, modrm, None);
+    let with = |rex| sample_with(row, info, size, modrm, rex);
     match size {
-        CodeSize::Bits64 => sample_with(row, info, size, modrm, Some(0x48)).or_else(plain),
-        CodeSize::Bits16 | CodeSize::Bits32 => plain(),
+        // REX.W, none, REX.W and B.
+        CodeSize::Bits64 => [Some(0x48), None, Some(0x49)].into_iter().find_map(with),
+        CodeSize::Bits16 | CodeSize::Bits32 => with(None),
     }
 }
 
