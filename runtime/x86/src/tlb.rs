@@ -608,6 +608,13 @@ mod tests {
         }
         assert_eq!(tlb.shifts_of(Lin(0x9000_0000)), (30, 12));
         assert_eq!(tlb.shifts_of(Lin(0x50_0000)), (21, 12));
+        let others = (1..2048)
+            .map(|n| Lin(n << 21 | 0x10_0000))
+            .filter(|lin| !matches!(lin.0 >> 21, 2 | 0x400..0x600));
+        assert!(
+            others.into_iter().all(|lin| tlb.shifts_of(lin) == (12, 12)),
+            "32 bits have no pages that look alike"
+        );
         tlb.flush_page(Lin(0x9000_0000));
         let all = [0x40_3000, 0x8000_1000, 0xBFFF_F000];
         assert_eq!(all.map(|lin| found(&tlb, lin)), [true, false, false]);

@@ -41,13 +41,24 @@ pub struct View {
     local: Slots,
     /// Those that were filled from large pages.
     large: Slots,
-    /// Where these lie: a bit for each 2 MiB, modulo 64; for those of 1 GiB a bit for each, likewise.
-    regions: u64,
+    /// Where those of 2 and 4 MiB lie: a bit for each 2 MiB, modulo [`REGIONS`] bits.
+    regions: [u64; REGIONS],
+    /// Where those of 1 GiB lie: a bit for each, modulo 64.
     giants: u64,
     /// The addend whose pages the maps show; none in views of programs.
     usual: Option<u64>,
     /// Stretches of slots that were ever used, a bit each.
     given: u32,
+}
+
+/// Words with a bit for each 2 MiB: all of a 32-bit address space, so that programs' pages are not taken for parts of the system's
+/// large ones, nor the other way round. In 64-bit ones few are.
+const REGIONS: usize = 2048 / 64;
+
+/// The word and the bit of a linear address in so many words.
+const fn region(lin: u64) -> (usize, u64) {
+    let n = lin >> 21;
+    ((n >> 6) as usize % REGIONS, 1 << (n & 63))
 }
 
 /// Slots whose entries of an array stand in one page of the host.
@@ -66,7 +77,7 @@ impl View {
         let shape = Shape::plain(LEAST);
         let none = Slots::NONE;
         let (used, local, large) = (none.clone(), none.clone(), none);
-        let (regions, giants) = (0, 0);
+        let (regions, giants) = ([0; REGIONS], 0);
         let given = 0;
         let mut view =
             Box::new(Self { arrays, shape, used, local, large, regions, giants, usual, given });
@@ -106,7 +117,7 @@ impl View {
     /// Forgets every translation.
     pub(super) fn flush(&mut self) {
         self.reshape(self.shape);
-        (self.regions, self.giants) = (0, 0);
+        (self.regions, self.giants) = ([0; REGIONS], 0);
     }
 
     /// Forgets everything but global pages.
@@ -141,10 +152,11 @@ impl View {
 
     /// log2 of the size of the largest page in which an address may have been seen, when the largest there was is 2^`largest` bytes.
     pub(super) const fn shift_of(&self, lin: Lin, largest: u8) -> u32 {
+        let (word, bit) = region(lin.0);
         match largest {
             12 => 12,
             23.. if self.giants >> (lin.0 >> 30 & 63) & 1 != 0 => 30,
-            _ if self.regions >> (lin.0 >> 21 & 63) & 1 == 0 => 12,
+            _ if self.regions[word] & bit == 0 => 12,
             22 => 22,
             _ => 21,
         }
@@ -234,9 +246,12 @@ impl View {
         self.arrays[at::PHYS + i] = page.phys.page().0 | u64::from(page.rights);
         if page.shift > 12 {
             self.large.insert(i);
+            // The two halves of 4 MiB stand in one word.
+            let (word, bit) = region(lin & !(1 << 21));
+            let (_, own) = region(lin);
             match page.shift {
-                21 => self.regions |= 1 << (lin >> 21 & 63),
-                22 => self.regions |= 3 << (lin >> 21 & 62),
+                21 => self.regions[word] |= own,
+                22 => self.regions[word] |= bit | bit << 1,
                 _ => self.giants |= 1 << (lin >> 30 & 63),
             }
         }
