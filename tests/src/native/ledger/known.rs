@@ -1,6 +1,6 @@
 //! A difference, and what the ledger's entries ask about it.
 
-use x86::decode::{MemOperand, Operand, ROWS, decode};
+use x86::decode::{MemOperand, Operand, ROWS, attr, decode};
 use x86::insn::Insn;
 use x86::state::seg;
 
@@ -24,6 +24,8 @@ pub struct Known<'a> {
     /// Segments, and registers that point into them, of operands whose place the memory operand does not tell: strings, the stack, bit
     /// strings.
     implied: Vec<(u8, usize)>,
+    /// The register with a memory operand's bit offset, and its width (`bitbase`).
+    bit_offset: Option<(u8, u32)>,
 }
 
 pub(super) const BR: u8 = 5;
@@ -50,9 +52,6 @@ fn implied(insn: &Insn) -> Vec<(u8, usize)> {
     let row = &ROWS[usize::from(insn.row)];
     let forms = (0..insn.info().forms.len()).filter_map(|n| match insn.operand(n) {
         Operand::Str { seg, reg, .. } => Some((seg, usize::from(reg))),
-        Operand::Mem(m) if ["bt", "bts", "btr", "btc"].contains(&row.mnemonic) => {
-            Some((m.seg, usize::from(m.base.unwrap_or_default())))
-        }
         _ => None,
     });
     let mut list: Vec<_> = forms.collect();
@@ -85,6 +84,12 @@ impl<'a> Known<'a> {
             rex_w: insn.is_some_and(|insn| insn.rex & 8 != 0),
             mem,
             implied: insn.map_or(Vec::new(), |insn| implied(&insn)),
+            bit_offset: insn.filter(|insn| insn.info().attrs & attr::BITBASE != 0).and_then(
+                |insn| match insn.operand(1) {
+                    Operand::Reg { num, bits } => Some((num, bits.into())),
+                    _ => None,
+                },
+            ),
         }
     }
 
@@ -114,7 +119,12 @@ impl<'a> Known<'a> {
         let m = self.mem?;
         let gpr = |n: Option<u8>| n.map_or(0, |n| self.case.gpr[usize::from(n)]);
         let next = if m.rip { self.case.ip.wrapping_add(self.case.len.into()) } else { 0 };
+        let moved = self.bit_offset.map_or(0, |(n, bits)| {
+            let signed = self.case.gpr[usize::from(n)].cast_signed() << (64 - bits) >> (64 - bits);
+            (signed >> bits.trailing_zeros() << bits.trailing_zeros() >> 3).cast_unsigned()
+        });
         let off = gpr(m.base)
+            .wrapping_add(moved)
             .wrapping_add(gpr(m.index) << m.scale)
             .wrapping_add(m.disp.cast_unsigned())
             .wrapping_add(next);
