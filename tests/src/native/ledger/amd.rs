@@ -161,12 +161,6 @@ pub(super) const ENTRIES: &[Entry] = &[
         },
     },
     Entry {
-        name: "ARPL without need to write",
-        verdict: Verdict::Open,
-        why: "AMD reads, and writes only if it has something to change; we ask for write access at once.",
-        applies: |k| k.name == "ARPL" && matches!(k.ours.vector, PF | GP | SS),
-    },
-    Entry {
         name: "mask of an interrupted gather",
         verdict: Verdict::Open,
         why: "the manual expands the mask's elements before the first load; AMD leaves those that were not loaded as they were.",

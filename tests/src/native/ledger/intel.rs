@@ -254,15 +254,6 @@ pub(super) const ENTRIES: &[Entry] = &[
         },
     },
     Entry {
-        name: "ARPL without need to write",
-        verdict: Verdict::Open,
-        why: "hosts read, and write only if there is something to change; we ask for write access at once.",
-        applies: |k| {
-            let is_alike = k.same_but(|o| (o.code, o.cr2) = (0, 0));
-            k.name == "ARPL" && (is_alike || k.ended(&[END, PF, AC], &[PF, GP, SS]))
-        },
-    },
-    Entry {
         name: "order of a pending #MF and faults of the operand",
         verdict: Verdict::Open,
         why: "hosts report the pending exception first. The manual does not say.",
