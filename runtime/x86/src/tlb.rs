@@ -615,6 +615,11 @@ mod tests {
             others.into_iter().all(|lin| tlb.shifts_of(lin) == (12, 12)),
             "32 bits have no pages that look alike"
         );
+        assert_eq!(
+            tlb.shifts_of(Lin(0xFFFF_8880_0050_0000)),
+            (12, 12),
+            "nor have the halves of 64"
+        );
         tlb.flush_page(Lin(0x9000_0000));
         let all = [0x40_3000, 0x8000_1000, 0xBFFF_F000];
         assert_eq!(all.map(|lin| found(&tlb, lin)), [true, false, false]);

@@ -41,7 +41,7 @@ pub struct View {
     local: Slots,
     /// Those that were filled from large pages.
     large: Slots,
-    /// Where those of 2 and 4 MiB lie: a bit for each 2 MiB, modulo [`REGIONS`] bits.
+    /// Where those of 2 and 4 MiB lie: see [`region`].
     regions: [u64; REGIONS],
     /// Where those of 1 GiB lie: a bit for each, modulo 64.
     giants: u64,
@@ -51,14 +51,14 @@ pub struct View {
     given: u32,
 }
 
-/// Words with a bit for each 2 MiB: all of a 32-bit address space, so that programs' pages are not taken for parts of the system's
-/// large ones, nor the other way round. In 64-bit ones few are.
-const REGIONS: usize = 2048 / 64;
+/// Words with a bit for each 2 MiB: of all 4 GiB of 32-bit code, and modulo 4 GiB in either half of what 64-bit code has, so that
+/// programs' pages are not taken for parts of the system's large ones.
+const REGIONS: usize = 2 * 2048 / 64;
 
 /// The word and the bit of a linear address in so many words.
 const fn region(lin: u64) -> (usize, u64) {
-    let n = lin >> 21;
-    ((n >> 6) as usize % REGIONS, 1 << (n & 63))
+    let half = (lin >> 63) as usize * (REGIONS / 2);
+    ((lin >> 27) as usize % (REGIONS / 2) + half, 1 << (lin >> 21 & 63))
 }
 
 /// Slots whose entries of an array stand in one page of the host.
