@@ -57,7 +57,7 @@ fn is_rare(insn: &Insn, row: &Row) -> bool {
         || row.forms.iter().any(|f| matches!(f, Form::Sw | Form::Seg(_) | Form::Mp | Form::Ap))
         || matches!(
             insn.name.as_str(),
-            "HLT" | "RDPMC" | "INT3" | "INT1" | "RET" | "RET_N" | "BOUND"
+            "HLT" | "RDPMC" | "INT3" | "INT1" | "RET" | "RET_N" | "BOUND" | "BOUND_AMD"
         )
 }
 

@@ -19,8 +19,8 @@ pub(crate) const FORM_NAMES: [&str; 46] = [
     "M", "Mp", "Ma", "Ms", "Rw", "Rd", "Rv", "Ry", "Zb", "Zw", "Zv", "Ib", "Iw", "Id", "Iz", "Iv",
     "Ibu", "Iwu", "Jb", "Jz", "Ob", "Ov", "Ap", "Sw", "Cy", "Dy", "Xb", "Xw", "Xv", "Yb",
 ];
-const MORE_FORMS: [&str; 12] =
-    ["My", "Yw", "Yv", "Xd", "Yd", "Zd", "Xz", "Yz", "Rq", "Xq", "Yq", "Gq"];
+const MORE_FORMS: [&str; 13] =
+    ["Ez", "My", "Yw", "Yv", "Xd", "Yd", "Zd", "Xz", "Yz", "Rq", "Xq", "Yq", "Gq"];
 
 /// FP and vector forms: a letter and a size.
 fn vector_form(name: &str) -> Option<Form> {

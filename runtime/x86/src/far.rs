@@ -264,25 +264,33 @@ impl Cpu {
         off: u64,
         ret: Return,
     ) -> Result<(), Fault> {
-        let frame = self.return_frame(ret);
+        // Between 64-bit code and compatibility mode Intel's processors push where the stack pointer leads behind the transfer, AMD's before
+        // it (measured).
+        let is_64 = match self.is_long() && !self.caps.is_amd {
+            true => segment.attr & attr::L != 0,
+            false => self.is_code64(),
+        };
+        let frame = self.return_frame(ret, is_64);
+        // Hosts meet a stack that cannot be written before they look at the target.
+        let spans = self.check_frame(&frame)?;
         let off = self.target(&segment, off)?;
         self.mark_accessed(d)?;
-        let (_, sp) = self.write_frame(&frame)?;
-        self.set_sp(sp);
+        self.fill_frame(&frame, &spans);
+        self.move_to(&frame);
         self.enter_code(d, segment, off)
     }
 
-    fn return_frame(&self, ret: Return) -> Frame {
-        let mut frame = self.frame();
+    fn return_frame(&self, ret: Return, is_64: bool) -> Frame {
+        let mut frame = self.frame_as(is_64);
         frame.push(ret.bytes, self.state.seg[usize::from(seg::CS)].selector);
         frame.push(ret.bytes, ret.ip);
         frame
     }
 
     fn push_return(&mut self, ret: Return) -> Result<(), Fault> {
-        let frame = self.return_frame(ret);
-        let (_, sp) = self.write_frame(&frame)?;
-        self.set_sp(sp);
+        let frame = self.return_frame(ret, false);
+        self.write_frame(&frame)?;
+        self.move_to(&frame);
         Ok(())
     }
 
@@ -389,8 +397,7 @@ impl Cpu {
     /// Far RET, releasing `release` bytes of parameters.
     pub(crate) fn return_far(&mut self, osz: u32, release: u32) -> Result<(), Fault> {
         let bytes = osz / 8;
-        let ip = self.peek_stack(0, bytes)?;
-        let selector = self.peek_stack(1, bytes)? as u16;
+        let (ip, selector, _) = self.peek_return(bytes, false)?;
         let release = u64::from(release);
         let popped = u64::from(2 * bytes);
         if !self.is_protected() {
@@ -406,8 +413,7 @@ impl Cpu {
             self.set_sp(self.sp().wrapping_add(popped + release));
             return self.enter_code(&mut d, segment, ip);
         }
-        let sp = self.peek_stack_at(popped + release, bytes)?;
-        let ss = self.peek_stack_at(popped + release + u64::from(bytes), bytes)? as u16;
+        let (sp, ss) = self.peek_outer(2 * bytes + release as u32, bytes)?;
         let is_64 = self.is_long() && segment.attr & attr::L != 0;
         let stack = self.outer_stack(ss, rpl(selector), is_64)?;
         let ip = self.target(&segment, ip)?;

@@ -410,6 +410,8 @@ impl Cpu {
         if level > 0 {
             let mut bp = self.state.gpr[5];
             for _ in 1..level {
+                // Hosts read and push in turn.
+                self.check_push(&frame)?;
                 bp = bp.wrapping_sub(width) & mask;
                 // Frame pointers are copied one by one: a copy may be copied again.
                 let outer = self.load(seg::SS, bp, bytes)?;

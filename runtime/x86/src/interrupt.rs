@@ -428,9 +428,7 @@ impl Cpu {
             }
             return self.return_task(next as u32);
         }
-        let ip = self.peek_stack(0, bytes)?;
-        let selector = self.peek_stack(1, bytes)? as u16;
-        let image = self.peek_stack(2, bytes)? as u32;
+        let (ip, selector, image) = self.peek_return(bytes, true)?;
         let is_32 = bytes == 4 && !self.is_long();
         if !self.is_protected() {
             let segment = self.code_8086(selector, ip)?;
@@ -473,8 +471,7 @@ impl Cpu {
         let outer = match level == old_cpl && !self.is_code64() {
             true => None,
             false => {
-                let sp = self.peek_stack(3, bytes)?;
-                let ss = self.peek_stack(4, bytes)? as u16;
+                let (sp, ss) = self.peek_outer(3 * bytes, bytes)?;
                 Some((self.outer_stack(ss, level, to_64)?, sp))
             }
         };

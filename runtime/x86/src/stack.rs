@@ -101,7 +101,10 @@ impl Cpu {
 
     /// Sets the stack pointer at the width of the stack in SS.
     pub(crate) const fn set_sp(&mut self, sp: u64) {
-        let mask = self.sp_mask();
+        self.set_sp_in(sp, self.sp_mask());
+    }
+
+    const fn set_sp_in(&mut self, sp: u64, mask: u64) {
         self.state.gpr[4] = match mask {
             0xFFFF => self.state.gpr[4] & !0xFFFF | sp & 0xFFFF,
             _ => sp & mask,
@@ -110,8 +113,19 @@ impl Cpu {
 
     /// An empty frame on the current stack.
     pub(crate) fn frame(&self) -> Frame {
-        let frame = Frame::new(self.ss(), self.sp(), self.state.cpl, 0);
-        Frame { mask: self.sp_mask(), is_64: self.is_code64(), is_new: false, ..frame }
+        self.frame_as(self.is_code64())
+    }
+
+    /// The same as 64-bit code has it or not.
+    pub(crate) fn frame_as(&self, is_64: bool) -> Frame {
+        let mask = if is_64 { !0 } else { stack_mask(&self.ss()) };
+        let frame = Frame::new(self.ss(), self.state.gpr[4] & mask, self.state.cpl, 0);
+        Frame { mask, is_64, is_new: false, ..frame }
+    }
+
+    /// Sets the stack pointer to the end of a frame on the current stack.
+    pub(crate) const fn move_to(&mut self, frame: &Frame) {
+        self.set_sp_in(frame.sp, frame.mask);
     }
 
     /// Writes a frame: all of it or nothing. The caller sets SS and SP to what this returns.
@@ -126,31 +140,43 @@ impl Cpu {
     pub(crate) fn check_frame(&mut self, frame: &Frame) -> Result<[Span; MAX_SLOTS], Fault> {
         let slots = &frame.slots[..frame.len];
         let mut hits = 0;
-        let is_segmented = !frame.is_64 && !frame.is_new && self.is_protected();
-        if is_segmented && !writable(&frame.segment) {
-            return Err(Fault::ss(0));
-        }
-        let view = self.view_for(frame.cpl);
-        let is_aligning = frame.cpl == 3 && self.checks_alignment();
         let mut spans = [Span::default(); MAX_SLOTS];
         for (slot, span) in slots.iter().zip(&mut spans) {
-            let lin = match frame.is_64 {
-                true if is_canonical_span(slot.off, slot.bytes) => slot.off,
-                false if in_limit(&frame.segment, slot.off, slot.bytes) => {
-                    frame.segment.base.wrapping_add(slot.off) & 0xFFFF_FFFF
-                }
-                true | false => return Err(Fault::ss(frame.code)),
-            };
-            if is_aligning && lin & u64::from(slot.bytes.saturating_sub(1)) != 0 {
-                return Err(Fault::ac());
-            }
-            *span = self.span(Lin(lin), slot.bytes, Access::Write, view)?;
+            let lin;
+            (lin, *span) = self.check_slot(frame, slot)?;
             if self.watches_data() {
-                hits |= self.watch_hits(Lin(lin), slot.bytes, Access::Write);
+                hits |= self.watch_hits(lin, slot.bytes, Access::Write);
             }
         }
         self.note_debug(hits);
         Ok(spans)
+    }
+
+    /// Checks the slot that was pushed last, for those that read before they go on.
+    pub(crate) fn check_push(&mut self, frame: &Frame) -> Result<(), Fault> {
+        let last = frame.slots[..frame.len].last();
+        last.map_or(Ok(()), |slot| self.check_slot(frame, slot).map(drop))
+    }
+
+    fn check_slot(&mut self, frame: &Frame, slot: &Slot) -> Result<(Lin, Span), Fault> {
+        let is_segmented = !frame.is_64 && !frame.is_new && self.is_protected();
+        if is_segmented && !writable(&frame.segment) {
+            return Err(Fault::ss(0));
+        }
+        let lin = match frame.is_64 {
+            true if is_canonical_span(slot.off, slot.bytes) => slot.off,
+            false if in_limit(&frame.segment, slot.off, slot.bytes) => {
+                frame.segment.base.wrapping_add(slot.off) & 0xFFFF_FFFF
+            }
+            true | false => return Err(Fault::ss(frame.code)),
+        };
+        let is_aligning = frame.cpl == 3 && self.checks_alignment();
+        if is_aligning && lin & u64::from(slot.bytes.saturating_sub(1)) != 0 {
+            return Err(Fault::ac());
+        }
+        let view = self.view_for(frame.cpl);
+        let span = self.span(Lin(lin), slot.bytes, Access::Write, view)?;
+        Ok((Lin(lin), span))
     }
 
     /// Writes the slots of a frame that [`Cpu::check_frame`] admitted.
@@ -163,6 +189,40 @@ impl Cpu {
     /// Reads stack slot `index` of `bytes` bytes above the stack pointer.
     pub(crate) fn peek_stack(&mut self, index: u32, bytes: u32) -> Result<u64, Fault> {
         self.peek_stack_at(u64::from(index * bytes), bytes)
+    }
+
+    /// Reads the selector in the slot of `bytes` bytes at `disp` above the stack pointer: Intel's processors read no more of it, AMD's all of the slot.
+    pub(crate) fn peek_selector(&mut self, disp: u32, bytes: u32) -> Result<u16, Fault> {
+        let bytes = if self.caps.is_amd { bytes } else { 2 };
+        self.peek_stack_at(disp.into(), bytes).map(|v| v as u16)
+    }
+
+    /// What RET and IRET pop first: instruction pointer, CS and, if it `has_flags`, EFLAGS, in slots of `bytes` bytes. Intel's processors read
+    /// the last one first, AMD's the instruction pointer, then EFLAGS (measured).
+    pub(crate) fn peek_return(
+        &mut self,
+        bytes: u32,
+        has_flags: bool,
+    ) -> Result<(u64, u16, u32), Fault> {
+        let is_amd = self.caps.is_amd;
+        let mut ip = if is_amd { self.peek_stack(0, bytes)? } else { 0 };
+        let image = if has_flags { self.peek_stack(2, bytes)? as u32 } else { 0 };
+        let selector = self.peek_selector(bytes, bytes)?;
+        if !is_amd {
+            ip = self.peek_stack(0, bytes)?;
+        }
+        Ok((ip, selector, image))
+    }
+
+    /// Stack pointer and SS that RET and IRET pop from slots of `bytes` bytes, in that order in memory. Intel's processors read SS first
+    /// (measured).
+    pub(crate) fn peek_outer(&mut self, disp: u32, bytes: u32) -> Result<(u64, u16), Fault> {
+        if self.caps.is_amd {
+            let sp = self.peek_stack_at(disp.into(), bytes)?;
+            return Ok((sp, self.peek_selector(disp + bytes, bytes)?));
+        }
+        let ss = self.peek_selector(disp + bytes, bytes)?;
+        Ok((self.peek_stack_at(disp.into(), bytes)?, ss))
     }
 
     /// Reads `bytes` bytes at `disp` above the stack pointer.

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
+use ir::Undefined;
 use mem::Size;
 use stele::machine::host_cpuid;
 use stele::vcpu::{Vcpu, VcpuExit};
@@ -24,10 +25,21 @@ use crate::Engine;
 mod world;
 use world::{BACKING, HANDLERS, STACK0, SYSTEM};
 
-/// What the guest's processor has: all that the tables and this host offer.
+/// The guest's processor: it has all that the tables and this host offer, and does what those of the host's maker do.
+fn model() -> Model {
+    let mut model = Model::max(Some(host_cpuid));
+    let vendor = match Undefined::of_host() {
+        Undefined::Core => "GenuineIntel",
+        Undefined::Zen => "AuthenticAMD",
+    };
+    model.set_identity("vendor", vendor).expect("a vendor's name");
+    model
+}
+
+/// What it has.
 pub fn features() -> &'static Features {
     static FEATURES: OnceLock<Features> = OnceLock::new();
-    FEATURES.get_or_init(|| Model::max(Some(host_cpuid)).features())
+    FEATURES.get_or_init(|| model().features())
 }
 
 /// Those of them that the host has too. What the tables model without its help may be missing there.

@@ -2,7 +2,7 @@
 
 use super::tables::{SOURCE, TEXT, helpers};
 use super::{Flow, HAS_ERROR_CODE, Lower, Place, Work};
-use crate::decode::{Features, ROWS, decode};
+use crate::decode::{Features, Maker, ROWS, decode};
 use crate::insn::{CodeSize, Insn, RowInfo};
 use crate::mode::Mode;
 use crate::state::CpuState;
@@ -173,8 +173,8 @@ fn sample_with(
         }
     }
     bytes.extend(1..=15);
-    let insn = decode(&bytes, size, &Features::ALL).ok()?;
-    (insn.row == row).then_some(insn)
+    let of = |maker| decode(&bytes, size, &Features { maker, ..Features::ALL }).ok();
+    [Maker::Intel, Maker::Amd].into_iter().filter_map(of).find(|insn| insn.row == row)
 }
 
 /// A VEX prefix of three bytes from the opcode column's fields; vvvv names register 0, or 5 as a gather's mask, which must not

@@ -31,6 +31,22 @@ fn direct_jumps() {
 }
 
 #[test]
+fn intels_processors_read_half_a_slot_of_a_selector() {
+    for (is_amd, result) in [(false, Ok(())), (true, Err(Fault::ss(0)))] {
+        let (mut cpu, _) = protected();
+        cpu.caps.is_amd = is_amd;
+        cpu.load_seg(2, u64::from(sel::DATA16)).unwrap();
+        // The upper half of CS's slot lies beyond the segment.
+        cpu.state.gpr[4] = 0xFFFA;
+        poke(&cpu, 0x1_FFFA, Size::B4, 0x1234);
+        poke(&cpu, 0x1_FFFE, Size::B2, sel::CODE.into());
+        let before = place(&cpu);
+        assert_eq!(cpu.far_ret(32, 0), result);
+        assert_eq!(place(&cpu), if is_amd { before } else { (sel::CODE, 0x1234, 0) });
+    }
+}
+
+#[test]
 fn conforming_code_keeps_the_level() {
     let (mut cpu, _) = protected();
     enter_level(&mut cpu, 3);

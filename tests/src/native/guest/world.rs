@@ -5,10 +5,8 @@ use std::sync::Arc;
 
 use mem::{GuestRam, Phys, PhysMap, Size};
 use stele::log::Log;
-use stele::machine::host_cpuid;
 use stele::vcpu::{Vcpu, VcpuConfig};
 use x86::cpu::{Cpu, cr0, cr4, efer};
-use x86::cpuid::Model;
 use x86::state::{Segment, TableReg};
 
 use crate::NullBus;
@@ -49,7 +47,7 @@ pub(super) fn build(config: VcpuConfig) -> Vcpu {
     fill_gates(&ram);
     map_pages(&ram);
     let mut cpu = Cpu::new(ram, map, Box::new(NullBus));
-    cpu.set_model(Model::max(Some(host_cpuid)));
+    cpu.set_model(super::model());
     let s = &mut cpu.state;
     s.gdtr = TableReg { base: SYSTEM + GDT, limit: 0x7F, pad: 0 };
     s.idtr = TableReg { base: SYSTEM + IDT, limit: 0xFFF, pad: 0 };

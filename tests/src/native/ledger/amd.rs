@@ -42,13 +42,6 @@ pub(super) const ENTRIES: &[Entry] = &[
         applies: |k| k.name == "NOP_HINT" && k.host.vector == UD,
     },
     Entry {
-        name: "PAUSE with REX.B",
-        verdict: Verdict::Open,
-        why: "F3 90 with REX.B: Intel's processors pause (measured); for AMD's it is XCHG, as the tables \
-              have it behind `maker`.",
-        applies: |k| k.is_long() && k.is(&["PAUSE"]) && k.ours.vector == k.host.vector,
-    },
-    Entry {
         name: "F3 before LOOPNE",
         verdict: Verdict::Open,
         why: "reserved use of a prefix: AMD takes F3 E0 for LOOPE.",
@@ -124,7 +117,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         name: "order of far loads",
         verdict: Verdict::Open,
         why: "which part of a far pointer or frame is read first shows in CR2, or in which of two faults comes. AMD reads \
-              the offset first, IRET the flags before CS.",
+              the offset first, IRET the flags before CS, and so do we since; what is left has not been measured.",
         applies: |k| {
             k.is(&FAR)
                 && (k.same_but(|o| (o.cr2, o.code) = (0, 0))
@@ -240,8 +233,8 @@ pub(super) const ENTRIES: &[Entry] = &[
     Entry {
         name: "order of ENTER",
         verdict: Verdict::Open,
-        why: "ENTER reads old frame pointers and pushes in turn. AMD meets a stack that cannot be written at the first push; we \
-              read all before we write.",
+        why: "ENTER reads old frame pointers and pushes in turn. AMD meets a stack that cannot be written at the first push, and so do we \
+              since; what is left has not been measured.",
         applies: |k| k.name == "ENTER" && k.ended(&[PF, SS, AC], &[PF, SS, AC]),
     },
     Entry {

@@ -2,12 +2,9 @@
 
 use x86::insn::prefix;
 
-use crate::native::layout::{segment, sel};
-
-use super::known::{AC, BR, END, GP, MF, PF, SS, UD, XM};
+use super::known::{AC, END, GP, MF, PF, SS, UD, XM};
 use super::{Entry, Verdict, has_mandatory, opcode};
 
-const FAR: [&str; 6] = ["CALLF", "JMPF", "LOAD_FAR", "IRET", "RETF", "RETF_N"];
 /// Masked moves whose mask is a vector's.
 const MASKED: [&str; 4] = ["vmaskmovps", "vmaskmovpd", "vpmaskmovd", "vpmaskmovq"];
 const STRINGS: [&str; 5] = ["MOVS", "STOS", "LODS", "CMPS", "SCAS"];
@@ -51,46 +48,6 @@ pub(super) const ENTRIES: &[Entry] = &[
         },
     },
     Entry {
-        name: "PUSH of a segment register",
-        verdict: Verdict::Open,
-        why: "with 32-bit operands SDM Vol. 2, PUSH, allows a write of 32 or of 16 bits, and says that recent processors do the latter. We \
-              write 32, as AMD's do, which may also be misaligned.",
-        applies: |k| {
-            let is_alike = k.same_but(|o| o.changes = Default::default());
-            let is_aligned = k.ours.vector == AC && k.host.vector != AC;
-            k.is(&["PUSH_SEG"]) && !k.is_long() && (is_alike || is_aligned)
-        },
-    },
-    Entry {
-        name: "selectors on the stack",
-        verdict: Verdict::Open,
-        why: "POP, RET and IRET read 16 bits of a selector's slot; AMD's and we all of it, which may be misaligned, or end in another page \
-              or beyond the segment. SDM Vol. 2 does not say.",
-        applies: |k| {
-            let is_it = k.is(&["POP_SEG", "RETF", "RETF_N", "IRET"]);
-            let is_end = k.ours.vector != PF || k.ours.cr2 & 0xFFF == 0;
-            is_it
-                && is_end
-                && matches!(k.ours.vector, PF | SS | AC)
-                && (k.host.vector, k.host.cr2) != (k.ours.vector, k.ours.cr2)
-        },
-    },
-    Entry {
-        name: "second bound of BOUND",
-        verdict: Verdict::Open,
-        why: "an index below the first bound is #BR; Intel's do not read the second one then.",
-        applies: |k| k.is(&["BOUND"]) && k.host.vector == BR && FAULTS.contains(&k.ours.vector),
-    },
-    Entry {
-        name: "MOVSXD of a word",
-        verdict: Verdict::Open,
-        why: "with 66 the source has 16 bits by SDM Vol. 2, MOVSXD; AMD's and we read 32.",
-        applies: |k| {
-            let is_it = k.is(&["MOVSXD"]) && k.prefixes & prefix::OPSIZE != 0 && !k.rex_w;
-            is_it && FAULTS.contains(&k.ours.vector)
-        },
-    },
-    Entry {
         name: "repeated strings by 32-bit registers in 64-bit code",
         verdict: Verdict::Open,
         why: "with a count of 0, or a fault before the first element, Intel's clear the upper halves of rCX, and of rSI and rDI for MOVS and STOS; \
@@ -115,16 +72,6 @@ pub(super) const ENTRIES: &[Entry] = &[
         applies: |k| {
             let is_rep = k.prefixes & (prefix::REP | prefix::REPNE) != 0;
             is_rep && k.is(&["CMPS", "SCAS"]) && k.host.vector != END && k.same_but(|o| o.flags = 0)
-        },
-    },
-    Entry {
-        name: "order of CMPS",
-        verdict: Verdict::Open,
-        why: "of two operands that fault Intel's report ES:rDI, AMD's and we the other one.",
-        applies: |k| {
-            k.is(&["CMPS"])
-                && k.ended(&FAULTS, &FAULTS)
-                && k.same_but(|o| (o.vector, o.code, o.cr2, o.flags, o.gpr[1]) = (0, 0, 0, 0, 0))
         },
     },
     Entry {
@@ -220,24 +167,6 @@ pub(super) const ENTRIES: &[Entry] = &[
         },
     },
     Entry {
-        name: "order of far loads",
-        verdict: Verdict::Open,
-        why: "which part of a far pointer or frame is read first shows in CR2, or in which of two faults comes. Intel's read \
-              the offset first, IRET the flags before CS.",
-        applies: |k| k.is(&FAR) && k.ended(&FAULTS, &FAULTS) && k.differs_in_fault(),
-    },
-    Entry {
-        name: "CALL from compatibility mode to 64-bit code",
-        verdict: Verdict::Open,
-        why: "Intel's push where the stack pointer leads in 64-bit mode, without SS; AMD's and we where it leads before the transfer. The \
-              manual does not say.",
-        applies: |k| {
-            let to_64 = k.ours.seg[1] & !3 == sel::CODE64 & !3;
-            let has_base = !k.is_long() && segment(k.case.seg[2]).base != 0;
-            k.is(&["CALLF"]) && to_64 && has_base && k.host.vector == PF
-        },
-    },
-    Entry {
         name: "stores before the fault",
         verdict: Verdict::Open,
         why: "an instruction of several stores or register writes that faults half-way: hosts have done the first ones. The manual \
@@ -300,19 +229,6 @@ pub(super) const ENTRIES: &[Entry] = &[
                 o.changes = Default::default();
             });
             k.is(&["CALL", "CALLF"]) && is_alike && k.ended(&[PF, SS, AC], &[GP])
-        },
-    },
-    Entry {
-        name: "order of ENTER",
-        verdict: Verdict::Open,
-        why: "ENTER reads old frame pointers and pushes in turn. Hosts meet a stack that cannot be written at the first push; we \
-              read all before we write.",
-        applies: |k| {
-            let is_alike = k.same_but(|o| {
-                (o.vector, o.code, o.cr2) = (0, 0, 0);
-                o.changes = Default::default();
-            });
-            k.name == "ENTER" && is_alike && k.ended(&[PF, SS, AC], &[PF, SS, AC])
         },
     },
 ];

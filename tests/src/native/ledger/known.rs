@@ -15,7 +15,7 @@ pub struct Known<'a> {
     pub(super) case: &'a Case,
     pub(super) host: &'a Output,
     pub(super) ours: &'a Output,
-    /// Table name of the instruction, empty if the bytes are none.
+    /// Table name of the instruction, on either maker's processors, empty if the bytes are none.
     pub(super) name: &'static str,
     pub(super) mnemonic: &'static str,
     pub(super) prefixes: u16,
@@ -28,7 +28,6 @@ pub struct Known<'a> {
     bit_offset: Option<(u8, u32)>,
 }
 
-pub(super) const BR: u8 = 5;
 pub(super) const UD: u8 = 6;
 pub(super) const END: u8 = 3;
 pub(super) const SS: u8 = 12;
@@ -78,7 +77,7 @@ impl<'a> Known<'a> {
             case,
             host,
             ours,
-            name: row.map_or("", |row| row.name),
+            name: row.map_or("", |row| row.name.trim_end_matches("_AMD")),
             mnemonic: row.map_or("", |row| row.mnemonic),
             prefixes: insn.map_or(0, |insn| insn.prefixes),
             rex_w: insn.is_some_and(|insn| insn.rex & 8 != 0),
