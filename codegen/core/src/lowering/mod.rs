@@ -114,6 +114,7 @@ const ATTRS: &[(&str, &str)] = &[
     ("zext_reg", "ZEXT_REG"),
     ("rep", "REP"),
     ("repcc", "REPCC"),
+    ("lock", "LOCK"),
     ("locked", "LOCKED"),
     ("noaccess", "NOACCESS"),
 ];

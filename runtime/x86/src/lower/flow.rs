@@ -4,7 +4,7 @@ use super::boolean::{B, Logic};
 use super::finish::{Step, StepKind};
 use super::node::{Kind, NO, Node, V};
 use super::tables::helpers;
-use super::{Dest, HAS_ERROR_CODE, Lower, MAX_WRITES, Staged, Write, mark, vector};
+use super::{Dest, HAS_ERROR_CODE, Lower, MAX_WRITES, Staged, Write, mark, row, vector};
 use crate::insn::Sz;
 use crate::mode::Mode;
 use crate::state::CpuState;
@@ -147,7 +147,7 @@ impl Lower<'_> {
     }
 
     fn merge(&mut self, cond: B, write: Write, then: Option<u16>, otherwise: Option<u16>) {
-        if then == otherwise {
+        if then == otherwise || self.write_if(cond, write, then, otherwise) {
             return;
         }
         let w = self.merged_width(write, then, otherwise);
@@ -158,6 +158,30 @@ impl Lower<'_> {
         let otherwise = self.extend(otherwise, w, Code::Extu);
         let node = self.select_nodes(cond, then, otherwise, w);
         self.staged.put(Write { node, w, ..write });
+    }
+
+    /// Memory that one branch leaves alone is not touched there. Rows that can be locked write in both cases: their read and
+    /// write are one access.
+    fn write_if(
+        &mut self,
+        cond: B,
+        write: Write,
+        then: Option<u16>,
+        otherwise: Option<u16>,
+    ) -> bool {
+        let Dest::Mem(i) = write.dest else { return false };
+        let wanted = match (then, otherwise) {
+            (Some(_), None) => cond,
+            (None, Some(_)) => self.negation(cond),
+            _ => return false,
+        };
+        if self.has_attr(row::LOCK) {
+            return false;
+        }
+        let inner = self.mem_state(usize::from(i)).written_if;
+        self.mem[usize::from(i)].written_if = self.both(wanted, inner);
+        self.staged.put(write);
+        true
     }
 
     /// A register that one branch leaves alone keeps its upper half there: in 64-bit code 32-bit writes merge at 64 bits.

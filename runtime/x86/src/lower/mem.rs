@@ -1,5 +1,6 @@
 //! Guest memory of a body: effective addresses, loads and stores, the stack.
 
+use super::boolean::B;
 use super::finish::{Step, StepKind};
 use super::node::{Kind, NO, Node, V};
 use super::{Dest, Lower, Write, mark};
@@ -42,14 +43,28 @@ pub(super) struct MemState {
     pub(super) load: u16,
     /// Checked pointer, when one has been made.
     pub(super) ptr: Val,
+    /// When the staged write is done.
+    pub(super) written_if: B,
 }
 
 impl MemState {
-    pub(super) const EMPTY: Self =
-        Self { off: NO, aw: Width::W32, seg: 0, w: Width::W8, load: NO, ptr: Val::NONE };
+    pub(super) const EMPTY: Self = Self {
+        off: NO,
+        aw: Width::W32,
+        seg: 0,
+        w: Width::W8,
+        load: NO,
+        ptr: Val::NONE,
+        written_if: B::Const(true),
+    };
 
     pub(super) fn is_bound(&self) -> bool {
         self.off != NO
+    }
+
+    /// Does a condition of the body decide whether it is written?
+    pub(super) fn may_stay(&self) -> bool {
+        self.written_if != B::Const(true)
     }
 }
 

@@ -70,6 +70,8 @@ pub mod row {
     pub const REP: u32 = 1 << 6;
     /// `repcc`.
     pub const REPCC: u32 = 1 << 7;
+    /// `lock`.
+    pub const LOCK: u32 = 1 << 11;
     /// `locked`.
     pub const LOCKED: u32 = 1 << 8;
     /// `noaccess`.

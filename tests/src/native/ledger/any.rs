@@ -6,7 +6,7 @@ use x86::flags;
 use crate::native::cases::code_size;
 use crate::native::guest::on_host;
 
-use super::known::{END, GP, PF, SS, UD};
+use super::known::{END, UD};
 use super::{Entry, Verdict};
 
 /// All of them.
@@ -43,11 +43,5 @@ pub(super) const ENTRIES: &[Entry] = &[
             let has = decode(&k.case.bytes, code_size(k.case.width), on_host());
             k.host.vector == UD && !k.name.is_empty() && has.is_err()
         },
-    },
-    Entry {
-        name: "ARPL without need to write",
-        verdict: Verdict::Open,
-        why: "hosts read, and write only if there is something to change; we ask for write access at once.",
-        applies: |k| k.name == "ARPL" && matches!(k.ours.vector, PF | GP | SS),
     },
 ];
