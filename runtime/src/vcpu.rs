@@ -427,6 +427,11 @@ impl Vcpu {
         self.trace_fault(fault);
         self.core.cpu.deliver_fault(fault);
     }
+    /// The same of a fault that the insn there raised as it ran.
+    fn deliver_of_insn(&mut self, fault: Fault) {
+        let fault = self.core.cpu.fault_of_insn(fault);
+        self.deliver(fault);
+    }
     /// A memory slow path or `Raise` left: its host address tells the insn.
     fn raise_at_site(&mut self) {
         self.core.cpu.state.pc = self.pc_of_site();
@@ -435,7 +440,7 @@ impl Vcpu {
             Some(fault) => fault,
             None => Fault::from_raise(state.fault, state.fault_code),
         };
-        self.deliver(fault);
+        self.deliver_of_insn(fault);
     }
     /// Instruction pointer of the insn whose code left with `host_ret`.
     fn pc_of_site(&self) -> u64 {

@@ -107,7 +107,7 @@ impl Vcpu {
                 }
                 debug_assert_ne!(code, exit::FAULT, "faults end by Stop");
             }
-            End::Stop(fault) => self.deliver(fault),
+            End::Stop(fault) => self.deliver_of_insn(fault),
         }
     }
 }

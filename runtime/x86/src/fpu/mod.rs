@@ -10,6 +10,7 @@ mod area;
 mod environment;
 mod fxsave;
 mod masked;
+mod order;
 mod pins;
 mod xsave;
 

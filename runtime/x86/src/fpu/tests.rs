@@ -81,6 +81,30 @@ fn storing_the_environment_masks_exceptions() {
 }
 
 #[test]
+fn a_pending_exception_comes_before_faults_of_the_operand() {
+    let fault = Fault::pf(0x40_0000, 4);
+    for (code, is_first) in [
+        (&[0xD9_u8, 0x03][..], true), // fld dword ptr [ebx]
+        (&[0x0F, 0xFC, 0x03], true),  // paddb mm0, [ebx]
+        (&[0x0F, 0x2A, 0x03], false), // cvtpi2ps xmm0, [ebx]
+        (&[0xDD, 0x33], false),       // fnsave [ebx]
+        (&[0x8B, 0x03], false),       // mov eax, [ebx]
+    ] {
+        let mut cpu = flat();
+        cpu.state.pc = 0x3000;
+        for (at, byte) in (0x3000..).zip(code) {
+            cpu.store(3, at, 1, u64::from(*byte)).unwrap();
+        }
+        cpu.set_fpu_words(0x37F, 4, 0);
+        assert_eq!(cpu.fault_of_insn(fault), fault, "masked: {code:x?}");
+        cpu.set_fpu_words(0x37B, 4, 0);
+        let expected = if is_first { Fault::mf() } else { fault };
+        assert_eq!(cpu.fault_of_insn(fault), expected, "{code:x?}");
+        assert_eq!(cpu.fault_of_insn(Fault::ud()), Fault::ud(), "{code:x?}");
+    }
+}
+
+#[test]
 fn save_and_restore_the_whole_unit() {
     let mut cpu = flat();
     with_values(&mut cpu);

@@ -50,6 +50,7 @@ use boolean::B;
 use flow::{IfFrame, Jump};
 use ir::{Block, Code, Op, Unit, Val, Width};
 use mem::MemState;
+pub(crate) use native::waits;
 use node::{NO, Node};
 
 /// Attributes of a row that lowering acts on: bits of [`LowerRow::attrs`].

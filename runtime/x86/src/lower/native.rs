@@ -14,6 +14,11 @@ use std::mem::offset_of;
 
 /// Parts whose instructions look at pending x87 exceptions.
 const WAITING: u8 = simd::X87 | simd::MMX | simd::WAIT;
+/// Does an instruction of this row look at them?
+pub(crate) const fn waits(info: &RowInfo) -> bool {
+    info.simd & WAITING != 0 && info.attrs & attr::NOWAIT == 0
+}
+
 /// In `Ptr`'s immediate: must be aligned.
 const PTR_ALIGNED: u32 = 1 << 17;
 const EMPTY: Native = Native {
@@ -116,8 +121,7 @@ impl Lower<'_> {
             };
             pointer = self.native_pointer(i, &mut native, info);
         }
-        let waits = info.simd & WAITING != 0 && info.attrs & attr::NOWAIT == 0;
-        let traps = waits || info.attrs & attr::MXCSR != 0;
+        let traps = waits(info) || info.attrs & attr::MXCSR != 0;
         let implicit = operands.implicit || info.attrs & attr::IMPLICIT != 0;
         let writes = FlagMask(self.row.written);
         let mut op = self.native_op(native, operands.w, writes, traps, implicit);

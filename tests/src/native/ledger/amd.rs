@@ -193,7 +193,8 @@ pub(super) const ENTRIES: &[Entry] = &[
     Entry {
         name: "order of a pending #MF and faults of the operand",
         verdict: Verdict::Open,
-        why: "hosts report the pending exception first. The manual does not say.",
+        why: "hosts report the pending exception first, and so do we since, but for CVTPI2PS and CVTPI2PD, where Intel's do not. What is \
+              left has not been measured.",
         applies: |k| k.ended(&[MF], &[PF, GP, SS, AC]) && k.is_x87_or_mmx(),
     },
     Entry {

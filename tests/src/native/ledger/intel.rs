@@ -2,7 +2,7 @@
 
 use x86::insn::prefix;
 
-use super::known::{AC, END, GP, MF, PF, SS, UD, XM};
+use super::known::{AC, END, GP, PF, SS, UD, XM};
 use super::{Entry, Verdict, has_mandatory, opcode};
 
 /// Masked moves whose mask is a vector's.
@@ -180,15 +180,6 @@ pub(super) const ENTRIES: &[Entry] = &[
                     o.changes = Default::default();
                     o.gpr = [0; 16];
                 })
-        },
-    },
-    Entry {
-        name: "order of a pending #MF and faults of the operand",
-        verdict: Verdict::Open,
-        why: "hosts report the pending exception first. The manual does not say.",
-        applies: |k| {
-            let is_pending = k.case.fp.as_ref().is_some_and(|fp| fp.legacy[2] & 0x80 != 0);
-            is_pending && k.ended(&[MF], &FAULTS) && k.differs_in_fault()
         },
     },
     Entry {
