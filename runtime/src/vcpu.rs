@@ -491,13 +491,19 @@ impl Vcpu {
     }
     /// Has a direct exit jump to a block, if it may.
     fn link(&mut self, from: (BlockId, usize), exit: Exit, to: BlockId) {
-        let is_barred = self.is_barred(u64::from(exit.page_offset));
-        let may = !is_barred && self.core.cache.may_link(from.0, exit, to);
-        if let (true, Some(entry), Some(jit)) =
-            (may, self.core.cache.entry(to), self.translator.jit_mut())
-            && self.core.cache.note_link(from.0, from.1, to)
-        {
+        if self.is_barred(u64::from(exit.page_offset)) {
+            return;
+        }
+        let (cache, jit) = (&mut self.core.cache, self.translator.jit_mut());
+        let (Some(entry), Some(jit)) = (cache.entry(to), jit) else { return };
+        if cache.may_link(from.0, exit, to) && cache.note_link(from.0, from.1, to) {
             jit.link(exit.site, entry);
+        } else if !self.config.counted
+            && cache.may_look_up(from.0, exit, to)
+            && cache.note_link(from.0, from.1, to)
+        {
+            let is_64 = self.core.cpu.mode().has(Mode::CODE64);
+            jit.look_up(&exit, if is_64 { Width::W64 } else { Width::W32 });
         }
     }
     /// Has a compact block's backward exit count its turns by itself, once it has made some: those of the block it leads to,

@@ -79,6 +79,44 @@ fn invlpg() {
     }
 }
 
+/// Jumps within a page to an instruction whose end lies in the page that is remapped.
+#[test]
+fn invlpg_of_the_second_page_of_an_instruction() {
+    // again: xor [pte], rdi; invlpg [5000h]; dec ecx; jz out; jmp 4FFEh; out: hlt
+    let mut code = vec![0x48, 0x31, 0x3C, 0x25, 0, 0, 0, 0, 0x0F, 0x01, 0x3C, 0x25, 0, 0x50, 0, 0];
+    code[4..8].copy_from_slice(&(pte_of_called(setup::at::PAGES) as u32).to_le_bytes());
+    code.extend([0xFF, 0xC9, 0x74, 5, 0xE9, 0xE5, 0x0F, 0, 0, 0xF4]);
+    for engine in Engine::ALL {
+        for rights in [RW, RW | GLOBAL] {
+            let mut bench = bench(engine, &[], rights);
+            bench.poke(START, &code);
+            bench.poke(CALLED - 2, &[0xB8, 1]); // mov eax, 1 or 101h; add ebx, eax; jmp again
+            for (frame, byte) in [(0x5000, 0), (0x6000, 1)] {
+                bench.poke(frame, &[byte, 0, 0, 0x01, 0xC3, 0xE9, 0xF6, 0xEF, 0xFF, 0xFF]);
+            }
+            let s = &mut bench.cpu_mut().state;
+            (s.cr4, s.gpr[7], s.gpr[1]) = (s.cr4 | PGE, 0x5000 ^ 0x6000, u64::from(ROUNDS) + 1);
+            assert_eq!(sum(bench), u64::from(ROUNDS) / 2 * 0x102, "{engine:?} {rights:x}");
+        }
+    }
+}
+
+/// A loop that goes through such an instruction does not leave for it each time.
+#[test]
+fn loops_through_the_end_of_a_page_stay_in_generated_code() {
+    for engine in [Engine::Compact, Engine::Mixed, Engine::HotOptimised] {
+        let mut bench = bench(engine, &[], RW);
+        bench.poke(START, &[0xE9, 0xF9, 0x0F, 0, 0]); // again: jmp 4FFEh
+        bench.poke(CALLED - 2, &[0xB8, 1, 0, 0, 0]); // mov eax, 1
+        bench.poke(CALLED + 3, &[0x01, 0xC3, 0xFF, 0xC9, 0x0F, 0x85, 0xF3, 0xEF, 0xFF, 0xFF, 0xF4]); // add ebx, eax; dec ecx; jnz again; hlt
+        bench.cpu_mut().state.gpr[1] = 20_000;
+        bench.settle();
+        assert_eq!(bench.run(), Ending::Halted);
+        assert_eq!(bench.cpu().state.gpr[3], 20_000, "{engine:?}");
+        assert!(bench.stats().entries < 400, "{engine:?}: {}", bench.stats().entries);
+    }
+}
+
 /// All translations are dropped, those of global pages, too, each time after one page came to lie elsewhere.
 #[test]
 fn toggles_of_global_pages() {

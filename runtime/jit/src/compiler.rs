@@ -284,6 +284,11 @@ impl Compiler {
         Ok(head + len)
     }
 
+    /// Where the state has what.
+    pub(crate) fn layout(&self) -> &StateLayout {
+        &self.layout
+    }
+
     /// Where the state has the mask of jumps, 0 while the run loop is asked for.
     pub(crate) fn jump_mask(&self) -> i32 {
         self.layout.jump_mask

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ir::{Cond, NativeTrap, Width};
 
 use crate::abi;
-use crate::asm::{Alu, Asm, state};
+use crate::asm::{Alu, Asm, Mem, state};
 use crate::compile::{CompileError, Compiled, EXIT_LEN, Exit, Far, Request};
 use crate::compiler::{BLOCK_ROOM, Compiler, Piece, Space};
 use crate::layout::{Calls, StateLayout};
@@ -117,6 +117,21 @@ impl Jit {
         asm.push_reg(abi::PC);
         let out = asm.jmp();
         asm.fix_cache(out, start, self.compiler.thunks.exit_link);
+        let len = asm.pos();
+        self.buf.advance(len);
+        self.link(exit.site, start);
+        true
+    }
+    /// Has a direct exit go by the jump table, as an indirect jump does. False when the cache is full.
+    pub fn look_up(&mut self, exit: &Exit, pc_width: Width) -> bool {
+        if self.buf.capacity() - self.buf.used() < BLOCK_ROOM {
+            return false;
+        }
+        let (start, layout) = (self.buf.used(), self.compiler.layout());
+        let mut asm = Asm::new(self.buf.free_space());
+        asm.load(Width::W64, abi::PC, state(layout.pc_base));
+        asm.lea(pc_width, abi::PC, Mem::base(abi::PC, exit.page_offset as i32));
+        self.compiler.thunks.jump_table(&mut asm, layout, start);
         let len = asm.pos();
         self.buf.advance(len);
         self.link(exit.site, start);

@@ -418,11 +418,15 @@ impl Cache {
         self.get(id).second().is_some()
     }
     /// A direct jump stays within one page of one mapping; a block that crosses its page's end depends on a second mapping.
-    /// Compact code counts its loops by leaving, and hot code leads to hot code only, or what soon is.
     pub(super) fn may_link(&self, from: BlockId, exit: Exit, to: BlockId) -> bool {
         let (from, to) = (self.get(from), self.get(to));
-        let counts = if from.is_hot { !to.is_hot && !to.is_ordered } else { exit.backward };
-        !counts && fit_together(from, exit, to)
+        !counts(from, exit, to) && fit_together(from, exit, to)
+    }
+    /// May a direct exit go to a block that crosses its page's end, by the jump table, which knows when the second page is remapped?
+    pub(super) fn may_look_up(&self, from: BlockId, exit: Exit, to: BlockId) -> bool {
+        let (from, to) = (self.get(from), self.get(to));
+        let is_crossing = to.second().is_some() && exit.slot != SPAN_SLOT;
+        is_crossing && !counts(from, exit, to) && are_alike(from, exit, to)
     }
     /// May a compact block's backward exit go to a block by code that counts its turns?
     pub(super) fn may_count(&self, from: BlockId, exit: Exit, to: BlockId) -> bool {
@@ -495,7 +499,8 @@ impl Cache {
         }
         let Some(jit) = jit else { return LAST };
         self.blocks[id as usize].close_far(jit);
-        let Some(code) = new.host else {
+        let looks_up = self.get(id).second().is_some();
+        let Some(code) = new.host.filter(|_| looks_up || new.second.is_none()) else {
             self.unlink_all(id, jit);
             return LAST;
         };
@@ -509,7 +514,9 @@ impl Cache {
                 jit.unlink(exit.site);
                 *to = UNLINKED;
             } else {
-                jit.link(exit.site, code.entry);
+                if !looks_up {
+                    jit.link(exit.site, code.entry);
+                }
                 *to = taken_over;
                 taken_over = n;
             }
@@ -565,10 +572,20 @@ impl Cache {
 
 /// May an exit of one block lead to the other, as far as places and modes go?
 fn fit_together(from: &Translated, exit: Exit, to: &Translated) -> bool {
+    to.second().is_none() && are_alike(from, exit, to)
+}
+
+/// Compact code counts its loops by leaving, and what hot code leads to is counted until it is hot, or soon will be.
+fn counts(from: &Translated, exit: Exit, to: &Translated) -> bool {
+    if from.is_hot { !to.is_hot && !to.is_ordered } else { exit.backward }
+}
+
+/// Are both live and made for one mode, as the exit wants it?
+fn are_alike(from: &Translated, exit: Exit, to: &Translated) -> bool {
     let (Mode(now), Mode(then)) = (from.key.mode, to.key.mode);
     let is_same = (now ^ then) & !Mode::PLAIN == 0
         && to.key.mode.has(Mode::PLAIN) == (exit.slot == SPAN_SLOT);
-    from.live && to.live && to.second().is_none() && is_same
+    from.live && to.live && is_same
 }
 
 /// Notes in a page's account what a block rests on there, and that it begins there if it does.
