@@ -42,6 +42,16 @@ pub(super) const ENTRIES: &[Entry] = &[
         applies: |k| k.name == "NOP_HINT" && k.host.vector == UD,
     },
     Entry {
+        name: "bases of null FS and GS",
+        verdict: Verdict::Open,
+        why: "AMD's older processors leave the base of FS and GS alone when they become null, later ones clear it and say so (AMD APM Vol. 3, \
+              CPUID, Fn8000_0021 EAX: NullSelectClearsBase). Our guest of AMD's does not say so, and leaves it.",
+        applies: |k| {
+            let is_load = k.is(&["MOV_TO_SEG", "POP_SEG", "LOAD_FAR"]);
+            is_load && k.is_long() && k.same_but(|o| o.bases = [0; 2])
+        },
+    },
+    Entry {
         name: "F3 before LOOPNE",
         verdict: Verdict::Open,
         why: "reserved use of a prefix: AMD takes F3 E0 for LOOPE.",
