@@ -122,8 +122,12 @@ impl<'a> Known<'a> {
             let signed = self.case.gpr[usize::from(n)].cast_signed() << (64 - bits) >> (64 - bits);
             (signed >> bits.trailing_zeros() << bits.trailing_zeros() >> 3).cast_unsigned()
         });
+        // POP finds its destination by the stack pointer it leaves behind.
+        let popped =
+            if self.name == "POP" && m.base == Some(4) { u64::from(m.bits / 8) } else { 0 };
         let off = gpr(m.base)
             .wrapping_add(moved)
+            .wrapping_add(popped)
             .wrapping_add(gpr(m.index) << m.scale)
             .wrapping_add(m.disp.cast_unsigned())
             .wrapping_add(next);
