@@ -87,8 +87,7 @@ impl Lower<'_> {
         let node = *self.at_node(n);
         let operand = (node.imm >> 8) as usize; // number + 1
         let is_written = operand != 0
-            && self.staged.value(Dest::Mem((operand - 1) as u8)).is_some()
-            && !self.mem[operand - 1].may_stay();
+            && self.staged.find(Dest::Mem((operand - 1) as u8)).is_some_and(|w| w.is_certain());
         let mut op = Op::new(Code::Ld, node.w);
         if is_written {
             op.code = Code::LdH;

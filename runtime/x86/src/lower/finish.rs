@@ -219,7 +219,9 @@ impl Lower<'_> {
 
     /// Several stores, or flags that must come after the last fault: check the places first.
     fn probe_stores(&mut self) {
-        let own = |cx: &Self, w: &Write| matches!(w.dest, Dest::Mem(i) if cx.mem[usize::from(i)].ptr.is_none() && !cx.mem[usize::from(i)].may_stay());
+        let own = |cx: &Self, w: &Write| {
+            w.is_certain() && matches!(w.dest, Dest::Mem(i) if cx.mem[usize::from(i)].ptr.is_none())
+        };
         let unchecked = self.staged.list().iter().filter(|w| own(self, w)).count()
             + self.work.steps.iter().filter(|s| matches!(s.kind, StepKind::Store { .. })).count();
         if unchecked == 0 || (unchecked == 1 && self.work.cc.is_empty()) {
@@ -236,7 +238,7 @@ impl Lower<'_> {
         for n in 0..self.staged.count {
             let write = self.staged.writes[n];
             if let Dest::Mem(i) = write.dest
-                && !self.mem[usize::from(i)].may_stay()
+                && write.is_certain()
             {
                 self.operand_pointer(usize::from(i), AccessKind::W);
             }
@@ -385,23 +387,23 @@ impl Lower<'_> {
                 && self.mem[usize::from(i)].ptr.is_none()
             {
                 let state = self.mem_state(usize::from(i));
-                if state.may_stay() {
-                    self.push_store_if(&state, write.node);
-                } else {
+                if write.is_certain() {
                     self.push_store(&state, write.node);
+                } else {
+                    self.push_store_if(&state, write);
                 }
             }
         }
     }
 
     /// A store that a condition decides, with all that it needs in front of the branch around it.
-    fn push_store_if(&mut self, state: &MemState, value: u16) {
+    fn push_store_if(&mut self, state: &MemState, write: Write) {
         self.emit(state.off);
-        self.emit(value);
-        self.prepare(state.written_if);
+        self.emit(write.node);
+        self.prepare(write.when);
         let skip = self.block.label();
-        self.branch_if(state.written_if, skip, false);
-        self.push_store(state, value);
+        self.branch_if(write.when, skip, false);
+        self.push_store(state, write.node);
         self.push_label(skip);
     }
 

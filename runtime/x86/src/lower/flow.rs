@@ -135,53 +135,63 @@ impl Lower<'_> {
         let otherwise = self.staged;
         self.pred = frame.pred;
         for write in frame.then.list() {
-            let other = otherwise.value(write.dest);
-            self.merge(state.cond, *write, Some(write.node), other);
+            self.merge(state.cond, Some(*write), otherwise.find(write.dest));
         }
         for write in otherwise.list() {
             if frame.then.value(write.dest).is_none() {
-                self.merge(state.cond, *write, None, Some(write.node));
+                self.merge(state.cond, None, Some(*write));
             }
         }
         self.merge_flags(state.cond, &frame.then, &otherwise);
     }
 
-    fn merge(&mut self, cond: B, write: Write, then: Option<u16>, otherwise: Option<u16>) {
-        if then == otherwise || self.write_if(cond, write, then, otherwise) {
-            return;
+    /// Merges what the branches have staged for one place; a branch that has nothing leaves it as it is.
+    fn merge(&mut self, cond: B, then: Option<Write>, otherwise: Option<Write>) {
+        let Some(write) = then.or(otherwise) else { return };
+        if let (Dest::Mem(_), false) = (write.dest, self.has_attr(row::LOCK)) {
+            return self.merge_memory(cond, then, otherwise);
         }
+        let (then, otherwise) = (then.map(|w| w.node), otherwise.map(|w| w.node));
+        if then != otherwise {
+            let (node, w) = self.merge_values(cond, write, then, otherwise);
+            self.staged.put(Write { node, w, ..write });
+        }
+    }
+
+    fn merge_values(
+        &mut self,
+        cond: B,
+        write: Write,
+        then: Option<u16>,
+        otherwise: Option<u16>,
+    ) -> (u16, Width) {
         let w = self.merged_width(write, then, otherwise);
         let entry = Write { w, ..write };
         let then = then.unwrap_or_else(|| self.entry_value(entry));
         let otherwise = otherwise.unwrap_or_else(|| self.entry_value(entry));
         let then = self.extend(then, w, Code::Extu);
         let otherwise = self.extend(otherwise, w, Code::Extu);
-        let node = self.select_nodes(cond, then, otherwise, w);
-        self.staged.put(Write { node, w, ..write });
+        (self.select_nodes(cond, then, otherwise, w), w)
     }
 
     /// Memory that one branch leaves alone is not touched there. Rows that can be locked write in both cases: their read and
     /// write are one access.
-    fn write_if(
-        &mut self,
-        cond: B,
-        write: Write,
-        then: Option<u16>,
-        otherwise: Option<u16>,
-    ) -> bool {
-        let Dest::Mem(i) = write.dest else { return false };
-        let wanted = match (then, otherwise) {
-            (Some(_), None) => cond,
-            (None, Some(_)) => self.negation(cond),
-            _ => return false,
+    fn merge_memory(&mut self, cond: B, then: Option<Write>, otherwise: Option<Write>) {
+        let not = self.negation(cond);
+        let merged = match (then, otherwise) {
+            (None, None) => return,
+            (Some(write), None) => Write { when: self.both(cond, write.when), ..write },
+            (None, Some(write)) => Write { when: self.both(not, write.when), ..write },
+            (Some(a), Some(b)) if (a.node, a.when) == (b.node, b.when) => return,
+            (Some(a), Some(b)) => {
+                let (node, w) = self.merge_values(cond, a, Some(a.node), Some(b.node));
+                let (then, otherwise) = (self.both(cond, a.when), self.both(not, b.when));
+                let is_certain = a.is_certain() && b.is_certain();
+                let when = if is_certain { a.when } else { self.either(then, otherwise) };
+                Write { node, w, when, ..a }
+            }
         };
-        if self.has_attr(row::LOCK) {
-            return false;
-        }
-        let inner = self.mem_state(usize::from(i)).written_if;
-        self.mem[usize::from(i)].written_if = self.both(wanted, inner);
-        self.staged.put(write);
-        true
+        self.staged.put(merged);
     }
 
     /// A register that one branch leaves alone keeps its upper half there: in 64-bit code 32-bit writes merge at 64 bits.

@@ -1,6 +1,5 @@
 //! Guest memory of a body: effective addresses, loads and stores, the stack.
 
-use super::boolean::B;
 use super::finish::{Step, StepKind};
 use super::node::{Kind, NO, Node, V};
 use super::{Dest, Lower, Write, mark};
@@ -43,28 +42,14 @@ pub(super) struct MemState {
     pub(super) load: u16,
     /// Checked pointer, when one has been made.
     pub(super) ptr: Val,
-    /// When the staged write is done.
-    pub(super) written_if: B,
 }
 
 impl MemState {
-    pub(super) const EMPTY: Self = Self {
-        off: NO,
-        aw: Width::W32,
-        seg: 0,
-        w: Width::W8,
-        load: NO,
-        ptr: Val::NONE,
-        written_if: B::Const(true),
-    };
+    pub(super) const EMPTY: Self =
+        Self { off: NO, aw: Width::W32, seg: 0, w: Width::W8, load: NO, ptr: Val::NONE };
 
     pub(super) fn is_bound(&self) -> bool {
         self.off != NO
-    }
-
-    /// Does a condition of the body decide whether it is written?
-    pub(super) fn may_stay(&self) -> bool {
-        self.written_if != B::Const(true)
     }
 }
 
@@ -360,7 +345,7 @@ impl Lower<'_> {
         let old = self.staged;
         self.staged.count = 0;
         let w = self.s();
-        self.staged.put(Write { dest, w, node });
+        self.staged.put(Write::new(dest, w, node));
         // A popped value narrower than the stack pointer is a second write, after this one.
         for write in old.list() {
             self.staged.append(*write);

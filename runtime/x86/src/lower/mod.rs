@@ -234,6 +234,17 @@ struct Write {
     dest: Dest,
     w: Width,
     node: u16,
+    /// Memory that a branch of the body leaves alone is not touched unless this holds.
+    when: B,
+}
+
+impl Write {
+    const fn new(dest: Dest, w: Width, node: u16) -> Self {
+        Self { dest, w, node, when: B::Const(true) }
+    }
+    fn is_certain(&self) -> bool {
+        self.when == B::Const(true)
+    }
 }
 
 /// Staged writes: at `if`, a snapshot of this is what the branches start from.
@@ -249,7 +260,7 @@ struct Staged {
 
 impl Staged {
     const EMPTY: Self = Self {
-        writes: [Write { dest: Dest::Mem(0), w: Width::W8, node: NO }; MAX_WRITES],
+        writes: [Write::new(Dest::Mem(0), Width::W8, NO); MAX_WRITES],
         count: 0,
         flags: [B::Const(false); 6],
         flag_mask: 0,
@@ -260,8 +271,12 @@ impl Staged {
         &self.writes[..self.count]
     }
 
+    fn find(&self, dest: Dest) -> Option<Write> {
+        self.list().iter().find(|w| w.dest == dest).copied()
+    }
+
     fn value(&self, dest: Dest) -> Option<u16> {
-        self.list().iter().find(|w| w.dest == dest).map(|w| w.node)
+        self.find(dest).map(|w| w.node)
     }
 
     /// A flag assigned by name.

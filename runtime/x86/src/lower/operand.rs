@@ -113,7 +113,7 @@ impl Lower<'_> {
                 let w = self.mem_state(i).w;
                 let node = self.fit(v, w);
                 self.marks |= mark::STORE;
-                self.staged.put(Write { dest: Dest::Mem(i as u8), w, node });
+                self.staged.put(Write::new(Dest::Mem(i as u8), w, node));
             }
             Operand::Seg(n) => {
                 self.call_late(helpers::LOAD_SEG, &[V::Num(u64::from(n)), v]);
@@ -152,7 +152,7 @@ impl Lower<'_> {
 
     pub(super) fn stage_reg(&mut self, reg: Val, w: Width, v: V) {
         let node = self.fit(v, w);
-        self.staged.put(Write { dest: Dest::Reg(reg), w, node });
+        self.staged.put(Write::new(Dest::Reg(reg), w, node));
     }
 
     /// `seg_of(m)`: segment register number of a memory operand.

@@ -27,7 +27,7 @@ impl Lower<'_> {
             [Move { reg: Val::NONE, w: Width::W8, val: Val::NONE, done: true }; super::MAX_WRITES];
         let mut count = 0;
         for n in 0..self.staged.count {
-            let Write { dest, w, node } = self.staged.writes[n];
+            let Write { dest, w, node, .. } = self.staged.writes[n];
             if let Dest::Reg(reg) = dest {
                 moves[count] = Move { reg, w, val: self.emit(node), done: false };
                 count += 1;
@@ -53,7 +53,9 @@ impl Lower<'_> {
 
     /// The only staged write, if it is of a value that the last op has just made: the op then writes the register.
     fn commit_only(&mut self) -> bool {
-        let Write { dest: Dest::Reg(reg), w, node } = self.staged.writes[0] else { return false };
+        let Write { dest: Dest::Reg(reg), w, node, .. } = self.staged.writes[0] else {
+            return false;
+        };
         let val = self.emit(node);
         if !self.work.jumps.is_empty() || self.cold_uses(val) {
             return false;

@@ -22,13 +22,13 @@ impl Lower<'_> {
     pub(super) fn set_state(&mut self, offset: usize, w: Width, v: V) {
         let node = self.fit(v, w);
         self.marks |= mark::STATE;
-        self.staged.put(Write { dest: Dest::State(offset as u32), w, node });
+        self.staged.put(Write::new(Dest::State(offset as u32), w, node));
     }
 
     /// Stores the staged fields; every value is computed already.
     pub(super) fn commit_state(&mut self) {
         for n in 0..self.staged.count {
-            let Write { dest, w, node } = self.staged.writes[n];
+            let Write { dest, w, node, .. } = self.staged.writes[n];
             if let Dest::State(offset) = dest {
                 let value = self.emit(node);
                 self.push_st_env(offset as usize, w, value);

@@ -152,7 +152,7 @@ impl Lower<'_> {
             let w = self.a();
             let (count, one) = (self.gpr_node(RCX, w), self.const_node(1, w));
             let node = self.op_node(Code::Sub, w, &[count, one]);
-            self.staged.put(Write { dest: Dest::Reg(Val::gpr(RCX)), w, node });
+            self.staged.put(Write::new(Dest::Reg(Val::gpr(RCX)), w, node));
         }
     }
 
@@ -167,7 +167,7 @@ impl Lower<'_> {
             if w > Width::W32 { self.extend(step, w, Code::Exts) } else { self.cut(step, w) };
         let index = self.gpr_node(reg, w);
         let node = self.op_node(Code::Add, w, &[index, step]);
-        self.staged.put(Write { dest: Dest::Reg(Val::gpr(reg)), w, node });
+        self.staged.put(Write::new(Dest::Reg(Val::gpr(reg)), w, node));
     }
 
     /// What comes between two iterations pushes RF = 1. Comparisons count them.
