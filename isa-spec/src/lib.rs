@@ -18,6 +18,6 @@ mod width;
 
 pub use coverage::{find_rows, show};
 pub use error::{Diag, Errors};
-pub use locate::{Located, locate};
+pub use locate::{Located, locate, locate_of};
 pub use parse::form::form_name;
 pub use parse::{load, load_unchecked, parse_files};

@@ -4,7 +4,7 @@
 //! It knows lengths and rows only; the decoder proper is generated from the same tables.
 
 use crate::boxes::RowBox;
-use crate::model::{Imm, Isa, Mandatory, Map, ModRm, Row};
+use crate::model::{Imm, Isa, Maker, Mandatory, Map, ModRm, Row};
 
 /// An encoding found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,8 +32,13 @@ struct Prefixes {
     vex: Option<(bool, u8)>,
 }
 
-/// Finds the row `bytes` begin with, in 16-, 32- or 64-bit code (`mode`), all features on.
+/// Finds the row `bytes` begin with, in 16-, 32- or 64-bit code (`mode`), all features on, on Intel's processors.
 pub fn locate(isa: &Isa, bytes: &[u8], mode: u32) -> Option<Located> {
+    locate_of(Maker::Intel, isa, bytes, mode)
+}
+
+/// The same on those of a maker.
+pub fn locate_of(maker: Maker, isa: &Isa, bytes: &[u8], mode: u32) -> Option<Located> {
     let p = prefixes(bytes, mode)?;
     let at = p.len;
     let byte = *bytes.get(at)?;
@@ -49,6 +54,7 @@ pub fn locate(isa: &Isa, bytes: &[u8], mode: u32) -> Option<Located> {
     for (n, row) in isa.rows.iter().enumerate() {
         let op = &row.opcode;
         if op.map != p.map
+            || !maker.has(row)
             || op.vex.is_some() != p.vex.is_some()
             || !(op.byte..=op.byte.saturating_add(op.span.saturating_sub(1))).contains(&byte)
         {

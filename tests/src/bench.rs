@@ -130,6 +130,11 @@ impl Bench {
         Self::with_config(engine.config())
     }
 
+    /// A processor of this model.
+    pub fn of(engine: Engine, model: Model) -> Self {
+        Self::with_memory(engine.config(), Log::off(), Box::new(NullBus), RAM..RAM, model)
+    }
+
     /// Likewise, with a configuration of one's own.
     pub fn with_config(config: VcpuConfig) -> Self {
         Self::with_log(config, Log::off())
@@ -142,28 +147,29 @@ impl Bench {
 
     /// Likewise, with something that answers on the bus.
     pub fn with_bus(config: VcpuConfig, log: Rc<Log>, bus: Box<dyn Bus>) -> Self {
-        Self::with_memory(config, log, bus, RAM, RAM..RAM)
+        Self::with_memory(config, log, bus, RAM..RAM, Model::max(Some(host_cpuid)))
     }
 
     /// A processor with the ends of the lowest MiB and a bit and nothing between them, for what runs in thousands.
     pub fn with_gap(config: VcpuConfig, log: Rc<Log>) -> Self {
-        Self::with_memory(config, log, Box::new(NullBus), GAP_RAM, GAP)
+        Self::with_memory(config, log, Box::new(NullBus), GAP, Model::max(Some(host_cpuid)))
     }
 
     fn with_memory(
         config: VcpuConfig,
         log: Rc<Log>,
         bus: Box<dyn Bus>,
-        end: u64,
         gap: Range<u64>,
+        model: Model,
     ) -> Self {
+        let end = if gap.is_empty() { RAM } else { GAP_RAM };
         let len = end - (gap.end - gap.start);
         let ram = Arc::new(GuestRam::new(len).expect("the host has 2 MiB to spare"));
         let map = Arc::new(PhysMap::new(0, 0));
         map.map_ram(Phys(0), gap.start, 0, true);
         map.map_ram(Phys(gap.end), end - gap.end, gap.start, true);
         let mut cpu = Cpu::new(ram, map, bus);
-        cpu.set_model(Model::max(Some(host_cpuid)));
+        cpu.set_model(model);
         let vcpu = Vcpu::new(cpu, config, log).expect("the host maps a code cache");
         Self { vcpu, gap, watch: None }
     }

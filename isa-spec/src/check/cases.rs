@@ -2,7 +2,7 @@
 
 use super::describe_row;
 use crate::error::{Diag, Sink};
-use crate::locate::locate;
+use crate::locate::locate_of;
 use crate::model::{Case, CaseItem, Insn, Isa};
 
 /// Checks every case.
@@ -21,7 +21,7 @@ pub(super) fn check(isa: &Isa, sink: &mut Sink) {
 fn bytes(isa: &Isa, n: usize, insn: &Insn, case: &Case, sink: &mut Sink) {
     let undefined = |i: &CaseItem| matches!(i, CaseItem::Raises(v, _) if v == "UD");
     let expects_ud = case.outputs.iter().any(undefined);
-    match locate(isa, &case.bytes, case.mode) {
+    match locate_of(case.maker, isa, &case.bytes, case.mode) {
         None if expects_ud => {}
         None => {
             let text = format!("the bytes of this case are no encoding of {}", insn.name);

@@ -374,6 +374,27 @@ pub struct Helper {
     pub pos: Pos,
 }
 
+/// Whose processors, where encodings differ: attribute `maker`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Maker {
+    /// Intel, and everybody but AMD and Hygon.
+    #[default]
+    Intel,
+    /// AMD and Hygon.
+    Amd,
+}
+
+impl Maker {
+    /// Do its processors have the row, as far as that is a matter of who makes them?
+    pub fn has(self, row: &Row) -> bool {
+        let own = match self {
+            Self::Intel => "intel",
+            Self::Amd => "amd",
+        };
+        row.attrs.arg("maker").is_none_or(|maker| maker == own)
+    }
+}
+
 /// A test case of an instruction.
 #[derive(Clone, Debug)]
 pub struct Case {
@@ -381,6 +402,8 @@ pub struct Case {
     pub bytes: Vec<u8>,
     /// 16, 32 or 64.
     pub mode: u32,
+    /// Whose processor runs it.
+    pub maker: Maker,
     /// Inputs.
     pub inputs: Vec<CaseItem>,
     /// Outputs.

@@ -4,7 +4,7 @@ use super::attr::flag_letter;
 use super::cursor::Cursor;
 use super::form;
 use crate::error::Diag;
-use crate::model::{Case, CaseItem, Pos};
+use crate::model::{Case, CaseItem, Maker, Pos};
 use proc_macro2::Delimiter;
 
 /// Reads a case after its keyword.
@@ -20,11 +20,17 @@ pub(crate) fn case(c: &mut Cursor, pos: Pos) -> Result<Case, Diag> {
             return Err(Diag::new(mode_pos, format!("unknown mode `{mode}` (m16 m32 m64)")));
         }
     };
+    let maker = if c.at_word("amd") {
+        c.next();
+        Maker::Amd
+    } else {
+        Maker::Intel
+    };
     let inputs = case_items(c, "the inputs in braces")?;
     c.expect_puncts("=>")?;
     let outputs = case_items(c, "the outputs in braces")?;
     c.expect_puncts(";")?;
-    Ok(Case { bytes, mode, inputs, outputs, pos })
+    Ok(Case { bytes, mode, maker, inputs, outputs, pos })
 }
 
 fn hex_bytes(text: &str) -> Result<Vec<u8>, String> {
