@@ -57,6 +57,10 @@ impl Counter {
     pub(super) fn is_stopped(&self) -> bool {
         self.is_stopped
     }
+    /// May another insn begin?
+    pub(super) fn has_left(&self) -> bool {
+        self.left > 0
+    }
     fn used(&self) -> u32 {
         (i64::from(self.stretch.insns) - i64::from(self.left)).clamp(0, u32::MAX.into()) as u32
     }
@@ -105,7 +109,7 @@ impl Vcpu {
         self.core.counter =
             Counter { stretch, left: insns as i32, is_stopped: false, is_tail: false };
         let exit = loop {
-            if self.core.counter.left <= 0 {
+            if !self.core.counter.has_left() {
                 break None;
             }
             self.core.counter.is_stopped = false;

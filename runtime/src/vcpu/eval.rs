@@ -77,6 +77,9 @@ impl Vcpu {
         let Body::Evaluated { insns } = self.core.cache.get(id).body else { return };
         // Counted blocks keep all flags at their exits, so that each insn may stand alone.
         let insns = if self.config.counted { 1 } else { insns };
+        if self.config.counted && !self.core.counter.has_left() {
+            return;
+        }
         self.tell_time();
         for _ in 0..insns {
             self.core.counter.spend(1);
