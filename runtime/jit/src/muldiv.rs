@@ -160,8 +160,14 @@ impl Emit<'_> {
     /// Byte forms: AX = AL * r, or AL, AH = AX / r.
     fn muldiv8(&mut self, op: &Op, n: u8, divide: bool) -> Result<(), CompileError> {
         let factor = self.copy_of(if divide { op.c } else { op.b }, Width::W8)?;
-        let low = self.copy_of(op.a, Width::W8)?;
-        let high = if divide { Some(self.copy_of(op.b, Width::W8)?) } else { None };
+        let low = self.src(op.a, Width::W8)?;
+        let high = if divide { self.src(op.b, Width::W8)? } else { Src::Imm(0) };
+        let is_there = low == Src::Reg(reg::RAX) && high == Src::Reg(16);
+        let copies = if is_there || high == Src::Imm(0) {
+            None
+        } else {
+            Some((self.copy_of(op.a, Width::W8)?, self.copy_of(op.b, Width::W8)?))
+        };
         if divide {
             self.clobber()?;
         } else {
@@ -169,19 +175,25 @@ impl Emit<'_> {
         }
         let save = self.take()?;
         self.asm.mov_rr(Width::W64, save, reg::RAX);
-        if let Some(high) = high {
+        if let Some((low, high)) = copies {
             // AX = high:low
             self.asm.mov_rr(Width::W8, reg::RAX, high);
             self.asm.xchg(Width::W8, reg::RAX, 16);
+            self.asm.mov_rr(Width::W8, reg::RAX, low);
+        } else if !is_there {
+            self.move_to(reg::RAX, low, Width::W8);
+            if divide {
+                self.asm.movzx(Width::W8, reg::RAX, Rm::R(reg::RAX));
+            }
         }
-        self.asm.mov_rr(Width::W8, reg::RAX, low);
         self.asm.group3(n, Width::W8, Rm::R(factor));
         self.asm.xchg(Width::W64, save, reg::RAX);
         // save: AL = low/quotient, AH = high/remainder
         let second = factor;
         self.asm.rorx(second, save, 8);
-        self.write_back(op.d, Width::W8, save)?;
-        self.write_back(op.e, Width::W8, second)?;
+        self.regs.end_sources(self.at, op);
+        self.settle(op.d, Width::W8, save)?;
+        self.settle(op.e, Width::W8, second)?;
         if divide { Ok(()) } else { self.after_producer(op) }
     }
 }
