@@ -106,17 +106,20 @@ impl Cpu {
     /// Must `len` bytes from `low` on in a page of guest RAM be written one by one, because of code that was translated from them? The code
     /// that runs must not change unseen, and other code of the page goes with that of these bytes, so that few are not worth it.
     fn keeps_code(&mut self, page: u64, low: u64, len: u64) -> bool {
-        let lines = self.ram.code_lines(page) & line_mask(low, len);
         // In counted time the number of turns must not depend on what is translated; the insn leaves right behind such a write.
-        if lines == 0 || self.is_counted {
-            return false;
+        if self.is_counted {
+            return self.runs_in(page);
         }
+        let lines = self.ram.code_lines(page) & line_mask(low, len);
+        lines != 0 && (len < WORTH_CODE || self.runs_in(page))
+    }
+    /// May the insn lie in this page of guest RAM, or a part of it?
+    fn runs_in(&mut self, page: u64) -> bool {
         let pc = self.state.pc;
-        let is_here = [pc, pc.wrapping_add(LONGEST)].into_iter().any(|pc| {
+        [pc, pc.wrapping_add(LONGEST)].into_iter().any(|pc| {
             let at = self.peek_phys(self.lin_pc(pc));
             at.is_some_and(|at| self.map.ram_offset(at.page()) == Some(page))
-        });
-        is_here || len < WORTH_CODE
+        })
     }
 
     /// Moves an index register by `elements` elements, and takes them off rCX.
