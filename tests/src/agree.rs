@@ -16,7 +16,7 @@ pub const STEP_LIMIT: u32 = 600;
 
 /// Arithmetic flags, as `FlagMask` bits, that are undefined at the moment.
 #[derive(Default)]
-struct Taint {
+pub struct Taint {
     now: u8,
     /// Before the last insn: a fault takes the insn's effect back.
     earlier: u8,
@@ -28,7 +28,7 @@ struct Taint {
 
 impl Taint {
     /// The insn at the instruction pointer is about to run, unless the CPU has stopped.
-    fn before(&mut self, cpu: &mut Cpu) {
+    pub fn before(&mut self, cpu: &mut Cpu) {
         // When a repeated insn notices that it overwrote itself is not said anywhere.
         let old = self.repeated.take();
         self.is_poisoned |= old.is_some_and(|(pc, bytes)| code_at(cpu, pc) != bytes);
@@ -36,7 +36,7 @@ impl Taint {
             return;
         }
         if is_handler(cpu) {
-            self.is_poisoned |= self.now | self.earlier != 0; // an exception pushed them
+            self.at_look(); // an exception pushed them
         }
         let (pc, bytes) = (cpu.state.pc, code_at(cpu, cpu.state.pc));
         let Ok(insn) = decode(&bytes, code_size(cpu.mode()), &Features::ALL) else { return };
@@ -47,6 +47,14 @@ impl Taint {
         self.is_poisoned |= self.now & row.reads != 0 || FICKLE.contains(&row.name);
         self.earlier = self.now;
         self.now = self.now & !row.writes | row.undefined;
+    }
+    /// All flags are looked at, by an interrupt or a comparison.
+    pub fn at_look(&mut self) {
+        self.is_poisoned |= self.now | self.earlier != 0;
+    }
+    /// Does the program depend on what is not defined?
+    pub fn is_poisoned(&self) -> bool {
+        self.is_poisoned
     }
 }
 

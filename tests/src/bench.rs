@@ -17,6 +17,7 @@ use x86::cpu::Cpu;
 use x86::cpuid::Model;
 
 use crate::Snapshot;
+use crate::program::FICKLE;
 
 /// Bytes of guest memory, from physical address 0 on; everything above is open bus.
 pub const RAM: u64 = 2 << 20;
@@ -115,6 +116,15 @@ impl Bus for NullBus {
     }
 }
 
+/// The greatest model but for what gives other results each time: a jump into the middle of an insn may find it.
+fn repeatable() -> Model {
+    let mut model = Model::max(Some(host_cpuid));
+    for row in FICKLE {
+        model.set(&row.to_lowercase(), false, None).expect("a feature has the row's name");
+    }
+    model
+}
+
 /// A processor to run test code on.
 pub struct Bench {
     /// The vCPU.
@@ -147,12 +157,12 @@ impl Bench {
 
     /// Likewise, with something that answers on the bus.
     pub fn with_bus(config: VcpuConfig, log: Rc<Log>, bus: Box<dyn Bus>) -> Self {
-        Self::with_memory(config, log, bus, RAM..RAM, Model::max(Some(host_cpuid)))
+        Self::with_memory(config, log, bus, RAM..RAM, repeatable())
     }
 
     /// A processor with the ends of the lowest MiB and a bit and nothing between them, for what runs in thousands.
     pub fn with_gap(config: VcpuConfig, log: Rc<Log>) -> Self {
-        Self::with_memory(config, log, Box::new(NullBus), GAP, Model::max(Some(host_cpuid)))
+        Self::with_memory(config, log, Box::new(NullBus), GAP, repeatable())
     }
 
     fn with_memory(
