@@ -109,12 +109,15 @@ const fn pc_mask(mode: Mode) -> u64 {
     if mode.has(Mode::CODE64) { u64::MAX } else { 0xFFFF_FFFF }
 }
 
+/// Width of instruction pointers in generated code.
+const fn pc_width(mode: Mode) -> Width {
+    if mode.has(Mode::CODE64) { Width::W64 } else { Width::W32 }
+}
+
 /// How indirect jumps to `pc` enter its block.
 fn far_kind(cpu: &Cpu, pc: u64) -> Far {
-    let is_64 = cpu.mode().has(Mode::CODE64);
-    let pc_width = if is_64 { Width::W64 } else { Width::W32 };
     // Wherever the page is mapped.
-    Far { pc_width, polls: pc & u64::from(JUMP_MASK) & 0xFFF == 0 }
+    Far { pc_width: pc_width(cpu.mode()), polls: pc & u64::from(JUMP_MASK) & 0xFFF == 0 }
 }
 
 /// One virtual CPU with its translator.
@@ -502,8 +505,7 @@ impl Vcpu {
             && cache.may_look_up(from.0, exit, to)
             && cache.note_link(from.0, from.1, to)
         {
-            let is_64 = self.core.cpu.mode().has(Mode::CODE64);
-            jit.look_up(&exit, if is_64 { Width::W64 } else { Width::W32 });
+            jit.look_up(&exit, pc_width(self.core.cpu.mode()));
         }
     }
     /// Has a compact block's backward exit count its turns by itself, once it has made some: those of the block it leads to,

@@ -289,11 +289,6 @@ impl Compiler {
         &self.layout
     }
 
-    /// Where the state has the mask of jumps, 0 while the run loop is asked for.
-    pub(crate) fn jump_mask(&self) -> i32 {
-        self.layout.jump_mask
-    }
-
     /// The code of an entry for indirect jumps ([`crate::Jit::far_entry`]) at cache offset `start`; without `entry` it leads to what is
     /// emitted next. Returns its bytes.
     pub(crate) fn far_head(

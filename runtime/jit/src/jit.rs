@@ -89,6 +89,10 @@ impl Jit {
         self.on_demand.forget_all();
         self.buf.truncate(self.pristine);
     }
+    /// Where the next code goes, if there is room for it.
+    fn room(&self) -> Option<usize> {
+        (self.buf.capacity() - self.buf.used() >= BLOCK_ROOM).then(|| self.buf.used())
+    }
     /// Links a direct exit to the entry at cache offset `target`.
     pub fn link(&mut self, site: u32, target: usize) {
         self.buf.patch(site as usize, 0xE9, target);
@@ -97,10 +101,8 @@ impl Jit {
     /// the state. When there is not more left, or the run loop was asked for, it leaves as if it were not linked. False
     /// when the cache is full.
     pub fn count_turns(&mut self, exit: &Exit, target: usize, counter: i32, step: u8) -> bool {
-        if self.buf.capacity() - self.buf.used() < BLOCK_ROOM {
-            return false;
-        }
-        let (start, mask) = (self.buf.used(), self.compiler.jump_mask());
+        let Some(start) = self.room() else { return false };
+        let mask = self.compiler.layout().jump_mask;
         let mut asm = Asm::new(self.buf.free_space());
         asm.alu_mi(Alu::Cmp, Width::W32, state(mask), 0);
         let asked = asm.jcc8(Cond::E);
@@ -124,10 +126,8 @@ impl Jit {
     }
     /// Has a direct exit go by the jump table, as an indirect jump does. False when the cache is full.
     pub fn look_up(&mut self, exit: &Exit, pc_width: Width) -> bool {
-        if self.buf.capacity() - self.buf.used() < BLOCK_ROOM {
-            return false;
-        }
-        let (start, layout) = (self.buf.used(), self.compiler.layout());
+        let Some(start) = self.room() else { return false };
+        let layout = self.compiler.layout();
         let mut asm = Asm::new(self.buf.free_space());
         asm.load(Width::W64, abi::PC, state(layout.pc_base));
         asm.lea(pc_width, abi::PC, Mem::base(abi::PC, exit.page_offset as i32));
@@ -153,10 +153,7 @@ impl Jit {
         far: Far,
         counter: Option<i32>,
     ) -> Result<usize, CompileError> {
-        if self.buf.capacity() - self.buf.used() < BLOCK_ROOM {
-            return Err(CompileError::Full);
-        }
-        let start = self.buf.used();
+        let start = self.room().ok_or(CompileError::Full)?;
         let asm = Asm::new(self.buf.free_space());
         let len = self.compiler.far_head(asm, start, (page_offset, far), counter, Some(entry));
         self.buf.advance(len);

@@ -6,7 +6,7 @@ use std::mem::offset_of;
 use std::num::NonZeroU32;
 use std::ops::Range;
 
-use ir::{SPAN_SLOT, Width};
+use ir::SPAN_SLOT;
 use jit::{Compiled, Exit, InsnMark, Jit};
 use mem::NumberHasher;
 use x86::cpu::Cpu;
@@ -15,6 +15,7 @@ use x86::mode::Mode;
 use super::dormant::{HasSlept, Old, Past};
 use super::index::Index;
 use super::pages::{self, CodePage, Peeked, Stretch};
+use super::pc_width;
 
 /// What a translation depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -148,11 +149,8 @@ impl Translated {
     /// Indirect jumps come here no more.
     fn close_far(&mut self, jit: &mut Jit) {
         if let (Some(far), None) = (self.far, self.closed) {
-            self.closed = Some(jit.close_far_entry(far.get() as usize, self.pc_width()));
+            self.closed = Some(jit.close_far_entry(far.get() as usize, pc_width(self.key.mode)));
         }
-    }
-    fn pc_width(&self) -> Width {
-        if self.key.mode.has(Mode::CODE64) { Width::W64 } else { Width::W32 }
     }
     /// Is a form of it for speed being made?
     pub(super) fn is_ordered(&self) -> bool {
