@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use ir::opt::Passes;
+use isa_spec::model::Maker;
 use mem::{Bus, GuestRam, Phys, PhysMap, Port, Size};
 use stele::log::{Items, Log};
 use stele::machine::{Accel, host_cpuid};
@@ -114,6 +115,17 @@ impl Bus for NullBus {
     fn a20(&self) -> bool {
         true
     }
+}
+
+/// A maker's processor with all that this host can offer.
+pub fn model_of(maker: Maker) -> Model {
+    let mut model = Model::max(Some(host_cpuid));
+    let vendor = match maker {
+        Maker::Intel => "GenuineIntel",
+        Maker::Amd => "AuthenticAMD",
+    };
+    model.set_identity("vendor", vendor).expect("a vendor's name");
+    model
 }
 
 /// The greatest model but for what gives other results each time: a jump into the middle of an insn may find it.

@@ -14,6 +14,6 @@ mod snapshot;
 pub mod wide;
 pub mod world;
 
-pub use bench::{Bench, Ending, Engine, NullBus, RAM};
+pub use bench::{Bench, Ending, Engine, NullBus, RAM, model_of};
 pub use rng::Rng;
 pub use snapshot::{GPR_NAMES, SEG_NAMES, Snapshot};

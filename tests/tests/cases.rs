@@ -8,9 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use isa_spec::model::{Case, CaseItem, Insn, Isa, Maker};
-use stele::machine::host_cpuid;
-use stele_tests::{Bench, Ending, Engine, GPR_NAMES, SEG_NAMES, Snapshot, setup, wide};
-use x86::cpuid::Model;
+use stele_tests::{Bench, Ending, Engine, GPR_NAMES, SEG_NAMES, Snapshot, model_of, setup, wide};
 use x86::decode::{Features, decode};
 use x86::flags;
 use x86::insn::CodeSize;
@@ -330,21 +328,10 @@ fn is_beyond_host(case: &Case) -> bool {
         _ => CodeSize::Bits64,
     };
     let row = |features| decode(&case.bytes, size, features).map(|insn| insn.row);
-    let offered = model(case.maker).features();
+    let offered = model_of(case.maker).features();
     let all = Features { maker: offered.maker, ..Features::ALL };
     let known = row(&all);
     known.is_ok() && row(&offered) != known
-}
-
-/// A maker's processor with all that this host can offer.
-fn model(maker: Maker) -> Model {
-    let mut model = Model::max(Some(host_cpuid));
-    let vendor = match maker {
-        Maker::Intel => "GenuineIntel",
-        Maker::Amd => "AuthenticAMD",
-    };
-    model.set_identity("vendor", vendor).expect("a vendor's name");
-    model
 }
 
 /// Leaves out what a case has no words for: descriptor caches, system flags.
@@ -362,7 +349,7 @@ fn cases_of_the_tables_hold_on_every_engine() {
     let isa = isa_spec::load(&folder).unwrap_or_else(|errors| panic!("{errors}"));
     let mut failures = Vec::new();
     let (mut count, mut skipped) = (0, BTreeSet::new());
-    let benches = |maker| Engine::ALL.map(|engine| (engine, Bench::of(engine, model(maker))));
+    let benches = |maker| Engine::ALL.map(|engine| (engine, Bench::of(engine, model_of(maker))));
     let (mut of_intel, mut of_amd) = (benches(Maker::Intel), benches(Maker::Amd));
     for insn in &isa.insns {
         for case in &insn.cases {

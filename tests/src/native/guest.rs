@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use ir::Undefined;
+use isa_spec::model::Maker;
 use mem::Size;
 use stele::machine::host_cpuid;
 use stele::vcpu::{Vcpu, VcpuExit};
@@ -20,20 +21,17 @@ use x86::state::{CpuState, XsaveArea};
 use super::layout::{CODE, CODE_END, segment};
 use super::state::{Case, ENDLESS, Fp, Output, SHUTDOWN, Width};
 use super::view::{Image, View};
-use crate::Engine;
+use crate::{Engine, model_of};
 
 mod world;
 use world::{BACKING, HANDLERS, STACK0, SYSTEM};
 
 /// The guest's processor: it has all that the tables and this host offer, and does what those of the host's maker do.
 fn model() -> Model {
-    let mut model = Model::max(Some(host_cpuid));
-    let vendor = match Undefined::of_host() {
-        Undefined::Core => "GenuineIntel",
-        Undefined::Zen => "AuthenticAMD",
-    };
-    model.set_identity("vendor", vendor).expect("a vendor's name");
-    model
+    model_of(match Undefined::of_host() {
+        Undefined::Core => Maker::Intel,
+        Undefined::Zen => Maker::Amd,
+    })
 }
 
 /// What it has.
