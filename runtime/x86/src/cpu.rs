@@ -563,6 +563,16 @@ impl Cpu {
         self.tlb.flush_page_of(pcid, lin);
     }
 
+    /// A page fault at `lin` takes with it what was known of the page, so that it does not come again once memory says otherwise, and what no
+    /// longer holds is not used after it (SDM Vol. 3A, "Operations that Invalidate TLBs and Paging-Structure Caches").
+    pub(crate) fn forget_faulted(&mut self, lin: Lin) {
+        let shifts = match self.tlb.forget_faulted(lin) {
+            true => self.tlb.shifts_of(lin),
+            false => (12, 12),
+        };
+        self.jumps.flush_page(lin, shifts);
+    }
+
     /// Makes every jump-table entry stale: all code was dropped.
     pub fn flush_jumps(&mut self) {
         self.follow_jumps();

@@ -138,7 +138,13 @@ impl Cpu {
                 let rights = right::R | right::W | right::X;
                 Page { phys: lin_page(lin), rights, shift: 12, is_global: false }
             }
-            true => self.walk_checked(lin, need, view)?,
+            true => match self.walk_checked(lin, need, view) {
+                Ok(page) => page,
+                Err(fault) => {
+                    self.forget_faulted(lin);
+                    return Err(fault);
+                }
+            },
         };
         let page = Page { phys: Phys(found.phys.0 & self.a20_mask), ..found };
         if self.tlb.adapt() {

@@ -142,7 +142,7 @@ impl Space {
     fn forget(&mut self, what: Behind, largest: u8) {
         for view in [&mut self.user, &mut self.with_ac] {
             match what {
-                Behind::Page(lin) => view.flush_page(lin, largest),
+                Behind::Page(lin) => _ = view.flush_page(lin, largest),
                 Behind::Protect(host) => view.protect(host),
             }
         }
@@ -384,6 +384,17 @@ impl Tlb {
         self.supervisor.flush_page(lin, largest);
         self.closed.flush_page(lin, largest);
         self.forget(Behind::Page(lin), None);
+    }
+
+    /// Forgets what the current address space sees of one page: was anything of it known?
+    pub(crate) fn forget_faulted(&mut self, lin: Lin) -> bool {
+        let (largest, space) = (self.largest, &mut self.spaces[self.current]);
+        let views = [&mut self.supervisor, &mut self.closed, &mut space.user, &mut space.with_ac];
+        let mut was_known = false;
+        for view in views {
+            was_known |= view.flush_page(lin, largest);
+        }
+        was_known
     }
 
     /// Forgets one page of the address space `pcid`.

@@ -73,6 +73,39 @@ fn write_protection() {
     assert_eq!(cpu.store(DS, PAGE, 4, 1), Err(Fault::pf(PAGE, 3)));
 }
 
+/// Until it is invalidated a translation may be used, but a page fault takes it with it.
+#[test]
+fn page_fault_invalidates() {
+    let mut cpu = paged(0x25);
+    let entry = |cpu: &Cpu, value: u64| poke(cpu, 0x10_2000, Size::B4, value);
+    assert_eq!(user_read(&mut cpu), Ok(Phys(0x20_0000)));
+    assert_eq!(cpu.load(DS, PAGE, 4), Ok(0));
+    cpu.enter_jump(PAGE, false, 1, 0);
+    entry(&cpu, 0);
+    assert_eq!(user_read(&mut cpu), Ok(Phys(0x20_0000)));
+    assert_eq!(cpu.store(DS, PAGE, 4, 1), Err(Fault::pf(PAGE, 2)));
+    assert_eq!(cpu.tlb.view(ViewId::Supervisor).read_host(Lin(PAGE)), None);
+    assert_eq!(cpu.load(DS, PAGE, 4), Err(Fault::pf(PAGE, 0)));
+    assert_eq!(user_read(&mut cpu), Err(Fault::pf(PAGE, 4)));
+    assert!(cpu.jumps.known(PAGE).is_none());
+}
+
+/// A large page goes whole.
+#[test]
+fn page_fault_invalidates_a_large_page() {
+    let mut cpu = paged(7);
+    cpu.write_cr(4, 0x10).unwrap();
+    poke(&cpu, DIR + 8, Size::B4, 0xE3);
+    for page in [0x80_1000, 0x80_2000, 0xBF_F000] {
+        cpu.load(DS, page, 1).unwrap();
+    }
+    poke(&cpu, DIR + 8, Size::B4, 0);
+    assert_eq!(cpu.load(DS, 0x80_3000, 1), Err(Fault::pf(0x80_3000, 0)));
+    for page in [0x80_1000, 0x80_2000, 0xBF_F000] {
+        assert_eq!(cpu.load(DS, page, 1), Err(Fault::pf(page, 0)));
+    }
+}
+
 #[test]
 fn crossing_access_touches_nothing_on_a_fault() {
     let mut cpu = paged(7);

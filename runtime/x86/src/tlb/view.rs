@@ -129,12 +129,14 @@ impl View {
         }
     }
 
-    /// Forgets a page, and what a large page around it has left. `largest` is the log2 of the largest page there was.
-    pub(super) fn flush_page(&mut self, lin: Lin, largest: u8) {
-        self.flush_slot(self.slot_of(lin));
+    /// Forgets a page, and what a large page around it has left: was anything of it known? `largest` is the log2 of the largest page there was.
+    pub(super) fn flush_page(&mut self, lin: Lin, largest: u8) -> bool {
+        let i = self.slot_of(lin);
+        let mut was_known = self.arrays[at::LINS + i] == lin.page().0 | KNOWN;
+        self.flush_slot(i);
         let shift = self.shift_of(lin, largest);
         if shift == 12 {
-            return;
+            return was_known;
         }
         // The slots of a large page's parts follow one another, if there is room for them in a row.
         let (first, parts) = (self.slot_of(Lin(lin.0 >> shift << shift)), 1 << (shift - 12));
@@ -145,9 +147,11 @@ impl View {
         while let Some(i) = self.large.next(next, end) {
             if self.arrays[at::LINS + i] >> shift == lin.0 >> shift {
                 self.flush_slot(i);
+                was_known = true;
             }
             next = i + 1;
         }
+        was_known
     }
 
     /// log2 of the size of the largest page in which an address may have been seen, when the largest there was is 2^`largest` bytes.
@@ -457,7 +461,7 @@ mod tests {
             let page = Page { phys: Phys(0), rights: 3, shift, is_global: random(2) == 0 };
             match random(40) {
                 0 => view.protect(host),
-                1 => view.flush_page(lin, 21),
+                1 => _ = view.flush_page(lin, 21),
                 2 if step % 100 == 0 => view.flush_local(),
                 3 if step % 100 == 1 => view.set_usual([0, 0x3000][random(2) as usize]),
                 4 if step % 100 == 2 => view.reshape(Shape::plain(LEAST << random(3))),
