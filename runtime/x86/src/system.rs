@@ -212,12 +212,13 @@ impl Cpu {
         let has_pcid = self.state.cr4 & cr4::PCIDE != 0;
         let is_other = !has_pcid && low & PCID != 0;
         let is_legal = match kind {
-            0 => low >> 12 == 0 && !is_other && is_canonical(address),
-            1 => low >> 12 == 0 && !is_other,
+            0 => !is_other && is_canonical(address),
+            1 => !is_other,
             2 | 3 => true,
             _ => false,
         };
-        if !is_legal {
+        // What is reserved in the descriptor counts for every kind, also where the identifier is not looked at.
+        if !is_legal || low & !PCID != 0 {
             return Err(Fault::gp(0));
         }
         let pcid = self.pcid(low);

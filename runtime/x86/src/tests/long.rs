@@ -349,7 +349,13 @@ fn context_identifiers() {
     assert!(cpu.load(3, 0x5000, 1).is_err());
     assert_eq!(cpu.invpcid(4, 3, 0x7000), Err(Fault::gp(0)));
     poke(&cpu, 0x7000, Size::B8, 0x1000);
-    assert_eq!(cpu.invpcid(0, 3, 0x7000), Err(Fault::gp(0)));
+    for kind in 0..4 {
+        assert_eq!(
+            cpu.invpcid(kind, 3, 0x7000),
+            Err(Fault::gp(0)),
+            "bit 12 is reserved, kind {kind}"
+        );
+    }
     assert_eq!(cpu.write_cr(3, 1 << 52), Err(Fault::gp(0)));
     assert_eq!(cpu.write_cr(0, 0x11), Err(Fault::gp(0)));
     cpu.write_cr(3, long::PML4 | 5).unwrap();
