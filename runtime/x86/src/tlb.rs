@@ -392,7 +392,7 @@ impl Tlb {
         let views = [&mut self.supervisor, &mut self.closed, &mut space.user, &mut space.with_ac];
         let mut was_known = false;
         for view in views {
-            was_known |= view.flush_page(lin, largest);
+            was_known |= view.forget_faulted(lin, largest);
         }
         was_known
     }

@@ -154,6 +154,12 @@ impl View {
         was_known
     }
 
+    /// The same behind a page fault, mostly of a page that nothing is known of: then the slot may well be another's.
+    pub(super) fn forget_faulted(&mut self, lin: Lin, largest: u8) -> bool {
+        let is_known = self.arrays[at::LINS + self.slot_of(lin)] == lin.page().0 | KNOWN;
+        (is_known || self.shift_of(lin, largest) > 12) && self.flush_page(lin, largest)
+    }
+
     /// log2 of the size of the largest page in which an address may have been seen, when the largest there was is 2^`largest` bytes.
     pub(super) const fn shift_of(&self, lin: Lin, largest: u8) -> u32 {
         let (word, bit) = region(lin.0);
