@@ -292,11 +292,11 @@ mod tests {
     fn other_entries() {
         let with = |entry| KernelConfig { entry, ..KernelConfig::default() };
         let plan = plan_of(image(), &with(EntryMode::Bits32), 64 << 20).unwrap();
-        let expect = Start::Protected { entry: 0x100_0000, eax: 0, ebx: 0, esi: 0xa000 };
+        let expect = Start::Protected { entry: 0x100_0000, eax: 0, ebx: 0, esi: INFO_AT };
         assert_eq!(plan.start, expect);
         let plan = plan_of(image(), &with(EntryMode::Bits64), 8 << 20).unwrap();
-        assert_eq!(plan.start, Start::Long { entry: 0x20_0200, rsi: 0xa000, cr3: 0x7_0000 });
-        assert_eq!(plan.memory_map.unwrap().at, 0xa2d0);
+        assert_eq!(plan.start, Start::Long { entry: 0x20_0200, rsi: INFO_AT, cr3: 0x7_0000 });
+        assert_eq!(u32::from(plan.memory_map.unwrap().at), INFO_AT + 0x2d0);
         let mut file = image();
         file[XLOADFLAGS] = 0;
         let error = plan_of(file, &with(EntryMode::Bits64), 64 << 20).unwrap_err();

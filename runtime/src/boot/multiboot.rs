@@ -230,6 +230,18 @@ mod tests {
         assert_eq!(split_modules("a,,b c,d"), ["a,b c", "d"]);
     }
 
+    /// Kernels for real mode lie in conventional memory (kvm-unit-tests' `realmode.flat`: from 32 KiB).
+    #[test]
+    fn conventional_memory_is_free_from_32_kib() {
+        let config = KernelConfig::default();
+        let code = [header(0, &[]), vec![0x90; 0xa000]].concat();
+        let plan = plan_of(elf32(0x8000, &code, &[]), &config, 64 << 20).unwrap();
+        assert!(matches!(plan.start, Start::Protected { entry: 0x8000.., .. }), "{:?}", plan.start);
+        assert!(MEMORY_MAP_AT + u32::from(ENTRY_LEN) * MEMORY_MAP_ENTRIES < 0x8000 - 0x1000);
+        assert!(INFO_AT as usize + INFO_LEN + MODULE_LEN * MODULES_MAX <= MEMORY_MAP_AT as usize);
+        assert!(plan_of(elf32(0x7ff0, &code, &[]), &config, 64 << 20).is_err());
+    }
+
     #[test]
     fn no_header_makes_it_panic() {
         let config = KernelConfig::default();

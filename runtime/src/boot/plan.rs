@@ -10,14 +10,17 @@ use std::sync::Arc;
 
 /// Where the ROM puts its plan; below 64 KiB, so that 16-bit code reaches it.
 pub const PLAN_AT: u32 = 0x1000;
-/// The most bytes of a plan: the ROM's stack grows down from 0x8000.
-const PLAN_MAX: usize = 0x5000;
+/// The most bytes of a plan: what follows begins there.
+const PLAN_MAX: usize = (INFO_AT - PLAN_AT) as usize;
 const HEADER_LEN: usize = 96;
 const GDT_OFFSET: usize = 48;
-/// What a kernel finds its parameters in: a page for a structure, and one for the memory map.
-pub const INFO_AT: u32 = 0xa000;
+/// What a kernel finds its parameters in: a page for a structure, and one for the memory map. The ROM writes both
+/// with 16-bit addresses; its stack follows them.
+pub const INFO_AT: u32 = 0x5000;
 /// The memory map's place, for kernels that do not want it in the structure itself.
-pub const MEMORY_MAP_AT: u32 = 0xb000;
+pub const MEMORY_MAP_AT: u32 = 0x6000;
+/// Conventional memory for kernels that want to be there: from the top of the ROM's stack.
+pub const KERNEL_LOW: Range<u32> = 0x8000..LOW_AREA.start;
 /// Conventional memory for command lines, module lists and page tables.
 pub const LOW_AREA: Range<u32> = 0x2_0000..0x9_0000;
 /// The most entries the ROM collects.
@@ -203,11 +206,11 @@ mod tests {
         plan.load(0x11, vec![1; 5], 0x10_0000);
         plan.clear(0x20_0000, CHUNK + 1);
         plan.memory_map =
-            Some(MemoryMap { at: 0xb000, stride: 24, count_at: 0xa030, count_unit: 1 });
+            Some(MemoryMap { at: 0x6000, stride: 24, count_at: 0x5030, count_unit: 1 });
         let bytes = plan.encode().unwrap();
         assert_eq!(bytes.len(), HEADER_LEN + 5 * 16);
         assert_eq!(bytes[..4], [176, 0, 5, 0]);
-        assert_eq!(bytes[4..12], [0, 0xb0, 24, 0, 0x30, 0xa0, 1, 0]);
+        assert_eq!(bytes[4..12], [0, 0x60, 24, 0, 0x30, 0x50, 1, 0]);
         assert_eq!(bytes[14..20], [32, 0, 0, 0, 0x10, 0]);
         assert_eq!(bytes[96..112], [0, 0x11, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(bytes[112..128], [0, 0, 0, 2, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0x10, 0, 0]);

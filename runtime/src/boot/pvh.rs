@@ -4,7 +4,7 @@
 
 use super::elf::Elf;
 use super::kernel::{CMDLINE_MAX, KernelError, Request, put32, u32_at};
-use super::plan::{INFO_AT, LOW_AREA, MEMORY_MAP_AT, MemoryMap, Plan, Start};
+use super::plan::{INFO_AT, KERNEL_LOW, LOW_AREA, MEMORY_MAP_AT, MemoryMap, Plan, Start};
 
 const NOTE_OWNER: &[u8] = b"Xen\0";
 const XEN_ELFNOTE_PHYS32_ENTRY: u32 = 18;
@@ -97,7 +97,7 @@ pub(super) fn check_place(request: &Request<'_>, at: u64, len: u64) -> Result<()
             room: request.top(),
         });
     }
-    let is_low = at >= 0x1_0000 && end <= u64::from(LOW_AREA.start);
+    let is_low = at >= u64::from(KERNEL_LOW.start) && end <= u64::from(KERNEL_LOW.end);
     if at < 1 << 20 && !is_low {
         return Err(request.bad(format!(
             "it wants to be at {at:#x}, where firmware or the loader is (from 0x100000 is free)"
@@ -122,9 +122,11 @@ mod tests {
         let start = Start::Protected { entry: 0x10_0010, eax: 0, ebx: INFO_AT, esi: 0 };
         assert_eq!(plan.start, start);
         assert!(plan.encode().is_some());
-        let low = elf32(0x8000, &[0x90; 40], note);
+        let low = elf32(0x7000, &[0x90; 40], note);
         let text = plan_of(low, &config, 64 << 20).unwrap_err().to_string();
-        assert!(text.contains("0x8000"), "{text}");
+        assert!(text.contains("0x7000"), "{text}");
+        let straddles = elf32(KERNEL_LOW.end - 8, &[0x90; 40], note);
+        assert!(plan_of(straddles, &config, 64 << 20).is_err());
         let high = elf32(0x800_0000, &[0x90; 40], note);
         let text = plan_of(high, &config, 64 << 20).unwrap_err().to_string();
         assert!(text.contains("more by -m"), "{text}");

@@ -66,7 +66,7 @@ rom_boot:
     xorw    %ax, %ax
     movw    %ax, %es
     movw    %ax, %ss
-    movl    $0x8000, %esp
+    movl    $0x8000, %esp               # one page below KERNEL_LOW (plan.rs)
     # The plan goes to low memory: this segment is read-only by now.
     movw    %cs, %bx
     movw    %bx, %ds
