@@ -52,8 +52,11 @@ impl Cpu {
     /// Takes what is due before the next insn, in the order of priority: the #DB of the last insn, an
     /// NMI, an interrupt, an instruction breakpoint. True if something was taken.
     pub fn service(&mut self) -> bool {
-        if self.shutdown || (self.state.shadow != 0 && !self.shadow_is_sti) {
+        if self.shutdown {
             return false;
+        }
+        if self.is_shielded() {
+            return self.takes_shielded_breakpoint();
         }
         if self.pending_db != 0 && self.take_pending_debug() {
             return true;
@@ -68,10 +71,24 @@ impl Cpu {
 
     /// The same without interrupts: for the steps of a debugger outside, which stay in the code that it looks at.
     pub fn service_debug(&mut self) -> bool {
-        if self.shutdown || (self.state.shadow != 0 && !self.shadow_is_sti) {
+        if self.shutdown {
             return false;
         }
+        if self.is_shielded() {
+            return self.takes_shielded_breakpoint();
+        }
         (self.pending_db != 0 && self.take_pending_debug()) || self.take_code_breakpoint()
+    }
+
+    /// Did the last insn load SS, so that nothing comes between it and the next one?
+    const fn is_shielded(&self) -> bool {
+        self.state.shadow != 0 && !self.shadow_is_sti
+    }
+
+    /// An instruction breakpoint behind a load of SS: Intel's processors pass over it (SDM Vol. 3, "Masking Exceptions and
+    /// Interrupts When Switching Stacks"), AMD's take it and hold off only what is not a fault of the next insn.
+    fn takes_shielded_breakpoint(&mut self) -> bool {
+        self.caps.is_amd && self.take_code_breakpoint()
     }
 
     /// Is there something for [`service`](Self::service) to do, or the end, as far as no insn asked to leave for it? Cheap.

@@ -40,6 +40,22 @@ fn code() {
     assert!(!cpu.mode().has(Mode::BREAK));
 }
 
+/// As kvm-unit-tests find it on the processors of either maker.
+#[test]
+fn code_behind_a_load_of_ss() {
+    for is_amd in [false, true] {
+        let mut cpu = armed(0x4000, 2);
+        cpu.caps.is_amd = is_amd;
+        cpu.state.shadow = 1;
+        assert_eq!((cpu.service(), cpu.state.shadow), (is_amd, u32::from(!is_amd)));
+        assert_eq!(cpu.state.dr[6] & 0xF, u64::from(is_amd));
+        let mut cpu = armed(0x4000, 2);
+        cpu.caps.is_amd = is_amd;
+        (cpu.state.shadow, cpu.shadow_is_sti) = (1, true);
+        assert!(cpu.service(), "STI holds off interrupts only");
+    }
+}
+
 #[test]
 fn data() {
     // Write, four bytes.
