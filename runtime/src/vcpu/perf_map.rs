@@ -53,7 +53,11 @@ impl Vcpu {
             (_, true) => 32,
             _ => 16,
         };
-        let tier = if self.core.cache.is_hot(id) { "hot" } else { "compact" };
+        let tier = match (self.core.cache.is_hot(id), mode.has(Mode::PLAIN)) {
+            (true, true) => "hot-plain",
+            (true, false) => "hot",
+            _ => "compact",
+        };
         let at = jit.buf().address(code.entry as usize);
         let cpl = mode.cpl();
         map.add(at, code.len as usize, format_args!("guest-{lin:016x}-{width}-cpl{cpl}-{tier}"));
