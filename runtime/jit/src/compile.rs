@@ -259,6 +259,7 @@ impl Emit<'_> {
             if self.regs.is_any_ahead() && (self.looks_at_homes(&op) || self.leads_to_branch(i)) {
                 self.store_homes();
             }
+            self.keep_fused();
             self.load_whole(&op)?;
             self.op(&op)?;
             if self.pending[0].is_some() {
@@ -268,6 +269,14 @@ impl Emit<'_> {
             self.end_loans(i);
         }
         Ok(())
+    }
+    /// The address that the op takes over from the one before it stays in its registers, even where a temporary in one of them
+    /// lives on and could be put away.
+    fn keep_fused(&mut self) {
+        if let Some(Fused { mem, .. }) = self.fused {
+            self.regs.lock(mem.base);
+            self.regs.lock(mem.index.unwrap_or(mem.base));
+        }
     }
     /// How many insns of a counted block come behind the one at a page offset.
     fn insns_behind(&self, page_offset: u16) -> u16 {

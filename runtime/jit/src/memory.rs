@@ -299,8 +299,6 @@ impl Emit<'_> {
     pub(crate) fn binary_fused(&mut self, k: Alu, op: &Op, f: Fused) -> Result<(), CompileError> {
         let loaded = f.val;
         let (w, mem) = (op.w, f.mem);
-        self.regs.lock(mem.base);
-        self.regs.lock(mem.index.unwrap_or(mem.base));
         let other = self.src(if op.b == loaded { op.a } else { op.b }, w)?;
         self.before_producer(op)?;
         if op.d.is_none() && matches!(k, Alu::Sub | Alu::And) {

@@ -62,8 +62,6 @@ impl Emit<'_> {
     fn mul_in_place(&mut self, op: &Op, n: u8) -> Result<(), CompileError> {
         if let Some(f) = self.fused.take() {
             let other = if op.b == f.val { op.a } else { op.b };
-            self.regs.lock(f.mem.base);
-            self.regs.lock(f.mem.index.unwrap_or(f.mem.base));
             let other = self.src(other, op.w)?;
             let is_address = f.mem.base == reg::RAX || f.mem.index == Some(reg::RAX);
             let factor = if is_address && other != Src::Reg(reg::RAX) {

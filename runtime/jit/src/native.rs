@@ -183,8 +183,6 @@ impl Emit<'_> {
         let fused = self.fused.take();
         if let Some(fused) = fused {
             places.mem = fused.mem;
-            self.regs.lock(fused.mem.base);
-            self.regs.lock(fused.mem.index.unwrap_or(fused.mem.base));
         } else if !op.a.is_none() {
             places.mem = Mem::base(self.src_reg(op.a, Width::W64)?, 0);
         }

@@ -45,14 +45,20 @@ fn enter(jit: &mut Jit, block: &Block, tier: Tier, s: &mut State) -> u32 {
 /// the exit code.
 #[track_caller]
 fn check(text: &str, prepare: impl Fn(&mut State)) -> (State, u32) {
+    check_on(&[Tier::Compact, Tier::Hot], text, prepare)
+}
+
+/// The same as these kinds of host code only.
+#[track_caller]
+fn check_on(tiers: &[Tier], text: &str, prepare: impl Fn(&mut State)) -> (State, u32) {
     let block = parse(text, &NoNames).expect("parses");
     ir::verify(&block).unwrap_or_else(|e| panic!("{e:?}"));
     let mut want = State::new(7);
     prepare(&mut want);
     let end = run(&block, &mut want, &mut Scratch::new());
     let mut code = 0;
-    for (optimise, tier) in
-        [(false, Tier::Compact), (false, Tier::Hot), (true, Tier::Compact), (true, Tier::Hot)]
+    for (optimise, &tier) in
+        [false, true].into_iter().flat_map(|o| tiers.iter().map(move |t| (o, t)))
     {
         let mut block = block.clone();
         if optimise {
@@ -256,6 +262,34 @@ fn x87_stays_across_instructions_and_calls() {
     let (s, _) = check(text, |_| ());
     // 1 + pi, rounded to 64 bits of mantissa.
     assert_eq!(s.memory[0x1003..0x100D], [0x1A, 0x61, 0xB4, 0x10, 0x51, 0xED, 0x87, 0x84, 1, 0x40]);
+}
+
+#[test]
+fn an_address_stays_while_flags_go_home() {
+    // Once all registers are taken, that of the address or the last one can be put away: the others' temporaries live beyond a label.
+    for live in 1..5 {
+        let some = |n: usize, f: fn(usize) -> String| (2..2 + n).map(f).collect::<String>();
+        let each = |f| some(live, f);
+        let text = format!(
+            "
+        ---- 0 len=3
+        simd_enter x87
+        guest_ptr_i64 tmp0,$0x1010,ds,16,r
+        {}subf_i32 _,eax,ecx
+        jccf e,$L0
+        add_i64 tmp1,tmp0,$0x4
+        native_i32 _,tmp1,_,_,dd,reg=/0,rm=mem,r8,uses=x87,trap
+        setccf_i8 dl,l
+        {}ld_h_i32 edi,tmp0,$0x8
+        goto_tb $0x1,$0x10
+        set_label $L0
+        {}goto_tb $0x0,$0x20",
+            each(|t| format!("add_i64 tmp{t},rbx,$0x{t}\n        ")),
+            each(|t| format!("xor_i64 rsi,rsi,tmp{t}\n        ")),
+            some(live - 1, |t| format!("add_i64 rsi,rsi,tmp{t}\n        ")),
+        );
+        check_on(&[Tier::Hot], &text, |s| (s.gpr[0], s.gpr[1]) = (5, 6));
+    }
 }
 
 #[test]
