@@ -47,6 +47,18 @@ pub(crate) struct Event {
     pub(crate) flags: u32,
 }
 
+impl Event {
+    /// The exception that it is, if it is one, as far as what follows from a second one depends on it.
+    const fn exception(self) -> Option<Fault> {
+        let Source::Exception(code) = self.source else { return None };
+        let (is_coded, code) = match code {
+            Some(code) => (0x100, code),
+            None => (0, 0),
+        };
+        Some(Fault::from_raise(is_coded | self.vector as u32, code))
+    }
+}
+
 /// What the run loop calls.
 impl Cpu {
     /// Takes what is due before the next insn, in the order of priority: the #DB of the last insn, an
@@ -275,8 +287,8 @@ impl Cpu {
         let tss = self.gate_tss(selector)?;
         let reason = Reason::Interrupt {
             flags: event.flags,
-            code: event.source.error_code(),
             is_ext: event.source.is_ext(),
+            exception: event.exception(),
         };
         self.switch_task(selector, tss, reason, event.ip as u32)
     }

@@ -18,11 +18,11 @@ pub(crate) enum Reason {
     Jump,
     Call,
     Return,
-    /// An interrupt or exception: EFLAGS image to save, error code to push, EXT for faults.
+    /// An interrupt or exception: EFLAGS image to save, EXT for faults, and the exception if it is one.
     Interrupt {
         flags: u32,
-        code: Option<u32>,
         is_ext: bool,
+        exception: Option<Fault>,
     },
 }
 
@@ -134,29 +134,32 @@ impl Cpu {
         self.state.tr = tss.segment(selector);
         self.state.cr0 |= cr0::TS;
         let is_ext = matches!(reason, Reason::Interrupt { is_ext: true, .. });
-        let code = match reason {
-            Reason::Interrupt { code, .. } => code,
+        let first = match reason {
+            Reason::Interrupt { exception, .. } => exception,
             Reason::Jump | Reason::Call | Reason::Return => None,
         };
         self.commit(&image);
-        let done = self.load_task_segments(&image).and_then(|()| match code {
-            Some(code) => self.push_task_error(code),
-            None => Ok(()),
-        });
+        let done =
+            self.load_task_segments(&image).and_then(|()| match first.and_then(|f| f.code) {
+                Some(code) => self.push_task_error(code),
+                None => Ok(()),
+            });
         self.sync_mode();
         match done {
-            Err(fault) => self.deliver_nested(fault.with_ext(is_ext)),
-            Ok(()) if image.has_trap => self.deliver_nested(Fault::db_trap(dr6::BT)),
+            Err(fault) => self.deliver_nested(first, fault.with_ext(is_ext)),
+            Ok(()) if image.has_trap => self.deliver_nested(None, Fault::db_trap(dr6::BT)),
             Ok(()) => {}
         }
         Ok(())
     }
 
-    /// A fault in the new task.
-    fn deliver_nested(&mut self, fault: Fault) {
-        if self.delivery_depth >= MAX_DEPTH {
+    /// A fault in the new task. If the task is to handle the exception `first`, that one is not delivered before the task runs: with the
+    /// fault it makes a double fault or a shutdown, as in front of any other handler.
+    fn deliver_nested(&mut self, first: Option<Fault>, fault: Fault) {
+        let next = first.map_or(Some(fault), |first| first.combine(fault));
+        let Some(fault) = next.filter(|_| self.delivery_depth < MAX_DEPTH) else {
             return self.shut_down();
-        }
+        };
         self.delivery_depth += 1;
         self.deliver_fault(fault);
         self.delivery_depth -= 1;

@@ -141,6 +141,32 @@ fn exception_through_a_task_gate() {
 }
 
 #[test]
+fn a_fault_in_the_task_of_a_handler_combines() {
+    for (first, vector, handler) in [
+        (Fault::gp(0), 13, Some(0x7800)),
+        (Fault::de(), 0, Some(0x7800)),
+        (Fault::pf(0, 0), 14, Some(0x7800)),
+        (Fault::ud(), 6, Some(0x7000)),
+        (Fault::df(), 8, None),
+    ] {
+        let mut cpu = with_tss2();
+        set_gate(&cpu, 10, gate(sel::CODE, 0x7000, 0x8E, 0));
+        set_gate(&cpu, 8, gate(sel::CODE, 0x7800, 0x8E, 0));
+        set_gate(&cpu, vector, gate(sel::TSS2, 0, 0x85, 0));
+        poke(&cpu, at::TSS2 + 0x48, Size::B4, 0xFFF8);
+        cpu.deliver_fault(first);
+        assert_eq!(cpu.shutdown, handler.is_none(), "vector {vector}");
+        if let Some(handler) = handler {
+            assert_eq!(
+                (cpu.state.pc, cpu.str_()),
+                (handler, u64::from(sel::TSS2)),
+                "vector {vector}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_return_unblocks_nmi_by_a_task_and_with_a_fault() {
     let mut cpu = with_tss2();
     cpu.far_call(u64::from(sel::TASK_GATE), 0, 32, 0x4007).unwrap();
