@@ -160,16 +160,21 @@ impl Vcpu {
         };
         let is_shown = SHOWN.iter().any(|&item| self.log.has(item));
         let what = (changing.is_some(), is_shown);
-        let manner = self.translator.pipeline.manner(&order, what, &has_run);
+        let manner = match key.page() {
+            Some(_) => self.translator.pipeline.manner(&order, what, &has_run),
+            None => Manner::Single,
+        };
         let second = self.translator.build(cpu, pc, manner, changing)?;
+        // What a device answers may be something else next time, and nothing tells of it: fetched anew whenever it runs.
+        let is_memory = key.page().is_some() && second.is_none_or(|second| second.page.is_some());
         self.trace_block(pc);
         let Translator { jit, pipeline, compiled, .. } = &mut self.translator;
         let ram = &self.core.cpu.ram;
         let peek =
             |at: usize, bytes: &mut [u8]| ram.read_bytes((key.phys & !0xFFF) + at as u64, bytes);
         let made = pipeline.finish(&order, peek, |request| match jit.as_mut() {
-            Some(jit) => jit.compile(request, compiled),
-            None => Err(CompileError::Registers),
+            Some(jit) if is_memory => jit.compile(request, compiled),
+            _ => Err(CompileError::Registers),
         });
         let host = match made {
             Outcome::Host(tier) => Some(tier),
